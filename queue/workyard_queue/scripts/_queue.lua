@@ -1,0 +1,125 @@
+-- Shared rules of the work queue, after the head `_environment.lua`. Each rule of the state machine that more than one
+-- script needs stands here once.
+--
+-- A work item is a hash: seq, session, state, created, queued (date of its entry), entry (its live stream entry or ''),
+-- again ('1' once re-queued), acked, started, beat, ever (latest heartbeat of any life), ttl, stop, stopped, message
+-- ('1': a message waits that no ack has seen), and one field `m:<key>` per metadata key. Instants are microseconds.
+--
+-- A queued item has exactly one live entry: the one its `entry` names. Entry ids are `<microseconds>-0`, strictly
+-- rising and of one length, so that they sort as text; the date of an entry is its field `t`.
+-- Delivered and live: in the group's pending list and in POLLED. Delivered and settled: acknowledged (XACK).
+-- Never delivered but no longer live: a tombstone, counted in `tombs`. XDEL would make the group's lag unknown.
+local GROUP, CONSUMER = 'workers', 'workers'
+local BATCH = 100
+
+local function work(id)
+  return WORK_ .. id
+end
+
+local function lease_member(seq, id)
+  return string.format('%016.0f:%s', tonumber(seq), id)
+end
+
+-- Drop the part of the stream that no pending and no undelivered entry needs.
+local function trim()
+  local pending = call('XPENDING', STREAM, GROUP)
+  call('XTRIM', STREAM, 'MINID', pending[1] > 0 and pending[2] or us(E.delivered + 1) .. '-0')
+end
+
+-- Put an item into the queue with a new entry dated `date`. Tokens minted for its last life die.
+local function enter(id, date)
+  E.entry = math.max(date, E.entry + 1)
+  local entry = us(E.entry) .. '-0'
+  call('XADD', STREAM, entry, 'w', id, 't', us(date))
+  call('HSET', ENV, 'entry', us(E.entry))
+  call('HSET', work(id), 'state', 'queued', 'queued', us(date), 'entry', entry)
+end
+
+-- Put an item back into the queue: a lapse, or a message after it had stopped.
+local function reenter(id, date)
+  enter(id, date)
+  call('HSET', work(id), 'again', '1')
+  call('HDEL', work(id), 'acked', 'started', 'beat', 'ttl', 'stop', 'stopped')
+  call('DEL', TOKENS_ .. id)
+  wake()
+end
+
+-- Take an item's live entry out of the queue.
+local function leave(id, entry)
+  call('HSET', work(id), 'entry', '')
+  if call('ZREM', POLLED, entry) == 1 then
+    call('XACK', STREAM, GROUP, entry)
+    trim()
+  else
+    E.tombs = call('HINCRBY', ENV, 'tombs', 1)
+  end
+end
+
+-- Make an item stopped at an instant. Answer what it is then: if a message waits, it re-enters the queue in this same
+-- step, so the next read shows it queued.
+local function finish(id, seq, date)
+  call('ZREM', LEASES, lease_member(seq, id))
+  call('HSET', work(id), 'state', 'stopped', 'stopped', us(date))
+  local stopped = call('HGETALL', work(id))
+  if call('HGET', work(id), 'message') then reenter(id, date) end
+  return stopped
+end
+
+-- Let the leases lapse that the clock has ended, in the order of their ends, a bounded number at a time.
+-- Answer true if some may be left: the script then answers AGAIN and is called anew.
+local function settle()
+  local due = call('ZRANGEBYSCORE', LEASES, '-inf', us(E.now), 'WITHSCORES', 'LIMIT', 0, BATCH)
+  for i = 1, #due, 2 do
+    local member, lapsed_at = due[i], tonumber(due[i + 1])
+    local id = string.sub(member, 18)
+    call('ZREM', LEASES, member)
+    if call('HGET', work(id), 'state') == 'stopping' then
+      finish(id, string.sub(member, 1, 16), lapsed_at)
+    else
+      reenter(id, lapsed_at)
+    end
+  end
+  if #due > 0 then touch() end
+  return #due == 2 * BATCH
+end
+
+-- begin() and settle(). Answer a word that ends the script, or nil.
+local function open()
+  local refusal = begin()
+  if refusal then return refusal end
+  if settle() then return 'AGAIN' end
+end
+
+local function is_live(entry)
+  return call('HGET', work(entry[2][2]), 'entry') == entry[1]
+end
+
+-- Step over leading tombstones, so that the next undelivered entry is a live one. Bounded like settle().
+local function skip()
+  if E.tombs == 0 then return false end
+  local ahead = call('XRANGE', STREAM, us(E.delivered + 1) .. '-0', '+', 'COUNT', BATCH)
+  local dead = 0
+  while dead < #ahead and not is_live(ahead[dead + 1]) do
+    dead = dead + 1
+  end
+  if dead == 0 then return false end
+  call('XREADGROUP', 'GROUP', GROUP, CONSUMER, 'COUNT', dead, 'STREAMS', STREAM, '>')
+  for i = 1, dead do
+    call('XACK', STREAM, GROUP, ahead[i][1])
+  end
+  E.delivered = tonumber(string.match(ahead[dead][1], '^%d+'))
+  E.tombs = E.tombs - dead
+  call('HSET', ENV, 'delivered', us(E.delivered), 'tombs', us(E.tombs))
+  trim()
+  return dead == BATCH
+end
+
+-- The consumer group's own figures. depth: never delivered and live; pending: delivered and not settled.
+local function counts()
+  local group = call('XINFO', 'GROUPS', STREAM)[1]
+  local info = {}
+  for i = 1, #group, 2 do
+    info[group[i]] = group[i + 1]
+  end
+  return info['lag'] - E.tombs, info['pending']
+end

@@ -1,0 +1,13 @@
+-- Make an environment unknown. What it leaves is purged afterwards.
+-- Atomic: no work enters between the check of the queue and the deletion.
+-- KEYS[1] environment. ARGV[1] wall us; [2] workspace or ''; [3] '1' for force.
+-- Answer: {'OK'} | {'QUEUED'}: work is queued | {'AGAIN'} | {'GONE'} | {'FOREIGN'}.
+local refusal = open()
+if refusal then return {refusal} end
+if E.kind == 'self_hosted' and ARGV[3] ~= '1' then
+  local depth, pending = counts()
+  if depth + pending > 0 then return {'QUEUED'} end
+end
+call('DEL', ENV)
+wake(true)
+return {'OK'}

@@ -1,0 +1,48 @@
+-- Enqueue a batch of work items, one per session, or pass a message to the session of an item that exists.
+-- Atomic: an item, its place in the index and its entry appear together.
+-- KEYS[1] environment. ARGV[1] wall us; [2] workspace or ''; [3] '1' if an existing item gets a message, '0' if it is
+-- only read; [4] idempotency key or ''; [5] fingerprint of the request the key stands for; [6] number n of metadata
+-- strings; then n strings (key, value, …); then pairs of work id and session id.
+-- Answer: {'OK', item, item, …} (each every field of the item) | {'CLOUD'} | {'ARCHIVED'} | {'REUSED'}: the key stands
+-- for another request | {'AGAIN'} | {'GONE'} | {'FOREIGN'}.
+local refusal = open()
+if refusal then return {refusal} end
+if E.kind == 'cloud' then return {'CLOUD'} end
+local message = ARGV[3] == '1'
+if ARGV[4] ~= '' then
+  local known = call('HGET', IDEM, ARGV[4])
+  if known and known ~= ARGV[5] then return {'REUSED'} end
+  -- The message was passed on when the key was first seen.
+  if known then message = false end
+  if not known and E.archived then return {'ARCHIVED'} end
+  call('HSET', IDEM, ARGV[4], ARGV[5])
+end
+local answer = {'OK'}
+local metadata = {}
+for i = 1, tonumber(ARGV[6]), 2 do
+  metadata[#metadata + 1] = 'm:' .. ARGV[6 + i]
+  metadata[#metadata + 1] = ARGV[7 + i]
+end
+local entered = false
+for i = 7 + tonumber(ARGV[6]), #ARGV, 2 do
+  local id, session = ARGV[i], ARGV[i + 1]
+  local state = call('HGET', work(id), 'state')
+  if not state then
+    if E.archived then return {'ARCHIVED'} end
+    E.seq = E.seq + 1
+    call('HSET', work(id), 'seq', us(E.seq), 'session', session, 'created', us(E.now), unpack(metadata))
+    call('ZADD', INDEX, us(E.seq), id)
+    enter(id, E.now)
+    entered = true
+  elseif message then
+    call('HSET', work(id), 'message', '1')
+    if state == 'stopped' then reenter(id, E.now) end
+  end
+  answer[#answer + 1] = call('HGETALL', work(id))
+end
+if entered then
+  call('HSET', ENV, 'seq', us(E.seq))
+  wake()
+end
+touch()
+return answer

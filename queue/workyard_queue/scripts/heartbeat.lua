@@ -1,0 +1,27 @@
+-- Claim or extend a lease, if the caller's expectation matches.
+-- Atomic: of two workers with the same expectation one wins.
+-- KEYS[1] environment. ARGV[1] wall us; [2] workspace or ''; [3] work id; [4] what is expected: 'ANY' (omitted), 'NONE'
+-- (NO_HEARTBEAT), an instant in us, or 'OTHER' (a text that no heartbeat renders as); [5] ttl in s or '' for the
+-- workspace's; [6] the server's default ttl, s.
+-- Answer: {'OK', stored heartbeat us, ttl s}: extended | {'ENDED', state, stored heartbeat or ''}: stopping or stopped,
+-- nothing compared, nothing written | {'MISMATCH', state, stored heartbeat or '', ttl last applied or ''}
+-- | {'MISSING'} | {'AGAIN'} | {'GONE'} | {'FOREIGN'}.
+local refusal = open()
+if refusal then return {refusal} end
+local id, expected = ARGV[3], ARGV[4]
+local v = call('HMGET', work(id), 'state', 'beat', 'ever', 'ttl', 'seq')
+local state, beat = v[1], v[2]
+if not state then return {'MISSING'} end
+if state == 'stopping' or state == 'stopped' then return {'ENDED', state, beat or ''} end
+local matches = expected == 'ANY' or expected == (beat or 'NONE')
+if state == 'queued' or not matches then return {'MISMATCH', state, beat or '', v[4] or ''} end
+-- Strictly later than every heartbeat of any life of this item, so a stale value never matches.
+local stamp = us(math.max(E.now, (tonumber(v[3]) or 0) + 1))
+local ttl = tonumber(ARGV[5]) or E.ttl or tonumber(ARGV[6])
+call('ZADD', LEASES, us(E.now + ttl * 1000000), lease_member(v[5], id))
+if state == 'starting' then
+  call('HSET', work(id), 'state', 'active', 'started', stamp)
+end
+call('HSET', work(id), 'beat', stamp, 'ever', stamp, 'ttl', us(ttl))
+touch()
+return {'OK', stamp, us(ttl)}

@@ -1,0 +1,36 @@
+-- Hand an item out: the reclaimable one that was handed out longest ago, else the oldest waiting one.
+-- Atomic: no two polls get one item, and a token is minted only with the hand-out.
+-- KEYS[1] environment. ARGV[1] wall us; [2] workspace or ''; [3] worker id or ''; [4] reclaim age in us or '' for the
+-- workspace's; [5] the server's default reclaim age, us; [6] SHA-256 of the token to mint.
+-- Answer: {'WORK', work id, fields of the item} | {'NONE', microseconds until time alone can make work, or -1}
+-- | {'CLOUD'} | {'AGAIN'} | {'GONE'} | {'FOREIGN'}.
+local refusal = open()
+if refusal then return {refusal} end
+if E.kind == 'cloud' then return {'CLOUD'} end
+if ARGV[3] ~= '' then
+  call('ZADD', POLLERS, us(E.now), ARGV[3])
+  call('ZREMRANGEBYSCORE', POLLERS, '-inf', us(E.now - 30000000))
+end
+local age = tonumber(ARGV[4]) or (E.reclaim and E.reclaim * 1000) or tonumber(ARGV[5])
+local entry
+local reclaimable = call('ZRANGEBYSCORE', POLLED, '-inf', us(E.now - age), 'LIMIT', 0, 1)[1]
+if reclaimable then
+  entry = call('XCLAIM', STREAM, GROUP, CONSUMER, 0, reclaimable)[1]
+else
+  if skip() then return {'AGAIN'} end
+  local read = call('XREADGROUP', 'GROUP', GROUP, CONSUMER, 'COUNT', 1, 'STREAMS', STREAM, '>')
+  entry = read and read[1] and read[1][2][1]
+  if entry then call('HSET', ENV, 'delivered', string.match(entry[1], '^%d+')) end
+end
+if not entry then
+  if E.frozen then return {'NONE', -1} end
+  local due = tonumber(call('ZRANGE', LEASES, 0, 0, 'WITHSCORES')[2])
+  local handed_out = tonumber(call('ZRANGE', POLLED, 0, 0, 'WITHSCORES')[2])
+  if handed_out and (not due or handed_out + age < due) then due = handed_out + age end
+  return {'NONE', due and due - E.now or -1}
+end
+local id = entry[2][2]
+call('ZADD', POLLED, us(E.now), entry[1])
+call('SADD', TOKENS_ .. id, ARGV[6])
+touch()
+return {'WORK', id, call('HGETALL', work(id))}

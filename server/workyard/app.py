@@ -1,0 +1,148 @@
+"""The application: what it is made of, and how it starts and ends. Owns no route and no rule."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from types import FrameType
+
+from fastapi import FastAPI
+
+from workyard_queue.polling import LongPoll
+from workyard_queue.work import LeaseDefaults, WorkQueue
+from workyard_store.access import Access
+from workyard_store.clock import wall_now
+from workyard_store.credentials import CredentialStore
+from workyard_store.environments import EnvironmentStore
+from workyard_store.errors import StorageUnavailable
+from workyard_store.keys import Keys
+from workyard_store.redis import Engine
+from workyard_store.workspaces import WorkspaceStore
+
+from . import errors
+from .dependencies import Services
+from .headers import Envelope
+from .routes import control, docs, environments, work
+from .settings import Settings
+
+_log = logging.getLogger("workyard")
+
+#: Seconds between two looks for what a crash of another server left half done.
+_TIDY_EVERY_S = 30.0
+
+
+def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now) -> FastAPI:
+    """Return the application.
+
+    Args:
+        settings: the settings.
+        wall: the wall clock in microseconds, for tests.
+
+    Raises (when it starts): StartupRefused, if the Redis named in the settings cannot be used.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        engine = open_engine(settings)
+        try:
+            await engine.open()
+            services = build_services(settings, engine, wall)
+            app.state.services = services
+            await engine.subscribe(services.long_poll.heard)
+            tidy = asyncio.create_task(_tidy(services.workspaces))
+            try:
+                with _on_shutdown(services.long_poll.close):
+                    yield
+            finally:
+                services.long_poll.close()
+                tidy.cancel()
+                with suppress(asyncio.CancelledError):
+                    await tidy
+        finally:
+            await engine.close()
+
+    app = FastAPI(
+        title="Workyard",
+        lifespan=lifespan,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        strict_content_type=False,
+    )
+    for module in (work, environments, control, docs):
+        # The routes themselves, not a router in a router: one match a request, and one list to describe.
+        app.router.routes.extend(module.router.routes)
+    docs.mount_assets(app)
+    errors.install(app)
+    app.add_middleware(Envelope)
+    return app
+
+
+def open_engine(settings: Settings) -> Engine:
+    """Return the engine that the settings name, not yet opened."""
+    keys = Keys(settings.key_prefix)
+    if settings.redis_url is None:
+        return Engine.embedded(keys)
+    return Engine.at(settings.redis_url, keys, connections=settings.redis_connections)
+
+
+def build_services(settings: Settings, engine: Engine, wall: Callable[[], int]) -> Services:
+    """Put the services together over an engine."""
+    access = Access(engine, engine.keys, wall)
+    workspaces = WorkspaceStore(access)
+    defaults = LeaseDefaults(settings.default_ttl, settings.startup_lease, settings.reclaim_ms)
+    queue = WorkQueue(access, workspaces, defaults)
+    return Services(
+        settings=settings,
+        engine=engine,
+        access=access,
+        workspaces=workspaces,
+        environments=EnvironmentStore(access, workspaces),
+        credentials=CredentialStore(access),
+        queue=queue,
+        long_poll=LongPoll(queue),
+    )
+
+
+async def _tidy(workspaces: WorkspaceStore) -> None:
+    """Finish, now and then, what another server's crash left half done."""
+    while True:
+        try:
+            await workspaces.finish_purges()
+            await workspaces.catch_up()
+        except StorageUnavailable:
+            _log.warning("could not look for unfinished work: Redis is away; trying again in %.0f s", _TIDY_EVERY_S)
+        await asyncio.sleep(_TIDY_EVERY_S)
+
+
+@contextmanager
+def _on_shutdown(close: Callable[[], None]) -> Iterator[None]:
+    """Call *close* the moment the process is asked to end, ahead of the server's own handler.
+
+    Uvicorn waits for running requests before it ends the lifespan, and a blocked poll is one of them.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(close)
+        handler = before[signal.Signals(number)]
+        if callable(handler):
+            handler(number, frame)
+
+    for number in before:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if signal.getsignal(number) is handle:
+                signal.signal(number, handler)

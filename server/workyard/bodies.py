@@ -1,0 +1,81 @@
+"""Request bodies: size, type, JSON, characters, in the order of contract §1. Their fields are the schemas' business."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NoReturn
+
+from fastapi import Request
+
+from workyard_store.errors import BodyTooLarge, InvalidRequest
+
+MOST_BYTES = 1_048_576
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+class CheckedRequest(Request):
+    """A request whose body, once loaded, is a JSON object that can be stored."""
+
+    _loaded: dict[str, Any] | None = None
+
+    async def load(self, *, required: bool) -> None:
+        """Read and check the body; an empty one that is not *required* counts as absent.
+
+        Raises:
+            BodyTooLarge: over 1 MiB.
+            InvalidRequest: encoded, another type, not JSON, not an object, or with a character that cannot be stored.
+        """
+        declared = self.headers.get("content-length", "")
+        if declared.isdecimal() and len(declared) < 20 and int(declared) > MOST_BYTES:
+            raise BodyTooLarge(f"Request body exceeds {MOST_BYTES} bytes")
+        chunks = bytearray()
+        async for chunk in self.stream():
+            chunks += chunk
+            if len(chunks) > MOST_BYTES:
+                raise BodyTooLarge(f"Request body exceeds {MOST_BYTES} bytes")
+        self._body = bytes(chunks)
+        if self.headers.get("content-encoding", "").strip():
+            raise InvalidRequest("Content-Encoding is not supported")
+        if not self._body and not required:
+            return
+        kind = self.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind not in ("", "application/json"):
+            raise InvalidRequest("Content-Type must be application/json")
+        try:
+            value = json.loads(self._body.decode("utf-8"), parse_constant=_refuse_constant)
+            problems = _unstorable(value, "") if b"\\u" in self._body else []
+        except (ValueError, RecursionError):
+            raise InvalidRequest("Request body is not valid JSON") from None
+        if not isinstance(value, dict):
+            raise InvalidRequest("Request body must be a JSON object")
+        if problems:
+            raise InvalidRequest("; ".join(problems))
+        self._loaded = value
+
+    async def json(self) -> Any:
+        """Return the object that `load` has read."""
+        return self._loaded
+
+
+def _unstorable(value: Any, path: str) -> list[str]:
+    """Return a problem for each string with U+0000 or a lone surrogate, keys included."""
+    if isinstance(value, str):
+        if "\0" not in value and value.isprintable():
+            return []
+        clean = "\0" not in value and not any("\ud800" <= character <= "\udfff" for character in value)
+        return [] if clean else [f"{path}: String contains a character that cannot be stored"]
+    if isinstance(value, dict):
+        children = [(str(key), child) for key, child in value.items()]
+        problems = [problem for key, _ in children for problem in _unstorable(key, _below(path, key))]
+    elif isinstance(value, list):
+        children, problems = [(str(i), child) for i, child in enumerate(value)], []
+    else:
+        return []
+    return problems + [problem for key, child in children for problem in _unstorable(child, _below(path, key))]
+
+
+def _below(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key

@@ -1,0 +1,302 @@
+"""The command `workyard`. Owns options, texts and exit codes; the work is done by the server it starts or calls."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import click
+
+from workyard_store.errors import StartupRefused
+
+from . import __version__
+
+DEFAULT_URL = "http://127.0.0.1:4010"
+DEFAULT_API_KEY = "workyard-local"
+_TIMEOUT_S = 30.0
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|m|h|d)?")
+_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, None: 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="workyard")
+def main() -> None:
+    """A local emulator of the Environments and Work API of Claude Managed Agents.
+
+    `workyard serve` starts it, with nothing else installed. `workyard run -- CMD` starts it for one command.
+    """
+
+
+# -- serve ----------------------------------------------------------------------------------------------------
+
+
+def _settings_options(command: _F) -> _F:
+    """Add an option for each setting; its default and its help are the setting's own."""
+    from .settings import Settings
+
+    for name, field in reversed(Settings.model_fields.items()):
+        variable = f"WORKYARD_{name.upper()}"
+        option = f"--{name.replace('_', '-')}"
+        if field.annotation is bool:
+            command = click.option(option, name, is_flag=True, default=None, help=f"{field.description} [{variable}]")(
+                command
+            )
+            continue
+        default = "unset" if field.default is None else field.default
+        text = f"{field.description} [{variable}; default: {default}]"
+        command = click.option(option, name, default=None, metavar=_metavar(field.annotation), help=text)(command)
+    return command
+
+
+def _metavar(annotation: Any) -> str:
+    choices = getattr(annotation, "__args__", ())
+    if choices and all(isinstance(choice, str) for choice in choices):
+        return "|".join(choices)
+    return "N" if annotation is int else "TEXT"
+
+
+@main.command()
+@_settings_options
+def serve(**options: Any) -> None:
+    """Start the server. It prints a line when it is ready, then what a client must export."""
+    from . import logs
+    from .serving import serve as run_server
+    from .settings import load
+
+    def ready(url: str, engine: str) -> None:
+        click.echo(f"Workyard {__version__} is ready at {url} (engine: {engine})")
+        for name, value in _exports(url, DEFAULT_API_KEY).items():
+            click.echo(f"export {name}={shlex.quote(value)}")
+        sys.stdout.flush()
+
+    try:
+        settings = load(**options)
+        logs.configure(settings.log_level, settings.log_format)
+        run_server(settings, ready)
+    except StartupRefused as refusal:
+        raise click.ClickException(refusal.message) from None
+
+
+# -- what a client needs --------------------------------------------------------------------------------------
+
+
+def _exports(url: str, api_key: str) -> dict[str, str]:
+    return {"ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": api_key, "WORKYARD_URL": url}
+
+
+def _with_environment(url: str, api_key: str, name: str) -> dict[str, str]:
+    """Create a self-hosted environment and a key for it; return all exports."""
+    body = {"name": name, "config": {"type": "self_hosted"}}
+    environment = _call(url, api_key, "POST", "/v1/environments", body)["id"]
+    key = _call(url, api_key, "POST", f"/_emulator/environments/{environment}/keys", {"name": name})["key"]
+    return {
+        **_exports(url, api_key),
+        "ANTHROPIC_ENVIRONMENT_ID": environment,
+        "ANTHROPIC_ENVIRONMENT_KEY": key,
+    }
+
+
+def _server_options(command: _F) -> _F:
+    command = click.option(
+        "--api-key",
+        envvar=["WORKYARD_API_KEY", "ANTHROPIC_API_KEY"],
+        default=DEFAULT_API_KEY,
+        help="API key: the workspace to act in. [WORKYARD_API_KEY, ANTHROPIC_API_KEY; default: workyard-local]",
+    )(command)
+    return click.option(
+        "--url",
+        envvar="WORKYARD_URL",
+        default=DEFAULT_URL,
+        show_default=True,
+        help="Where the server is. [WORKYARD_URL]",
+    )(command)
+
+
+@main.command()
+@click.option(
+    "--url", envvar="WORKYARD_URL", default=DEFAULT_URL, show_default=True, help="Where the server is. [WORKYARD_URL]"
+)
+@click.option(
+    "--api-key",
+    envvar="WORKYARD_API_KEY",
+    default=DEFAULT_API_KEY,
+    show_default=True,
+    help="API key to export. [WORKYARD_API_KEY]",
+)
+@click.option("--create", metavar="NAME", help="Make a self-hosted environment and a key for it first.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def env(url: str, api_key: str, create: str | None, as_json: bool) -> None:
+    """Print what a client must export: eval "$(workyard env)"."""
+    exports = _exports(url, api_key) if create is None else _with_environment(url, api_key, create)
+    if as_json:
+        click.echo(json.dumps(exports, indent=2))
+        return
+    for name, value in exports.items():
+        click.echo(f"export {name}={shlex.quote(value)}")
+
+
+@main.command(context_settings={"ignore_unknown_options": True})
+@click.option(
+    "--redis-url",
+    envvar="WORKYARD_REDIS_URL",
+    help="Redis to keep the state in; unset: the embedded engine. [WORKYARD_REDIS_URL]",
+)
+@click.option(
+    "--log-level", envvar="WORKYARD_LOG_LEVEL", default="warning", show_default=True, help="Log level of the server."
+)
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def run(redis_url: str | None, log_level: str, command: tuple[str, ...]) -> None:
+    """Start a server on a free port, export all a client and a worker need, run COMMAND, exit with its code."""
+    arguments = [
+        sys.executable,
+        "-m",
+        "workyard",
+        "serve",
+        "--port",
+        "0",
+        "--host",
+        "127.0.0.1",
+        "--log-level",
+        log_level,
+    ]
+    if redis_url is not None:
+        arguments += ["--redis-url", redis_url]
+    # A session of its own: Ctrl-C is for the command, which may still need the server to clean up.
+    server = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    code = 1
+    try:
+        assert server.stdout is not None
+        line = server.stdout.readline()
+        found = re.search(r"is ready at (\S+)", line)
+        if found is None:
+            raise click.ClickException("the server did not start; its own message is above")
+        exports = _with_environment(found[1], DEFAULT_API_KEY, "workyard-run")
+        code = _run_command(command, {**os.environ, **exports})
+    finally:
+        server.terminate()
+        server.wait()
+    sys.exit(code)
+
+
+def _run_command(command: tuple[str, ...], environment: Mapping[str, str]) -> int:
+    """Run a command, pass signals on to it, and return its exit code as a shell would say it."""
+    try:
+        child = subprocess.Popen(command, env=environment)
+    except FileNotFoundError:
+        click.echo(f"workyard: command not found: {command[0]}", err=True)
+        return 127
+    except OSError as error:
+        click.echo(f"workyard: cannot run {command[0]}: {error.strerror}", err=True)
+        return 126
+    signal.signal(signal.SIGTERM, lambda number, frame: child.send_signal(number))
+    # A terminal sends Ctrl-C to the whole group: the command has it already.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    code = child.wait()
+    return 128 - code if code < 0 else code
+
+
+# -- twins of control endpoints -------------------------------------------------------------------------------
+
+
+def _call(url: str, api_key: str, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+    """Call the server and return its JSON.
+
+    Raises:
+        click.ClickException: it cannot be reached, or it refused; the text is its own message.
+    """
+    request = urllib.request.Request(
+        url.rstrip("/") + path,
+        method=method,
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"x-api-key": api_key, "content-type": "application/json"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
+            return json.load(response)
+    except urllib.error.HTTPError as error:
+        try:
+            message = json.load(error)["error"]["message"]
+        except (ValueError, KeyError, TypeError):
+            message = f"HTTP {error.code}: is this a Workyard server?"
+        raise click.ClickException(message) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise click.ClickException(f"no answer from {url}: {reason}. Is `workyard serve` running there?") from None
+
+
+@main.command()
+@_server_options
+@click.argument("environment_id")
+@click.option("--count", default=1, show_default=True, type=click.IntRange(1, 10_000), help="How many items.")
+@click.option("--session-id", help="The session to run, count 1 only; if it has an item, that gets a message.")
+def enqueue(url: str, api_key: str, environment_id: str, count: int, session_id: str | None) -> None:
+    """Enqueue work in an environment; prints the ids of the items."""
+    path = f"/_emulator/environments/{urllib.parse.quote(environment_id, safe='')}/work"
+    for item in _call(url, api_key, "POST", path, {"count": count, "session_id": session_id})["data"]:
+        click.echo(item["id"])
+
+
+@main.group()
+def clock() -> None:
+    """Read and change a workspace's clock."""
+
+
+def _show(reading: Mapping[str, Any]) -> None:
+    for row in reading.get("data", [reading]):
+        of = f"{row['workspace']}: " if "workspace" in row else ""
+        click.echo(f"{of}{row['now']} ({row['mode']}, {row['ahead_seconds']:+.6f} s)")
+
+
+@clock.command("show")
+@_server_options
+def clock_show(url: str, api_key: str) -> None:
+    """Print the workspace's clock."""
+    _show(_call(url, api_key, "GET", "/_emulator/clock"))
+
+
+@clock.command("advance")
+@_server_options
+@click.argument("duration")
+def clock_advance(url: str, api_key: str, duration: str) -> None:
+    """Move the clock forward, e.g. by 30s, 500ms, 2m, 1h; a bare number means seconds."""
+    found = _DURATION.fullmatch(duration)
+    if found is None:
+        raise click.BadParameter("write it as 30s, 500ms, 2m, 1h or a number of seconds", param_hint="DURATION")
+    _show(_call(url, api_key, "POST", "/_emulator/clock", {"advance_seconds": float(found[1]) * _UNITS[found[2]]}))
+
+
+@clock.command("freeze")
+@_server_options
+@click.option("--at", help="RFC 3339 instant to stand at; not before the workspace's now.")
+def clock_freeze(url: str, api_key: str, at: str | None) -> None:
+    """Stop the clock, where it is or at a later instant."""
+    _show(_call(url, api_key, "POST", "/_emulator/clock", {"mode": "frozen", "at": at}))
+
+
+@clock.command("real")
+@_server_options
+def clock_real(url: str, api_key: str) -> None:
+    """Let the clock tick on from its current instant."""
+    _show(_call(url, api_key, "POST", "/_emulator/clock", {"mode": "real"}))
+
+
+@main.command()
+@_server_options
+@click.option("--all", "everything", is_flag=True, help="All workspaces, not only the API key's.")
+def reset(url: str, api_key: str, everything: bool) -> None:
+    """Remove everything of the workspace, or of all."""
+    done = _call(url, api_key, "POST", "/_emulator/reset" + ("?workspace=*" if everything else ""))
+    click.echo(f"removed {done['removed_keys']} keys, {done['leftover_keys']} left over")
+    if done["leftover_keys"]:
+        sys.exit(1)

@@ -1,0 +1,131 @@
+"""How errors look on the wire: one table from domain errors to status and type, one envelope. Source: contract §1."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import Match
+from starlette.types import Scope
+
+from workyard_store.errors import (
+    AuthenticationFailed,
+    BodyTooLarge,
+    HeartbeatPreconditionFailed,
+    InvalidRequest,
+    NotFound,
+    StorageUnavailable,
+    WorkyardError,
+)
+from workyard_store.errors import Conflict as ConflictError
+
+from .headers import NO_RETRY, request_id
+from .responses import JsonResponse
+
+#: Domain error → status and `error.type`. An error without a row of its own takes that of its nearest ancestor.
+TABLE: dict[type[WorkyardError], tuple[int, str]] = {
+    InvalidRequest: (400, "invalid_request_error"),
+    BodyTooLarge: (413, "request_too_large"),
+    AuthenticationFailed: (401, "authentication_error"),
+    NotFound: (404, "not_found_error"),
+    ConflictError: (409, "invalid_request_error"),
+    HeartbeatPreconditionFailed: (412, "invalid_request_error"),
+    StorageUnavailable: (503, "api_error"),
+}
+_RETRYABLE = (408, 429)
+RETRY_AFTER_S = 1
+
+
+def row_of(error: type[WorkyardError]) -> tuple[int, str]:
+    """Return status and type of a domain error.
+
+    Raises:
+        KeyError: neither it nor an ancestor has a row.
+    """
+    for ancestor in error.__mro__:
+        if ancestor in TABLE:
+            return TABLE[ancestor]
+    raise KeyError(error)
+
+
+def envelope(
+    scope: Scope,
+    status: int,
+    kind: str,
+    message: str,
+    details: Mapping[str, Any] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """Return an error response."""
+    error: dict[str, Any] = {"type": kind, "message": message}
+    if details is not None:
+        error["details"] = details
+    extra = dict(headers or {})
+    if 400 <= status < 500 and status not in _RETRYABLE:
+        extra |= NO_RETRY
+    if status == 503:
+        extra["retry-after"] = str(RETRY_AFTER_S)
+    return JsonResponse({"type": "error", "error": error, "request_id": request_id(scope)}, status, extra)
+
+
+def internal_error(scope: Scope) -> Response:
+    """Return the answer to a fault of ours; it leaks nothing."""
+    return envelope(scope, 500, "api_error", "Internal server error")
+
+
+async def _on_domain_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, WorkyardError)
+    status, kind = row_of(type(error))
+    return envelope(request.scope, status, kind, error.message, error.details)
+
+
+async def _on_invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    problems = "; ".join(
+        ": ".join(part for part in (_path(problem["loc"]), problem["msg"]) if part) for problem in error.errors()
+    )
+    return envelope(request.scope, 400, "invalid_request_error", problems)
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 405:
+        allow = {"allow": ", ".join(allowed_methods(request))}
+        return envelope(request.scope, 405, "invalid_request_error", "Method Not Allowed", headers=allow)
+    if error.status_code == 404:
+        return envelope(request.scope, 404, "not_found_error", "Not found")
+    return envelope(request.scope, error.status_code, "invalid_request_error", str(error.detail))
+
+
+def allowed_methods(request: Request) -> list[str]:
+    """Return the methods that the path of a request takes."""
+    methods: set[str] = set()
+    for route in request.app.routes:
+        match, _ = route.matches(request.scope)
+        if match is not Match.NONE:
+            methods |= getattr(route, "methods", None) or set()
+    return sorted(methods)
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    """Return a problem's path as the client wrote it: no place of origin (`body`), no tag of a union.
+
+    Pydantic puts the tag of the shape it chose behind `config`, and behind the `networking` in it.
+    """
+    parts = [str(part) for part in location[1:]]
+    if parts[:1] == ["config"]:
+        del parts[1:2]
+        if parts[1:2] == ["networking"]:
+            del parts[2:3]
+    return ".".join(parts)
+
+
+def install(app: FastAPI) -> None:
+    """Make the application answer every error in the envelope."""
+    app.add_exception_handler(WorkyardError, _on_domain_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_http_exception)

@@ -1,0 +1,83 @@
+"""What every request and response carries beside its body: the request id, the token, the retry hint.
+
+`Envelope` is the outermost layer of the application: it gives each response its id and answers for faults that nothing
+below it foresaw.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from workyard_store.ids import random_suffix
+
+_log = logging.getLogger("workyard.requests")
+REQUEST_ID = "workyard.request_id"
+NO_RETRY = {"x-should-retry": "false"}
+
+
+def token_of(headers: Headers) -> str | None:
+    """Return the token of a request: `x-api-key`, else the bearer token; an empty one counts as absent. Source: contract §2."""
+    key = headers.get("x-api-key", "").strip()
+    if key:
+        return key
+    scheme, _, value = headers.get("authorization", "").strip().partition(" ")
+    return (value.strip() or None) if scheme.lower() == "bearer" else None
+
+
+def request_id(scope: Scope) -> str:
+    """Return the id of the request this scope belongs to."""
+    value: str = scope[REQUEST_ID]
+    return value
+
+
+class Envelope:
+    """ASGI layer around the whole application."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run one request; nothing that goes wrong leaves without an answer in the API's form."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        identifier = "req_" + random_suffix()
+        scope[REQUEST_ID] = identifier
+        header = (b"request-id", identifier.encode())
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers: Iterable[tuple[bytes, bytes]] = message["headers"]
+                message["headers"] = [*headers, header]
+            await send(message)
+
+        started = time.perf_counter() if _log.isEnabledFor(logging.DEBUG) else 0.0
+        try:
+            await self.app(scope, receive, send_with_id)
+        except ClientDisconnect:
+            pass
+        except Exception:
+            _log.exception("%s %s failed (request %s)", scope["method"], scope["path"], identifier)
+            if status:
+                raise
+            from .errors import internal_error
+
+            await internal_error(scope)(scope, receive, send_with_id)
+        if started:
+            _log.debug(
+                "%s %s %d %.1f ms %s",
+                scope["method"],
+                scope["path"],
+                status,
+                (time.perf_counter() - started) * 1e3,
+                identifier,
+            )

@@ -1,0 +1,65 @@
+"""The OpenAPI documents and pages to read them, all from this package: they work offline."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.openapi.docs import get_swagger_ui_html
+from starlette.responses import HTMLResponse, Response
+from starlette.staticfiles import StaticFiles
+
+from ..documentation import CONTROL_TITLE, V1_TITLE, build
+from ..responses import JsonResponse
+
+_ASSETS = "/_emulator/assets"
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/openapi.json")
+async def v1_document(request: Request) -> Response:
+    """Return the contract of the emulated API."""
+    return JsonResponse(document(request.app, control=False))
+
+
+@router.get("/_emulator/openapi.json")
+async def control_document(request: Request) -> Response:
+    """Return the contract of the control plane."""
+    return JsonResponse(document(request.app, control=True))
+
+
+@router.get("/docs")
+async def v1_page() -> HTMLResponse:
+    """Return the page of the emulated API."""
+    return _page("/openapi.json", V1_TITLE)
+
+
+@router.get("/_emulator/docs")
+async def control_page() -> HTMLResponse:
+    """Return the page of the control plane."""
+    return _page("/_emulator/openapi.json", CONTROL_TITLE)
+
+
+def document(app: FastAPI, *, control: bool) -> dict[str, object]:
+    """Return a document, built when it is first asked for."""
+    name = "control_document" if control else "v1_document"
+    if not hasattr(app.state, name):
+        setattr(app.state, name, build(app, control=control))
+    built: dict[str, object] = getattr(app.state, name)
+    return built
+
+
+def mount_assets(app: FastAPI) -> None:
+    """Serve Swagger UI's files from the package that ships them."""
+    app.mount(_ASSETS, StaticFiles(directory=str(files("fastapi_offline") / "static")), name="assets")
+
+
+def _page(url: str, title: str) -> HTMLResponse:
+    return get_swagger_ui_html(
+        openapi_url=url,
+        title=title,
+        swagger_js_url=f"{_ASSETS}/swagger-ui-bundle.js",
+        swagger_css_url=f"{_ASSETS}/swagger-ui.css",
+        swagger_favicon_url=f"{_ASSETS}/favicon.png",
+    )

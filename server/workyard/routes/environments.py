@@ -1,0 +1,126 @@
+"""`/v1/environments`. Source: contract §3."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+from starlette.responses import Response
+
+from workyard_store import configs
+from workyard_store.environments import Environment as EnvironmentRecord
+from workyard_store.errors import EnvironmentIsArchived
+
+from ..dependencies import CallerDep, PublicRoute, QueryBoolean, QueryInteger, ServicesDep
+from ..documentation import refusals, success
+from ..responses import JsonResponse
+from ..schemas.common import DEFAULT_LIMIT, MOST_PER_PAGE, render_page
+from ..schemas.environments import (
+    Environment,
+    EnvironmentCreate,
+    EnvironmentDeleted,
+    EnvironmentPage,
+    EnvironmentUpdate,
+    render_environment,
+)
+
+router = APIRouter(prefix="/v1/environments", tags=["Environments"], route_class=PublicRoute)
+
+EnvironmentId = Annotated[str, Path(description="The environment's id, `env_…`.")]
+Limit = Annotated[QueryInteger, Query(ge=1, le=MOST_PER_PAGE, description="Most rows in the answer.")]
+Page = Annotated[str | None, Query(description="`next_page` of the page before.")]
+
+
+@router.post("", responses=success(Environment, "The new environment.") | refusals(400, 401, 413))
+async def create_environment(body: EnvironmentCreate, services: ServicesDep, caller: CallerDep) -> Response:
+    """Create an environment in the caller's workspace."""
+    config = configs.merged(None, None if body.config is None else body.config.model_dump())
+    scope = body.scope or "organization"
+    configs.check(config, scope)
+    environment = await services.environments.create(
+        await services.access.workspace(caller),
+        name=body.name,
+        description=body.description or "",
+        config=config,
+        metadata=configs.checked_metadata(body.metadata or {}),
+        scope=scope,
+    )
+    return JsonResponse(render_environment(environment))
+
+
+@router.get("", responses=success(EnvironmentPage, "A page of environments, newest first.") | refusals(400, 401))
+async def list_environments(
+    services: ServicesDep,
+    caller: CallerDep,
+    limit: Limit = DEFAULT_LIMIT,
+    page: Page = None,
+    include_archived: Annotated[QueryBoolean, Query(description="Whether archived ones are listed too.")] = False,
+) -> Response:
+    """List the environments of the caller's workspace."""
+    rows, next_page = await services.environments.list(
+        await services.access.workspace(caller), limit=limit, page=page, include_archived=include_archived
+    )
+    return JsonResponse(render_page([render_environment(row) for row in rows], next_page))
+
+
+@router.get("/{environment_id}", responses=success(Environment, "The environment.") | refusals(401, 404))
+async def get_environment(environment_id: EnvironmentId, services: ServicesDep, caller: CallerDep) -> Response:
+    """Read an environment, archived or not."""
+    return JsonResponse(render_environment(await services.environments.get(environment_id, caller)))
+
+
+@router.post(
+    "/{environment_id}", responses=success(Environment, "The changed environment.") | refusals(400, 401, 404, 413)
+)
+async def update_environment(
+    environment_id: EnvironmentId, services: ServicesDep, caller: CallerDep, body: EnvironmentUpdate | None = None
+) -> Response:
+    """Change an environment; what is left out stays."""
+    patch = body or EnvironmentUpdate()
+    changed = await services.environments.update(environment_id, caller, lambda stored: _changed(stored, patch))
+    return JsonResponse(render_environment(changed))
+
+
+@router.delete("/{environment_id}", responses=success(EnvironmentDeleted, "It is gone.") | refusals(400, 401, 404, 409))
+async def delete_environment(
+    environment_id: EnvironmentId,
+    services: ServicesDep,
+    caller: CallerDep,
+    force: Annotated[QueryBoolean, Query(description="Delete although work is queued, and the work with it.")] = False,
+) -> Response:
+    """Delete an environment and all that belongs to it."""
+    environment = await services.environments.get(environment_id, caller)
+    await services.queue.delete_environment(environment_id, caller, force=force, workspace=environment.workspace)
+    return JsonResponse({"id": environment_id, "type": "environment_deleted"})
+
+
+@router.post(
+    "/{environment_id}/archive", responses=success(Environment, "The archived environment.") | refusals(401, 404)
+)
+async def archive_environment(environment_id: EnvironmentId, services: ServicesDep, caller: CallerDep) -> Response:
+    """Archive an environment: no new work, while what is queued and running goes on."""
+    return JsonResponse(render_environment(await services.environments.archive(environment_id, caller)))
+
+
+def _changed(stored: EnvironmentRecord, patch: EnvironmentUpdate) -> EnvironmentRecord:
+    """Return the record after an update: archived, type change, rules on the result, in this order."""
+    if stored.archived_at is not None:
+        raise EnvironmentIsArchived(f"Environment {stored.id} is archived and cannot be updated.")
+    config = configs.merged(stored.config, None if patch.config is None else patch.config.model_dump())
+    scope = patch.scope or stored.scope
+    configs.check(config, scope)
+    metadata = dict(stored.metadata)
+    for key, value in (patch.metadata or {}).items():
+        if value:
+            metadata[key] = value
+        else:
+            metadata.pop(key, None)
+    return replace(
+        stored,
+        name=patch.name or stored.name,
+        description=(patch.description or "") if "description" in patch.model_fields_set else stored.description,
+        config=config,
+        metadata=configs.checked_metadata(metadata),
+        scope=scope,
+    )

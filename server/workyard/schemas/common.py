@@ -1,0 +1,106 @@
+"""Shapes every resource shares: strict bodies, errors, pages, metadata."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+
+from workyard_store.clock import format_instant
+from workyard_store.configs import LONGEST_METADATA_KEY, LONGEST_METADATA_VALUE, MOST_METADATA_KEYS
+
+TIMESTAMP = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}Z$"
+DEFAULT_LIMIT = 20
+MOST_PER_PAGE = 1000
+
+
+class Body(BaseModel):
+    """A request body: JSON types are taken as they are, unknown keys are refused."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+
+class Shape(BaseModel):
+    """A response: every member is always present."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=True)
+
+
+_METADATA_KEY = {"type": "string", "minLength": 1, "maxLength": LONGEST_METADATA_KEY}
+_METADATA_VALUE = {"type": "string", "maxLength": LONGEST_METADATA_VALUE}
+
+Metadata = Annotated[
+    dict[str, str],
+    WithJsonSchema(
+        {
+            "type": "object",
+            "maxProperties": MOST_METADATA_KEYS,
+            "propertyNames": _METADATA_KEY,
+            "additionalProperties": _METADATA_VALUE,
+        }
+    ),
+]
+MetadataPatch = Annotated[
+    dict[str, str | None],
+    WithJsonSchema(
+        {
+            "type": "object",
+            "maxProperties": MOST_METADATA_KEYS,
+            "propertyNames": _METADATA_KEY,
+            "additionalProperties": {"anyOf": [_METADATA_VALUE, {"type": "null"}]},
+        }
+    ),
+]
+
+Timestamp = Annotated[str, Field(pattern=TIMESTAMP, examples=["2026-09-16T04:27:29.962294Z"])]
+NextPage = Annotated[
+    str | None, Field(description="Cursor of the next page for `page`; null exactly when no row follows.")
+]
+
+ErrorType = Literal[
+    "invalid_request_error",
+    "authentication_error",
+    "permission_error",
+    "not_found_error",
+    "request_too_large",
+    "rate_limit_error",
+    "overloaded_error",
+    "api_error",
+]
+
+
+class ErrorDetails(BaseModel):
+    """What a program can tell errors apart by."""
+
+    error_code: str = Field(
+        description="`invalid_config_type_change`, `environment_archived`, `invalid_metadata` or "
+        "`heartbeat_precondition_failed`."
+    )
+    model_config = ConfigDict(extra="allow")
+
+
+class ErrorBody(Shape):
+    """What went wrong."""
+
+    type: ErrorType = Field(description="The class of the error.")
+    message: str = Field(description="What is wrong, for people; a validation error names each field.")
+    details: ErrorDetails | None = Field(None, description="Present only where a program needs more than the type.")
+    model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=False)
+
+
+class Error(Shape):
+    """The envelope of every error."""
+
+    type: Literal["error"] = Field(description="Always `error`.")
+    error: ErrorBody = Field(description="What went wrong.")
+    request_id: str = Field(description="Equal to the response header `request-id`.", pattern="^req_01[0-9A-Za-z]{22}$")
+
+
+def optional_instant(us: int | None) -> str | None:
+    """Render an instant that may not have come yet."""
+    return None if us is None else format_instant(us)
+
+
+def render_page(rows: list[dict[str, Any]], next_page: str | None) -> dict[str, Any]:
+    """Render a page of a list."""
+    return {"data": rows, "next_page": next_page}

@@ -1,0 +1,223 @@
+"""Wire shapes of the control plane. Source: contract §6 and the README."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
+
+from workyard_queue.states import LONGEST_TTL_S, SHORTEST_TTL_S
+from workyard_store.clock import LAST_INSTANT, format_instant, parse_instant
+from workyard_store.credentials import EnvironmentKey
+from workyard_store.ids import canonical_session_id
+from workyard_store.workspaces import ClockReading
+
+from ..settings import LONGEST_LEASE_S, LONGEST_RECLAIM_MS
+from .common import Body, Metadata, Shape, Timestamp, optional_instant
+from .work import Work
+
+MOST_ENQUEUED = 10_000
+_LONGEST_ADVANCE_S = LAST_INSTANT / 1e6
+
+
+def _session(value: str) -> str:
+    canonical = canonical_session_id(value)
+    if canonical is None:
+        raise PydanticCustomError("session_id", "Not a session id: session_ followed by 1 to 64 letters and digits")
+    return canonical
+
+
+def _instant(value: str) -> str:
+    if parse_instant(value) is None:
+        raise PydanticCustomError("rfc3339", "Not an RFC 3339 timestamp, such as 2026-09-16T04:27:29.962294Z")
+    return value
+
+
+SessionId = Annotated[
+    str,
+    AfterValidator(_session),
+    WithJsonSchema({"type": "string", "pattern": "^(session|sesn)_[0-9A-Za-z]{1,64}$"}),
+]
+Rfc3339 = Annotated[str, AfterValidator(_instant), WithJsonSchema({"type": "string", "format": "date-time"})]
+
+
+class Health(Shape):
+    """The server and its Redis answer."""
+
+    status: Literal["ok"] = Field(description="Always `ok`; anything else is an error.")
+    engine: Literal["embedded", "redis"] = Field(description="Where the state is kept.")
+    version: str = Field(description="Workyard's version.")
+
+
+class Enqueue(Body):
+    """Request to enqueue work without a session of the Sessions API."""
+
+    count: int = Field(1, ge=1, le=MOST_ENQUEUED, description="How many items.")
+    session_id: SessionId | None = Field(
+        None, description="The session to run, count 1 only. If it has an item, that gets a message. Null: made up."
+    )
+    metadata: Metadata | None = Field(None, description="Metadata of each new item.")
+    idempotency_key: Annotated[str, Field(min_length=1, max_length=256)] | None = Field(
+        None, description="A repeat with the same key enqueues nothing twice and answers the same items."
+    )
+
+    @model_validator(mode="after")
+    def _one_item_per_session(self) -> Enqueue:
+        if self.session_id is not None and self.count != 1:
+            raise PydanticCustomError("count", "count: Must be 1 when session_id is given")
+        return self
+
+
+class Enqueued(Shape):
+    """The items, in the order they were enqueued."""
+
+    data: list[Work] = Field(description="The items.")
+
+
+class KeyCreate(Body):
+    """Request to issue an environment key."""
+
+    name: Annotated[str, Field(min_length=1, max_length=256)] = Field("key", description="Name for people.")
+
+
+class IssuedKey(Shape):
+    """A new environment key; its value is not shown again."""
+
+    id: str = Field(description="Identifier, `envkey_…`.")
+    name: str = Field(description="Name for people.")
+    key: str = Field(description="The key, `sk-ant-oat01-…`.")
+    created_at: Timestamp = Field(description="When it was issued.")
+
+
+class KnownKey(Shape):
+    """An environment key without its value."""
+
+    id: str = Field(description="Identifier, `envkey_…`.")
+    name: str = Field(description="Name for people.")
+    created_at: Timestamp = Field(description="When it was issued.")
+    revoked_at: Timestamp | None = Field(description="When it was revoked; null while it is good.")
+
+
+class Keys(Shape):
+    """All keys of an environment, newest first."""
+
+    data: list[KnownKey] = Field(description="The keys.")
+
+
+class KeyRevoked(Shape):
+    """Confirmation of a revocation."""
+
+    id: str = Field(description="The key that is no longer good.")
+    type: Literal["environment_key_revoked"] = Field(description="Always `environment_key_revoked`.")
+
+
+class ClockChange(Body):
+    """Request to change a workspace's clock: exactly one of `mode` and `advance_seconds`."""
+
+    mode: Literal["real", "frozen"] | None = Field(
+        None, description="real: tick on from the current instant. frozen: stand still."
+    )
+    at: Rfc3339 | None = Field(None, description="With `frozen`: the instant to stand at; null for the current one.")
+    advance_seconds: Annotated[float, Field(ge=0, le=_LONGEST_ADVANCE_S, allow_inf_nan=False)] | None = Field(
+        None, description="Move the clock forward by this many seconds, at once."
+    )
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {
+                    "required": ["mode"],
+                    "properties": {"mode": {"const": "real"}, "at": False, "advance_seconds": False},
+                },
+                {"required": ["mode"], "properties": {"mode": {"const": "frozen"}, "advance_seconds": False}},
+                {
+                    "required": ["advance_seconds"],
+                    "properties": {"mode": False, "at": False, "advance_seconds": {"type": "number"}},
+                },
+            ]
+        }
+    )
+
+    @model_validator(mode="after")
+    def _one_change(self) -> ClockChange:
+        if (self.mode is None) == (self.advance_seconds is None):
+            raise PydanticCustomError("clock", "mode: Give either mode or advance_seconds")
+        if self.at is not None and self.mode != "frozen":
+            raise PydanticCustomError("clock", "at: Goes with mode frozen only")
+        return self
+
+
+class Clock(Shape):
+    """A workspace's clock."""
+
+    mode: Literal["real", "frozen"] = Field(description="real: ticking. frozen: standing still.")
+    now: Timestamp = Field(description="The workspace's instant.")
+    ahead_seconds: float = Field(description="How far it is before wall time.")
+
+
+class WorkspaceClock(Clock):
+    """One workspace's clock among all."""
+
+    workspace: str = Field(description="Public id of the workspace.")
+
+
+class Clocks(Shape):
+    """The clocks of all workspaces."""
+
+    data: list[WorkspaceClock] = Field(description="One row a workspace.")
+
+
+class SettingsChange(Body):
+    """Request to change lease settings; what is left out stays, null goes back to the server's default."""
+
+    default_ttl_seconds: Annotated[int, Field(ge=SHORTEST_TTL_S, le=LONGEST_TTL_S)] | None = Field(
+        None, description="Lease of a heartbeat without `desired_ttl_seconds`, seconds."
+    )
+    startup_lease_seconds: Annotated[int, Field(ge=1, le=LONGEST_LEASE_S)] | None = Field(
+        None, description="Time from an acknowledgement to the first heartbeat, seconds."
+    )
+    reclaim_ms: Annotated[int, Field(ge=1, le=LONGEST_RECLAIM_MS)] | None = Field(
+        None, description="Age at which a poll takes over an unacknowledged item, milliseconds."
+    )
+
+
+class LeaseSettings(Shape):
+    """The lease settings in force in a workspace."""
+
+    default_ttl_seconds: int = Field(description="Lease of a heartbeat without `desired_ttl_seconds`, seconds.")
+    startup_lease_seconds: int = Field(description="Time from an acknowledgement to the first heartbeat, seconds.")
+    reclaim_ms: int = Field(description="Age at which a poll takes over an unacknowledged item, milliseconds.")
+
+
+class WorkspaceSettings(LeaseSettings):
+    """One workspace's settings among all."""
+
+    workspace: str = Field(description="Public id of the workspace.")
+
+
+class AllSettings(Shape):
+    """The settings of all workspaces."""
+
+    data: list[WorkspaceSettings] = Field(description="One row a workspace.")
+
+
+class ResetDone(Shape):
+    """What a reset removed."""
+
+    removed_keys: int = Field(description="Redis keys that went.")
+    leftover_keys: int = Field(description="Keys that still name what was removed, counted by scanning Redis: 0.")
+
+
+def render_key(key: EnvironmentKey) -> dict[str, Any]:
+    """Render a key without its value."""
+    return {
+        "id": key.id,
+        "name": key.name,
+        "created_at": format_instant(key.created_at),
+        "revoked_at": optional_instant(key.revoked_at),
+    }
+
+
+def render_clock(reading: ClockReading) -> dict[str, Any]:
+    """Render a clock."""
+    return {"mode": reading.mode, "now": format_instant(reading.now), "ahead_seconds": reading.ahead_us / 1_000_000}

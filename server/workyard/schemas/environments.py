@@ -1,0 +1,193 @@
+"""Wire shapes of environments. Source: contract §3; reference api-*, Environments."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from workyard_store.clock import format_instant
+from workyard_store.environments import Environment as EnvironmentRecord
+
+from .common import Body, Metadata, MetadataPatch, NextPage, Shape, Timestamp, optional_instant
+
+_LABELS = r"[A-Za-z0-9]+(?:-+[A-Za-z0-9]+)*"
+_HOST = rf"(?:\*\.)?{_LABELS}(?:\.{_LABELS})*"
+_HOST_FORM = re.compile(_HOST, re.ASCII)
+_LONGEST_HOST = 253
+
+
+def _host(value: str) -> str:
+    if len(value) > _LONGEST_HOST or _HOST_FORM.fullmatch(value) is None:
+        raise PydanticCustomError("host_name", "Not a host name")
+    return value
+
+
+Host = Annotated[
+    str,
+    AfterValidator(_host),
+    WithJsonSchema({"type": "string", "maxLength": _LONGEST_HOST, "pattern": f"^{_HOST}$".replace("(?:", "(")}),
+]
+Name = Annotated[str, Field(min_length=1, max_length=256)]
+Description = Annotated[str, Field(max_length=1024)]
+Scope = Literal["organization", "account"]
+PackageList = list[str] | None
+
+
+class UnrestrictedNetwork(Body):
+    """No limit on outbound traffic."""
+
+    type: Literal["unrestricted"] = Field(description="The kind of network policy.")
+
+
+class LimitedNetworkParams(Body):
+    """Outbound traffic only to named places. Omitted or null keeps what is stored, or false, false and none."""
+
+    type: Literal["limited"] = Field(description="The kind of network policy.")
+    allow_mcp_servers: bool | None = Field(None, description="Also allow the agent's MCP servers.")
+    allow_package_managers: bool | None = Field(None, description="Also allow the public package registries.")
+    allowed_hosts: list[Host] | None = Field(
+        None,
+        description="Host names that may be reached; a leading `*.` stands for any sub-domain. Stored, never looked up.",
+    )
+
+
+class PackagesParams(Body):
+    """Packages to have, by manager. Omitted or null keeps what is stored; `[]` clears. Stored, never installed."""
+
+    type: Literal["packages"] | None = Field(None, description="Always `packages`.")
+    apt: PackageList = Field(None, description="Debian packages.")
+    cargo: PackageList = Field(None, description="Rust packages.")
+    gem: PackageList = Field(None, description="Ruby packages.")
+    go: PackageList = Field(None, description="Go packages.")
+    npm: PackageList = Field(None, description="Node.js packages.")
+    pip: PackageList = Field(None, description="Python packages.")
+
+
+class CloudConfigParams(Body):
+    """An environment whose sandboxes the service runs."""
+
+    type: Literal["cloud"] = Field(description="The kind of environment; it never changes.")
+    networking: Annotated[UnrestrictedNetwork | LimitedNetworkParams, Field(discriminator="type")] | None = Field(
+        None, description="Outbound network policy."
+    )
+    packages: PackagesParams | None = Field(None, description="Packages to have.")
+
+
+class SelfHostedConfigParams(Body):
+    """An environment whose sandboxes the customer runs: a work queue."""
+
+    type: Literal["self_hosted"] = Field(description="The kind of environment; it never changes.")
+
+
+ConfigParams = Annotated[CloudConfigParams | SelfHostedConfigParams, Field(discriminator="type")]
+
+
+class EnvironmentCreate(Body):
+    """Request to create an environment."""
+
+    name: Name = Field(description="Name for people; need not be unique.")
+    config: ConfigParams | None = Field(None, description="Kind and configuration; a cloud environment when left out.")
+    description: Description | None = Field(None, description="What it is for.")
+    metadata: Metadata | None = Field(
+        None, description="Own key-value pairs: at most 16, keys to 64, values to 512 characters."
+    )
+    scope: Scope | None = Field(None, description="Who sees it; `account` only for self-hosted environments.")
+
+
+class EnvironmentUpdate(Body):
+    """Request to change an environment; what is left out stays."""
+
+    name: Name | None = Field(None, description="New name; null keeps it.")
+    config: ConfigParams | None = Field(None, description="New configuration, of the same type; null keeps it.")
+    description: Description | None = Field(None, description="New description; null or an empty one clears it.")
+    metadata: MetadataPatch | None = Field(
+        None, description="Patch: a string sets a key, null or an empty string deletes it."
+    )
+    scope: Scope | None = Field(None, description="Who sees it; null keeps it.")
+
+
+class LimitedNetwork(Shape):
+    """Outbound traffic only to named places."""
+
+    type: Literal["limited"] = Field(description="The kind of network policy.")
+    allow_mcp_servers: bool = Field(description="Whether the agent's MCP servers are allowed too.")
+    allow_package_managers: bool = Field(description="Whether the public package registries are allowed too.")
+    allowed_hosts: list[str] = Field(description="Host names that may be reached.")
+
+
+class Packages(Shape):
+    """Packages by manager."""
+
+    type: Literal["packages"] = Field(description="Always `packages`.")
+    apt: list[str] = Field(description="Debian packages.")
+    cargo: list[str] = Field(description="Rust packages.")
+    gem: list[str] = Field(description="Ruby packages.")
+    go: list[str] = Field(description="Go packages.")
+    npm: list[str] = Field(description="Node.js packages.")
+    pip: list[str] = Field(description="Python packages.")
+
+
+class CloudConfig(Shape):
+    """Configuration of a cloud environment."""
+
+    type: Literal["cloud"] = Field(description="The kind of environment.")
+    networking: Annotated[UnrestrictedNetwork | LimitedNetwork, Field(discriminator="type")] = Field(
+        description="Outbound network policy."
+    )
+    packages: Packages = Field(description="Packages to have.")
+
+
+class SelfHostedConfig(Shape):
+    """Configuration of a self-hosted environment."""
+
+    type: Literal["self_hosted"] = Field(description="The kind of environment.")
+
+
+class Environment(Shape):
+    """An environment."""
+
+    id: str = Field(description="Identifier, `env_…`.", examples=["env_011CZkZ9X2dpNyB7HsEFoRfW"])
+    type: Literal["environment"] = Field(description="Always `environment`.")
+    name: str = Field(description="Name for people.")
+    description: str = Field(description="What it is for; empty when unset.")
+    config: Annotated[CloudConfig | SelfHostedConfig, Field(discriminator="type")] = Field(
+        description="Kind and configuration."
+    )
+    metadata: dict[str, str] = Field(description="Own key-value pairs.")
+    scope: Scope = Field(description="Who sees it.")
+    created_at: Timestamp = Field(description="When it was created.")
+    updated_at: Timestamp = Field(description="When it was last changed.")
+    archived_at: Timestamp | None = Field(description="When it was archived; null while it is live.")
+
+
+class EnvironmentPage(Shape):
+    """A page of environments, newest first."""
+
+    data: list[Environment] = Field(description="The rows of this page.")
+    next_page: NextPage
+
+
+class EnvironmentDeleted(Shape):
+    """Confirmation of a deletion."""
+
+    id: str = Field(description="The environment that is gone.")
+    type: Literal["environment_deleted"] = Field(description="Always `environment_deleted`.")
+
+
+def render_environment(environment: EnvironmentRecord) -> dict[str, Any]:
+    """Render an environment."""
+    return {
+        "id": environment.id,
+        "type": "environment",
+        "name": environment.name,
+        "description": environment.description,
+        "created_at": format_instant(environment.created_at),
+        "updated_at": format_instant(environment.updated_at),
+        "archived_at": optional_instant(environment.archived_at),
+        "config": environment.config,
+        "metadata": environment.metadata,
+        "scope": environment.scope,
+    }

@@ -1,0 +1,161 @@
+"""Wire shapes of work items. Source: contract §4; reference api-*, Work."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from workyard_queue.work import HeartbeatAnswer, QueueStats, WorkItem
+from workyard_store.clock import format_instant
+
+from .common import Body, Error, ErrorBody, ErrorDetails, MetadataPatch, NextPage, Shape, Timestamp, optional_instant
+
+StateName = Literal["queued", "starting", "active", "stopping", "stopped"]
+Instant = Timestamp | None
+
+
+class WorkStop(Body):
+    """Request to stop an item."""
+
+    force: bool = Field(False, description="End it now instead of asking its worker to.")
+
+
+class WorkUpdate(Body):
+    """Request to patch an item's metadata."""
+
+    metadata: MetadataPatch | None = Field(
+        None, description="Patch: a string sets a key, null deletes it, what is left out stays."
+    )
+
+
+class WorkData(Shape):
+    """What is to be done."""
+
+    type: Literal["session"] = Field(description="Always `session`.")
+    id: str = Field(description="The session to run, `session_…`.")
+
+
+class Work(Shape):
+    """One piece of work for a worker: a session that wants to be run."""
+
+    id: str = Field(description="Identifier, `work_…`.", examples=["work_011CZkZ9X2dpNyB7HsEFoRfW"])
+    type: Literal["work"] = Field(description="Always `work`.")
+    environment_id: str = Field(description="The environment whose queue it is in.")
+    data: WorkData = Field(description="What is to be done.")
+    state: StateName = Field(description="Where it is in its life.")
+    metadata: dict[str, str] = Field(description="Own key-value pairs.")
+    secret: str | None = Field(description="Set in the answer of a poll only: base64url JSON with `sessions_token`.")
+    created_at: Timestamp = Field(description="When it was created.")
+    acknowledged_at: Instant = Field(description="When a worker acknowledged it; null before that and after a lapse.")
+    started_at: Instant = Field(description="When the first heartbeat claimed it.")
+    latest_heartbeat_at: Instant = Field(description="The heartbeat that holds the lease.")
+    stop_requested_at: Instant = Field(description="When a stop was first asked for.")
+    stopped_at: Instant = Field(description="When it ended.")
+
+
+class WorkPage(Shape):
+    """A page of work items, newest first."""
+
+    data: list[Work] = Field(description="The rows of this page.")
+    next_page: NextPage
+
+
+class WorkHeartbeat(Shape):
+    """What a heartbeat achieved."""
+
+    type: Literal["work_heartbeat"] = Field(description="Always `work_heartbeat`.")
+    last_heartbeat: Timestamp | Literal[""] = Field(
+        description="The heartbeat now stored, to be echoed in the next one; empty if there never was one."
+    )
+    lease_extended: bool = Field(description="Whether the lease was claimed or extended.")
+    state: StateName = Field(description="`active`, or `stopping` or `stopped` where the worker should end.")
+    ttl_seconds: Annotated[int, Field(ge=1, le=3600)] = Field(description="Length of the lease in seconds.")
+
+
+class WorkQueueStats(Shape):
+    """The queue's figures at one instant."""
+
+    type: Literal["work_queue_stats"] = Field(description="Always `work_queue_stats`.")
+    depth: int = Field(ge=0, description="Queued items that were not polled since they entered the queue.")
+    pending: int = Field(ge=0, description="Items polled and not acknowledged.")
+    oldest_queued_at: Instant = Field(description="When the oldest queued item entered the queue; null when none is.")
+    workers_polling: int | None = Field(
+        description="Workers (by `Anthropic-Worker-ID`) that polled in the last 30 seconds; null for a cloud environment."
+    )
+
+
+class HeartbeatState(Shape):
+    """The lease as it is, for a worker that lost it."""
+
+    state: StateName = Field(description="The item's state.")
+    last_heartbeat: Instant = Field(description="The stored heartbeat; null if there is none.")
+    lease_extended: Literal[False] = Field(description="Always false.")
+    ttl_seconds: int = Field(description="The TTL last applied since the item entered the queue, else 120.")
+
+
+class HeartbeatErrorDetails(ErrorDetails):
+    """Why the precondition failed."""
+
+    current_state: HeartbeatState = Field(description="The lease as it is.")
+    error_visibility: Literal["user_facing"] = Field(description="Always `user_facing`.")
+    error_code: Literal["heartbeat_precondition_failed"] = Field(description="Always `heartbeat_precondition_failed`.")
+
+
+class HeartbeatErrorBody(ErrorBody):
+    """What went wrong."""
+
+    details: HeartbeatErrorDetails = Field(description="Why the precondition failed.")
+
+
+class HeartbeatError(Error):
+    """The lease is not the caller's."""
+
+    error: HeartbeatErrorBody = Field(description="What went wrong.")
+
+
+def _secret(token: str) -> str:
+    return base64.urlsafe_b64encode(json.dumps({"sessions_token": token}).encode()).decode().rstrip("=")
+
+
+def render_work(item: WorkItem) -> dict[str, Any]:
+    """Render a work item; its secret only if it was just handed out."""
+    return {
+        "id": item.id,
+        "type": "work",
+        "environment_id": item.environment_id,
+        "data": {"type": "session", "id": item.session_id},
+        "state": item.state,
+        "metadata": item.metadata,
+        "secret": None if item.sessions_token is None else _secret(item.sessions_token),
+        "created_at": format_instant(item.created_at),
+        "acknowledged_at": optional_instant(item.acknowledged_at),
+        "started_at": optional_instant(item.started_at),
+        "latest_heartbeat_at": optional_instant(item.latest_heartbeat_at),
+        "stop_requested_at": optional_instant(item.stop_requested_at),
+        "stopped_at": optional_instant(item.stopped_at),
+    }
+
+
+def render_heartbeat(answer: HeartbeatAnswer) -> dict[str, Any]:
+    """Render what a heartbeat achieved."""
+    return {
+        "type": "work_heartbeat",
+        "last_heartbeat": answer.last_heartbeat,
+        "lease_extended": answer.lease_extended,
+        "state": answer.state,
+        "ttl_seconds": answer.ttl_seconds,
+    }
+
+
+def render_stats(stats: QueueStats) -> dict[str, Any]:
+    """Render the queue's figures."""
+    return {
+        "type": "work_queue_stats",
+        "depth": stats.depth,
+        "pending": stats.pending,
+        "oldest_queued_at": optional_instant(stats.oldest_queued_at),
+        "workers_polling": stats.workers_polling,
+    }

@@ -1,0 +1,103 @@
+"""The settings, each with its default and reason. Read once, from options and `WORKYARD_…` variables."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from workyard_queue.states import DEFAULT_TTL_S, LONGEST_TTL_S, RECLAIM_MS, SHORTEST_TTL_S, STARTUP_LEASE_S
+from workyard_store.errors import StartupRefused
+
+LONGEST_LEASE_S = LONGEST_TTL_S
+LONGEST_RECLAIM_MS = 3_600_000
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. An option on the command line wins over its variable."""
+
+    model_config = SettingsConfigDict(env_prefix="WORKYARD_", extra="ignore", env_ignore_empty=True)
+
+    host: str = Field(
+        "127.0.0.1", min_length=1, description="Address to listen on; one that is not loopback needs --i-know."
+    )
+    port: int = Field(4010, ge=0, le=65535, description="Port to listen on; 0 takes any free one.")
+    redis_url: str | None = Field(
+        None,
+        description="Redis 7.0 or newer to keep the state in, e.g. redis://127.0.0.1:6379/0. Unset: the embedded engine.",
+    )
+    redis_connections: int = Field(
+        8,
+        ge=1,
+        le=1000,
+        description="Most connections to Redis per process, one for wake-ups not counted. Polls that wait hold none.",
+    )
+    key_prefix: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] = Field(
+        "wy",
+        description="What every Redis key starts with: services with different prefixes share a Redis without meeting.",
+    )
+    workers: int = Field(1, ge=1, le=64, description="Server processes; more than one needs --redis-url.")
+    auth: Literal["any", "none"] = Field(
+        "any", description="any: every call under /v1 needs a token, whatever its value. none: no token is needed."
+    )
+    default_ttl: int = Field(
+        DEFAULT_TTL_S,
+        ge=SHORTEST_TTL_S,
+        le=LONGEST_TTL_S,
+        description="Lease in seconds that a heartbeat without desired_ttl_seconds gets.",
+    )
+    startup_lease: int = Field(
+        STARTUP_LEASE_S,
+        ge=1,
+        le=LONGEST_LEASE_S,
+        description="Seconds from an acknowledgement to the first heartbeat before the item lapses.",
+    )
+    reclaim_ms: int = Field(
+        RECLAIM_MS,
+        ge=1,
+        le=LONGEST_RECLAIM_MS,
+        description="Age in milliseconds at which a poll takes over an unacknowledged item, unless it says otherwise.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="debug adds a line for every request."
+    )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="Form of the log lines, which go to standard error."
+    )
+    i_know: bool = Field(
+        False,
+        description="Allow a --host that is not loopback: whoever reaches the port can do everything, there are no real credentials.",
+    )
+
+
+def load(**options: object) -> Settings:
+    """Return the settings from the given options (None: not given) and the environment.
+
+    Raises:
+        StartupRefused: a bad value; the message names the option and its variable.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    try:
+        settings = Settings(**given)  # type: ignore[arg-type]
+    except ValidationError as error:
+        problems = [
+            f"{named(str(problem['loc'][0]))}: {problem['msg']} (got {problem['input']!r})"
+            for problem in error.errors()
+        ]
+        raise StartupRefused("; ".join(problems)) from None
+    if settings.workers > 1 and settings.redis_url is None:
+        raise StartupRefused(
+            f"{named('workers')}: More than one process needs --redis-url: the embedded engine lives inside one process"
+        )
+    if settings.host not in ("127.0.0.1", "localhost", "::1") and not settings.i_know:
+        raise StartupRefused(
+            f"{named('host')}: {settings.host} is not loopback, and whoever reaches the port can do everything: "
+            "say --i-know if that is meant"
+        )
+    return settings
+
+
+def named(setting: str) -> str:
+    """Return how people write a setting: its option and its variable."""
+    return f"--{setting.replace('_', '-')} / WORKYARD_{setting.upper()}"

@@ -1,0 +1,168 @@
+"""Who calls, and where they may act: token forms, workspaces, and the environment scripts' access rule.
+
+Source: contract §2, modes `any` and `none`. Only a token's value tells what it is. A token that this server issued
+names its environment, so that the common call needs no look-up; whether it really was issued is checked where that
+matters. Stored are SHA-256 digests only.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from functools import lru_cache
+from importlib.resources import files
+
+from .clock import wall_now
+from .errors import EnvironmentNotFound
+from .ids import derived_suffix, is_id
+from .keys import Keys
+from .redis import Engine, Reply, Script
+
+#: The scope of a caller that acts in the workspace of whatever the path names.
+ANYWHERE = ""
+#: The workspace of callers without a token (mode `none`).
+DEFAULT_WORKSPACE = "default"
+_ENVIRONMENT_KEY = "sk-ant-oat01-"
+_SESSIONS_TOKEN = "sk-ant-req01-"
+_SECRET_BYTES = 32
+
+SCRIPTS = files("workyard_store") / "scripts"
+
+
+@lru_cache(maxsize=4096)
+def workspace_of_api_key(api_key: str) -> str:
+    """Return the workspace that an API key is: a public id that does not reveal the key."""
+    return "wrkspc_" + derived_suffix("workspace", api_key)
+
+
+def digest(token: str) -> str:
+    """Return what is stored of a key, or of the random part of a sessions token."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def mint_environment_key(environment_id: str) -> str:
+    """Return a new environment key: 256 random bits behind the environment's name."""
+    return f"{_ENVIRONMENT_KEY}{environment_id.removeprefix('env_')}-{mint_secret()}"
+
+
+def mint_secret() -> str:
+    """Return the random part of a sessions token: 256 bits. The hand-out adds the item's name (`sessions_token`)."""
+    return base64.urlsafe_b64encode(os.urandom(_SECRET_BYTES)).decode().rstrip("=")
+
+
+def sessions_token(environment_id: str, work_id: str, secret: str) -> str:
+    """Return the sessions token of one hand-out of an item."""
+    return f"{_SESSIONS_TOKEN}{environment_id.removeprefix('env_')}-{work_id.removeprefix('work_')}-{secret}"
+
+
+class Caller:
+    """The credential of one request.
+
+    Attributes:
+        token: the token's value, or None when there was none (mode `none`).
+        environment_id: the environment that an issued-looking token names, else None.
+        work_id: the work item that a sessions token names, else None.
+        secret: the part of an issued-looking token whose digest is on record.
+    """
+
+    __slots__ = ("environment_id", "secret", "token", "work_id")
+
+    def __init__(self, token: str | None) -> None:
+        self.token = token
+        self.environment_id: str | None = None
+        self.work_id: str | None = None
+        self.secret = token or ""
+        if token is not None and token.startswith("sk-ant-"):
+            if token.startswith(_ENVIRONMENT_KEY):
+                self.environment_id = _named("env", token.removeprefix(_ENVIRONMENT_KEY).partition("-")[0])
+            elif token.startswith(_SESSIONS_TOKEN):
+                environment, _, rest = token.removeprefix(_SESSIONS_TOKEN).partition("-")
+                self.environment_id = _named("env", environment)
+                work, _, self.secret = rest.partition("-")
+                self.work_id = _named("work", work)
+
+
+def _named(kind: str, suffix: str) -> str | None:
+    value = f"{kind}_{suffix}"
+    return value if is_id(kind, value) else None
+
+
+#: A caller of the control plane below an environment: it acts in that environment's workspace.
+TRUSTED = Caller(None)
+
+
+class Access:
+    """Runs environment scripts for callers, and answers which workspace a caller is in."""
+
+    def __init__(self, engine: Engine, keys: Keys, wall: Callable[[], int] = wall_now) -> None:
+        self.engine = engine
+        self.keys = keys
+        self.wall = wall
+
+    async def workspace(self, caller: Caller) -> str:
+        """Return the caller's own workspace, for calls that name no resource."""
+        if caller.token is None:
+            return DEFAULT_WORKSPACE
+        if caller.environment_id is not None:
+            issued = await self._issued_for(caller, caller.environment_id)
+            if issued is not None:
+                return issued
+        return workspace_of_api_key(caller.token)
+
+    async def is_known(self, workspace: str) -> bool:
+        """Tell whether a workspace's API key has created an environment (contract §2, a *known* API key)."""
+        return bool(await self.engine.command("HEXISTS", self.keys.workspace(workspace), "number"))
+
+    async def may_enter(self, caller: Caller, environment_id: str, owner: str) -> bool:
+        """Tell whether *caller* reaches an environment of workspace *owner*. Costs a round trip only if it looks foreign."""
+        scope = await self._scope(caller, environment_id)
+        return scope in (ANYWHERE, owner) or not await self.is_known(scope)
+
+    async def run(self, script: Script, environment_id: str, caller: Caller, *arguments: str | int) -> Reply:
+        """Run an environment script for *caller* until it has an answer, and return that.
+
+        Raises:
+            EnvironmentNotFound: unknown, malformed, deleted, or another workspace's.
+            StorageUnavailable: Redis did not answer.
+        """
+        if not is_id("env", environment_id):
+            raise EnvironmentNotFound(environment_id)
+        key = self.keys.environment(environment_id)
+        scope = await self._scope(caller, environment_id)
+        while True:
+            reply = await self.engine.run(script, key, self.wall(), scope, *arguments)
+            match reply[0]:
+                case "AGAIN":
+                    continue  # Every turn settles a bounded part of what the clock has ended.
+                case "GONE":
+                    raise EnvironmentNotFound(environment_id)
+                case "FOREIGN":
+                    if await self.is_known(scope):
+                        raise EnvironmentNotFound(environment_id)
+                    scope = ANYWHERE
+                case _:
+                    return reply
+
+    async def _scope(self, caller: Caller, environment_id: str) -> str:
+        if caller.token is None or caller.environment_id == environment_id:
+            return ANYWHERE
+        if caller.environment_id is None:
+            return workspace_of_api_key(caller.token)
+        return await self.workspace(caller)
+
+    async def _issued_for(self, caller: Caller, environment_id: str) -> str | None:
+        """Return the workspace of the environment that issued this token, or None if it did not or has revoked it."""
+        environment, stored = self.keys.environment, digest(caller.secret)
+        if caller.work_id is None:
+            look = ("HGET", environment(environment_id, "keys"), stored)
+        else:
+            look = ("SISMEMBER", environment(environment_id, f"tokens:{caller.work_id}"), stored)
+        workspace, found = await self.engine.commands([("HGET", environment(environment_id), "ws"), look])
+        if workspace is None or not found:
+            return None
+        if caller.work_id is None and json.loads(found)["revoked_at"] is not None:
+            return None
+        return str(workspace)

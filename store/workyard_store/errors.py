@@ -1,0 +1,179 @@
+"""The domain errors, as one tree. Owns their texts; says nothing about HTTP (the server maps them in one table).
+
+WorkyardError
+├── StartupRefused
+├── StorageUnavailable
+├── AuthenticationFailed
+├── InvalidRequest
+│   ├── BodyTooLarge
+│   ├── EnvironmentIsArchived
+│   ├── ConfigTypeChange
+│   ├── InvalidMetadata
+│   └── WorkPollingUnsupported
+├── NotFound
+│   ├── EnvironmentNotFound
+│   ├── KeyNotFound
+│   ├── WorkListingUnsupported
+│   └── WorkNotFound
+└── Conflict
+    ├── AckOutOfState
+    ├── DeleteRefused
+    └── HeartbeatPreconditionFailed
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+class WorkyardError(Exception):
+    """Any refusal or fault that a caller is told about. `message` is the text on the wire."""
+
+    error_code: str | None = None
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+    @property
+    def details(self) -> dict[str, Any] | None:
+        """Return what stands beside the message, or None. Source: contract §1, `error.details.error_code`."""
+        return None if self.error_code is None else {"error_code": self.error_code}
+
+
+class StartupRefused(WorkyardError):
+    """The server must not start: the message says why and what to do."""
+
+
+class StorageUnavailable(WorkyardError):
+    """Redis did not answer. The step happened wholly or not at all, and the caller cannot know which."""
+
+    def __init__(self, message: str = "Storage is unavailable") -> None:
+        super().__init__(message)
+
+
+class AuthenticationFailed(WorkyardError):
+    """No usable credential."""
+
+
+class InvalidRequest(WorkyardError):
+    """The request breaks a rule; the message names the field."""
+
+
+class BodyTooLarge(InvalidRequest):
+    """The body exceeds the limit."""
+
+
+class EnvironmentIsArchived(InvalidRequest):
+    """An archived environment takes no update and no new work."""
+
+    error_code = "environment_archived"
+
+
+class ConfigTypeChange(InvalidRequest):
+    """An update tried to turn a cloud environment into a self-hosted one, or back."""
+
+    error_code = "invalid_config_type_change"
+
+    def __init__(self, stored: str, wanted: str) -> None:
+        names = {"cloud": "Cloud", "self_hosted": "BYOC"}
+        super().__init__(f"Cannot change environment type from {names[stored]} to {names[wanted]}")
+
+
+class InvalidMetadata(InvalidRequest):
+    """The resulting metadata breaks a cap. The message lists every problem."""
+
+    error_code = "invalid_metadata"
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("metadata: " + "; ".join(problems))
+
+
+class WorkPollingUnsupported(InvalidRequest):
+    """A cloud environment was polled."""
+
+    def __init__(self, environment_id: str) -> None:
+        super().__init__(
+            f"Only BYOC and bridge environments support work polling. Environment {environment_id} is anthropic_cloud."
+        )
+
+
+class NotFound(WorkyardError):
+    """No such thing for this caller."""
+
+
+class EnvironmentNotFound(NotFound):
+    """Unknown, deleted, malformed, or another workspace's."""
+
+    def __init__(self, environment_id: str) -> None:
+        super().__init__(f"Environment {environment_id} not found.")
+
+
+class KeyNotFound(NotFound):
+    """No such environment key."""
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__(f"Environment key {key_id} not found.")
+
+
+class WorkListingUnsupported(NotFound):
+    """A live cloud environment was asked for its work."""
+
+    def __init__(self, environment_id: str) -> None:
+        super().__init__(
+            f"Environment `{environment_id}` not found, or does not support work listing. "
+            "The work API is only available for self-hosted environments."
+        )
+
+
+class WorkNotFound(NotFound):
+    """Unknown work id, or one of another environment."""
+
+    def __init__(self, work_id: str) -> None:
+        super().__init__(f"Work item {work_id} not found.")
+
+
+class Conflict(WorkyardError):
+    """The state does not allow the step."""
+
+
+class AckOutOfState(Conflict):
+    """Only a queued item can be acknowledged."""
+
+    def __init__(self, work_id: str, state: str) -> None:
+        super().__init__(f"Work item {work_id} must be in QUEUED state to acknowledge. Current state: {state}.")
+
+
+class DeleteRefused(Conflict):
+    """The environment still has queued work."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Cannot delete self-hosted environment with work in the queue. Either archive the environment first to "
+            "allow the queue to drain, or use force=true to delete immediately."
+        )
+
+
+class HeartbeatPreconditionFailed(Conflict):
+    """The expected heartbeat is not the stored one: the caller does not hold the lease."""
+
+    error_code = "heartbeat_precondition_failed"
+
+    def __init__(self, *, expected: str, stored: str | None, state: str, ttl_seconds: int) -> None:
+        super().__init__(f"Heartbeat precondition failed: expected {expected}, actual was {stored or 'NULL'}")
+        self.current_state = {
+            "state": state,
+            "last_heartbeat": stored,
+            "lease_extended": False,
+            "ttl_seconds": ttl_seconds,
+        }
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """Return the members in the order the service was seen to send them. Source: wire-facts §1."""
+        return {
+            "current_state": self.current_state,
+            "error_visibility": "user_facing",
+            "error_code": self.error_code,
+        }

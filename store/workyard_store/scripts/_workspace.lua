@@ -1,0 +1,22 @@
+-- Shared head of every script about one workspace. KEYS[1]: its hash `…:{workspace}:state`. ARGV[1]: wall clock, us.
+--
+-- The generation orders changes of clock and settings, so that an environment never takes an older one. It grows with
+-- the wall clock, so it stays ahead even of what a reset workspace once had.
+local call = redis.call
+local STATE = KEYS[1]
+local ENVS, LIVE = BASE .. 'envs', BASE .. 'live'
+
+local function us(number)
+  return string.format('%.0f', number)
+end
+
+-- Return what an environment copies: shift, frozen, ttl, startup, reclaim, generation.
+local function profile()
+  local v = call('HMGET', STATE, 'shift', 'frozen', 'ttl', 'startup', 'reclaim', 'generation')
+  return {v[1] or '0', v[2] or '', v[3] or '', v[4] or '', v[5] or '', v[6] or '0'}
+end
+
+local function next_generation()
+  local generation = math.max((tonumber(call('HGET', STATE, 'generation')) or 0) + 1, tonumber(ARGV[1]))
+  call('HSET', STATE, 'generation', us(generation))
+end

@@ -1,0 +1,9 @@
+-- Give a new environment its place in its workspace, before its record exists: lists skip a place without a record.
+-- Atomic: no two environments share a sequence number.
+-- KEYS[1] workspace. ARGV[1] wall us; [2] environment id.
+-- Answer: {sequence, shift, frozen, ttl, startup, reclaim, generation}.
+local number = call('HINCRBY', STATE, 'number', 1)
+call('ZADD', ENVS, number, ARGV[2])
+local answer = profile()
+table.insert(answer, 1, us(number))
+return answer

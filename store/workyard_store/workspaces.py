@@ -1,0 +1,263 @@
+"""Workspaces: the index of their environments, their clock and lease settings, and their reset. Source: contract §§2, 6.
+
+A workspace's clock and settings are copied to each of its environments, so that a step on one reads one slot. A change
+writes the workspace, then all copies, then answers; `catch_up` finishes what a crash left half done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from .access import SCRIPTS, Access
+from .clock import LAST_INSTANT, Clock, format_instant
+from .errors import InvalidRequest
+from .redis import Reply, Script
+
+_HEAD = SCRIPTS / "_workspace.lua"
+_RESERVE = Script("workspace_reserve", _HEAD, SCRIPTS / "workspace_reserve.lua")
+_CONFIRM = Script("workspace_confirm", _HEAD, SCRIPTS / "workspace_confirm.lua")
+_CLOCK = Script("workspace_clock", _HEAD, SCRIPTS / "workspace_clock.lua")
+_SETTINGS = Script("workspace_settings", _HEAD, SCRIPTS / "workspace_settings.lua")
+_LIST = Script("workspace_list", _HEAD, SCRIPTS / "workspace_list.lua")
+_APPLY = Script("environment_apply", SCRIPTS / "_environment.lua", SCRIPTS / "environment_apply.lua")
+_PURGE = Script("environment_purge", SCRIPTS / "_environment.lua", SCRIPTS / "environment_purge.lua")
+
+#: Items that one purge step removes: few enough not to hold Redis up.
+_PURGE_BATCH = 500
+#: Environments that one pipeline of a change is sent to.
+_APPLY_BATCH = 200
+#: After this long an intent to delete, whose environment still lives, is taken for abandoned. Microseconds.
+_ABANDONED_US = 60_000_000
+_SCAN_COUNT = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What an environment copies from its workspace. Empty settings mean the server's default."""
+
+    clock: Clock
+    default_ttl_seconds: int | None
+    startup_lease_seconds: int | None
+    reclaim_ms: int | None
+    generation: int
+    fields: tuple[str, ...]
+
+    @classmethod
+    def of(cls, fields: list[str]) -> Profile:
+        """Read shift, frozen, ttl, startup, reclaim, generation as the scripts answer them."""
+        shift, frozen, ttl, startup, reclaim, generation = fields
+        return cls(
+            Clock(int(shift), int(frozen) if frozen else None),
+            int(ttl) if ttl else None,
+            int(startup) if startup else None,
+            int(reclaim) if reclaim else None,
+            int(generation),
+            tuple(fields),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ClockReading:
+    """A workspace's clock at one instant; `ahead_us` is how far it is before wall time."""
+
+    mode: str
+    now: int
+    ahead_us: int
+
+
+class WorkspaceStore:
+    """Everything that belongs to a workspace and not to one of its environments."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        self._engine = access.engine
+        self._keys = access.keys
+
+    async def _write(self, script: Script, workspace: str, *arguments: str | int) -> Reply:
+        """Run a workspace script that may write its first key, after entering the workspace into the register."""
+        _, reply = await asyncio.gather(
+            self._engine.command("SADD", self._keys.workspaces, workspace),
+            self._engine.run(script, self._keys.workspace(workspace), *arguments),
+        )
+        return reply
+
+    # -- environments' places ---------------------------------------------------------------------------------
+
+    async def reserve(self, workspace: str, environment_id: str) -> tuple[int, Profile]:
+        """Give a new environment its creation sequence, and return what it copies."""
+        reply = await self._write(_RESERVE, workspace, self._access.wall(), environment_id)
+        return int(reply[0]), Profile.of(reply[1:])
+
+    async def confirm(self, workspace: str, environment_id: str, sequence: int, copied: Profile) -> None:
+        """Keep the place of an environment whose record now exists, and repeat a change that missed it."""
+        current = Profile.of(await self._write(_CONFIRM, workspace, self._access.wall(), environment_id, sequence))
+        if current.generation != copied.generation:
+            await self._apply([environment_id], current)
+
+    async def page(
+        self, workspace: str, *, below: int | None, count: int, include_archived: bool
+    ) -> list[tuple[str, int]]:
+        """Return up to *count* places (environment id, sequence), newest first."""
+        reply = await self._engine.run(
+            _LIST,
+            self._keys.workspace(workspace),
+            self._access.wall(),
+            "" if below is None else below,
+            count,
+            "1" if include_archived else "0",
+        )
+        return [(reply[i], int(reply[i + 1])) for i in range(0, len(reply), 2)]
+
+    async def hide_archived(self, workspace: str, environment_id: str) -> None:
+        """Take an archived environment out of the default list (which checks the record as well)."""
+        await self._engine.command("ZREM", self._keys.workspace(workspace, "live"), environment_id)
+
+    async def all(self) -> list[str]:
+        """Return every workspace, in the order of their ids."""
+        return sorted(await self._engine.command("SMEMBERS", self._keys.workspaces))
+
+    # -- clock and settings -----------------------------------------------------------------------------------
+
+    async def profile(self, workspace: str) -> Profile:
+        """Return the workspace's clock and settings."""
+        names = ("shift", "frozen", "ttl", "startup", "reclaim", "generation")
+        stored = await self._engine.command("HMGET", self._keys.workspace(workspace), *names)
+        return Profile.of(
+            [
+                value or ("0" if name in ("shift", "generation") else "")
+                for name, value in zip(names, stored, strict=True)
+            ]
+        )
+
+    async def clock(self, workspace: str) -> ClockReading:
+        """Read the workspace's clock."""
+        wall = self._access.wall()
+        profile = await self.profile(workspace)
+        return self._reading(profile, profile.clock.now(wall), wall)
+
+    async def change_clock(self, workspace: str, change: str, value: int | None = None) -> ClockReading:
+        """Change the clock, and every copy of it, and wake every blocked poll of the workspace.
+
+        Args:
+            workspace: whose clock.
+            change: `real`, `frozen` (*value*: the instant in us, None for now) or `advance` (*value*: us).
+            value: see *change*.
+
+        Raises:
+            InvalidRequest: time would go back, or past `LAST_INSTANT`.
+        """
+        wall = self._access.wall()
+        field = "advance_seconds" if change == "advance" else "at"
+        reply = await self._write(_CLOCK, workspace, wall, change, "" if value is None else value, LAST_INSTANT)
+        if reply[0] == "BACK":
+            raise InvalidRequest(
+                f"{field}: Time never goes back: the workspace's clock is at {format_instant(int(reply[1]))}"
+            )
+        if reply[0] == "FAR":
+            raise InvalidRequest(f"{field}: A clock stops at {format_instant(LAST_INSTANT)}")
+        profile = Profile.of(reply[2:])
+        await self._spread(workspace, profile)
+        return self._reading(profile, int(reply[1]), wall)
+
+    async def change_settings(self, workspace: str, changes: dict[str, int | None]) -> Profile:
+        """Change lease settings (`ttl`, `startup` in seconds, `reclaim` in ms; None: the server's default again)."""
+        fields: list[str | int] = []
+        for name, value in changes.items():
+            fields += [name, "" if value is None else value]
+        profile = Profile.of(await self._write(_SETTINGS, workspace, self._access.wall(), *fields))
+        await self._spread(workspace, profile)
+        return profile
+
+    async def catch_up(self) -> None:
+        """Finish changes of clocks and settings that a crash left half spread."""
+        for workspace in await self.all():
+            profile = await self.profile(workspace)
+            spread = await self._engine.command("HGET", self._keys.workspace(workspace), "spread")
+            if profile.generation and spread != str(profile.generation):
+                await self._spread(workspace, profile)
+
+    async def _spread(self, workspace: str, profile: Profile) -> None:
+        key = self._keys.workspace(workspace, "envs")
+        start = 0
+        while environment_ids := await self._engine.command("ZRANGE", key, start, start + _APPLY_BATCH - 1):
+            await self._apply(environment_ids, profile)
+            start += _APPLY_BATCH
+        # A newer change may be under way; then this is not the generation that ends it, and `catch_up` looks again.
+        await self._engine.command("HSET", self._keys.workspace(workspace), "spread", profile.generation)
+
+    async def _apply(self, environment_ids: list[str], profile: Profile) -> None:
+        shift, frozen, ttl, startup, reclaim, generation = profile.fields
+        wall = self._access.wall()
+        await asyncio.gather(
+            *[
+                self._engine.run(
+                    _APPLY, self._keys.environment(id_), wall, "", generation, shift, frozen, ttl, startup, reclaim
+                )
+                for id_ in environment_ids
+            ]
+        )
+
+    def _reading(self, profile: Profile, now: int, wall: int) -> ClockReading:
+        return ClockReading(profile.clock.mode, now, now - wall)
+
+    # -- deleting ---------------------------------------------------------------------------------------------
+
+    async def intend_purge(self, workspace: str, environment_id: str) -> None:
+        """Note that an environment is about to be deleted, so that any server can finish it after a crash."""
+        await self._engine.command("ZADD", self._keys.purge, self._access.wall(), f"{workspace} {environment_id}")
+
+    async def purge(self, workspace: str, environment_id: str) -> int:
+        """Remove all that a deleted environment left, its place in the workspace last. Return how many keys went."""
+        removed = 0
+        key = self._keys.environment(environment_id)
+        word = "MORE"
+        while word == "MORE":
+            word, count = await self._engine.run(_PURGE, key, _PURGE_BATCH)
+            removed += count
+        await self._engine.commands(
+            [
+                ("ZREM", self._keys.workspace(workspace, "envs"), environment_id),
+                ("ZREM", self._keys.workspace(workspace, "live"), environment_id),
+                ("ZREM", self._keys.purge, f"{workspace} {environment_id}"),
+            ]
+        )
+        return removed
+
+    async def finish_purges(self) -> None:
+        """Finish deletions that a crash left half done; forget intents that came to nothing."""
+        abandoned = self._access.wall() - _ABANDONED_US
+        entries = await self._engine.command("ZRANGE", self._keys.purge, 0, -1, "WITHSCORES")
+        for member, intended in zip(entries[::2], entries[1::2], strict=True):
+            workspace, _, environment_id = member.partition(" ")
+            if not await self._engine.command("EXISTS", self._keys.environment(environment_id)):
+                await self.purge(workspace, environment_id)
+            elif float(intended) < abandoned:
+                await self._engine.command("ZREM", self._keys.purge, member)
+
+    async def environments(self, workspace: str) -> list[str]:
+        """Return all environment ids of a workspace, archived ones too, in creation order."""
+        ids: list[str] = await self._engine.command("ZRANGE", self._keys.workspace(workspace, "envs"), 0, -1)
+        return ids
+
+    async def forget(self, workspace: str) -> int:
+        """Remove a workspace whose environments are gone; it is as if its API key had never been used."""
+        keys = self._keys
+        removed: int = await self._engine.command(
+            "UNLINK", *(keys.workspace(workspace, name) for name in ("state", "envs", "live"))
+        )
+        await self._engine.command("SREM", keys.workspaces, workspace)
+        return removed
+
+    async def count_leftovers(self, tags: set[str]) -> int:
+        """Count the keys of the given environments and workspaces by scanning Redis, not by any index of ours."""
+        left, cursor = 0, "0"
+        head = len(self._keys.of(""))  # `wy:{}:` without the tag
+        while tags:
+            cursor, found = await self._engine.command(
+                "SCAN", cursor, "MATCH", f"{self._keys.prefix}:*", "COUNT", _SCAN_COUNT
+            )
+            left += sum(key[head - 2 : key.find("}")] in tags for key in found)
+            if str(cursor) == "0":
+                break
+        return left
