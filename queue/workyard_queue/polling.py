@@ -16,8 +16,8 @@ from workyard_store.access import Caller
 
 from .work import WorkItem, WorkQueue
 
-#: A timer that fires a little before its instant must not become a busy loop. Seconds.
-_SHORTEST_PAUSE_S = 0.001
+#: The event loop counts in milliseconds and may fire early: without this a poll would look once more for nothing.
+_TIMER_GRAIN_S = 0.001
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
@@ -136,7 +136,7 @@ class LongPoll:
                 if watch is None:
                     watch = asyncio.create_task(_watch(receive, waiter))
                 pause = left if found.due_us is None else min(left, found.due_us / 1_000_000)
-                await waiter.wait(max(pause, _SHORTEST_PAUSE_S))
+                await waiter.wait(pause + _TIMER_GRAIN_S)
                 if waiter.gone or self._closing:
                     return None
         finally:

@@ -354,6 +354,7 @@ class WorkQueue:
         await self._workspaces.intend_purge(workspace, environment_id)
         reply = await self._access.run(_DELETE, environment_id, caller, "1" if force else "0")
         if reply[0] == "QUEUED":
+            await self._workspaces.abandon_purge(workspace, environment_id)
             raise DeleteRefused
         return 1 + await self._workspaces.purge(workspace, environment_id)
 

@@ -45,7 +45,7 @@ class CredentialStore:
 
     async def list(self, environment_id: str) -> list[EnvironmentKey]:
         """Return all keys, revoked ones too, newest first."""
-        _, *records = await self._access.run(_LIST, environment_id, TRUSTED)
+        _, records = await self._access.run(_LIST, environment_id, TRUSTED)
         keys = [EnvironmentKey(**json.loads(record)) for record in records]
         return sorted(keys, key=lambda key: (key.created_at, key.id), reverse=True)
 

@@ -36,6 +36,8 @@ _BATCH = 64
 #: Seconds an answer may take. A lost Redis is noticed at once; this is for one that hangs.
 _SOCKET_TIMEOUT_S = 2.0
 _CONNECT_TIMEOUT_S = 1.0
+#: Seconds that commands under way get when the engine is closed: a Redis that hangs must not hold up the end.
+_CLOSE_WITHIN_S = 0.5
 _RESUBSCRIBE_PAUSE_S = 0.2
 _LISTEN_S = 30.0
 
@@ -100,8 +102,10 @@ class Engine:
                 socket_timeout=_SOCKET_TIMEOUT_S,
                 socket_connect_timeout=_CONNECT_TIMEOUT_S,
             )
-        except ValueError as error:
-            raise StartupRefused(f"redis_url: {error}") from None
+            # Options in the URL are looked at only here.
+            client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
+        except (ValueError, TypeError) as error:
+            raise StartupRefused(f"--redis-url / WORKYARD_REDIS_URL: {error}") from None
         return cls(client, name="redis", keys=keys, connections=connections)
 
     async def open(self) -> None:
@@ -147,8 +151,10 @@ class Engine:
             self._subscription.cancel()
             with suppress(asyncio.CancelledError):
                 await self._subscription
-        while self._under_way:
-            await asyncio.gather(*self._under_way, return_exceptions=True)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_WITHIN_S):
+                while self._under_way:
+                    await asyncio.gather(*self._under_way, return_exceptions=True)
         await self._client.aclose()
 
     async def ping(self) -> None:
@@ -221,6 +227,9 @@ class Engine:
                 replies = await pipeline.execute(raise_on_error=False)
         except (RedisError, OSError, asyncio.CancelledError) as error:
             fault = error if isinstance(error, RedisError) else RedisError(repr(error))
+            if isinstance(error, redis_asyncio.TimeoutError):
+                # What waited behind a Redis that hangs has waited as long, and would wait as long again.
+                batch, self._waiting = batch + self._waiting, []
             replies = [fault] * len(batch)
         for (_, future), reply in zip(batch, replies, strict=True):
             if not future.done():
@@ -239,11 +248,14 @@ class Engine:
             await asyncio.wait_for(standing.wait(), _CONNECT_TIMEOUT_S + _SOCKET_TIMEOUT_S)
 
     async def _listen(self, heard: Callable[[str | None], None], standing: asyncio.Event) -> None:
-        while True:
+        task = asyncio.current_task()
+        assert task is not None
+        # A cancellation that comes together with a message is swallowed below us (`wait_for` before Python 3.12).
+        while not task.cancelling():
             pubsub = self._client.pubsub()
             try:
                 await pubsub.subscribe(self.keys.wake)
-                while True:
+                while not task.cancelling():
                     # Silence is no fault: TCP tells when Redis goes, and a lost message costs a poll at most its block_ms.
                     message = await pubsub.get_message(timeout=_LISTEN_S)
                     if message is None:

@@ -20,6 +20,7 @@ _CONFIRM = Script("workspace_confirm", _HEAD, SCRIPTS / "workspace_confirm.lua")
 _CLOCK = Script("workspace_clock", _HEAD, SCRIPTS / "workspace_clock.lua")
 _SETTINGS = Script("workspace_settings", _HEAD, SCRIPTS / "workspace_settings.lua")
 _LIST = Script("workspace_list", _HEAD, SCRIPTS / "workspace_list.lua")
+_SPREAD = Script("workspace_spread", _HEAD, SCRIPTS / "workspace_spread.lua")
 _APPLY = Script("environment_apply", SCRIPTS / "_environment.lua", SCRIPTS / "environment_apply.lua")
 _PURGE = Script("environment_purge", SCRIPTS / "_environment.lua", SCRIPTS / "environment_purge.lua")
 
@@ -183,8 +184,7 @@ class WorkspaceStore:
         while environment_ids := await self._engine.command("ZRANGE", key, start, start + _APPLY_BATCH - 1):
             await self._apply(environment_ids, profile)
             start += _APPLY_BATCH
-        # A newer change may be under way; then this is not the generation that ends it, and `catch_up` looks again.
-        await self._engine.command("HSET", self._keys.workspace(workspace), "spread", profile.generation)
+        await self._engine.run(_SPREAD, self._keys.workspace(workspace), profile.generation)
 
     async def _apply(self, environment_ids: list[str], profile: Profile) -> None:
         shift, frozen, ttl, startup, reclaim, generation = profile.fields
@@ -206,6 +206,10 @@ class WorkspaceStore:
     async def intend_purge(self, workspace: str, environment_id: str) -> None:
         """Note that an environment is about to be deleted, so that any server can finish it after a crash."""
         await self._engine.command("ZADD", self._keys.purge, self._access.wall(), f"{workspace} {environment_id}")
+
+    async def abandon_purge(self, workspace: str, environment_id: str) -> None:
+        """Take a note of `intend_purge` back: the deletion was refused."""
+        await self._engine.command("ZREM", self._keys.purge, f"{workspace} {environment_id}")
 
     async def purge(self, workspace: str, environment_id: str) -> int:
         """Remove all that a deleted environment left, its place in the workspace last. Return how many keys went."""

@@ -1,7 +1,7 @@
 -- Shared rules of the work queue, after the head `_environment.lua`. Each rule of the state machine that more than one
 -- script needs stands here once.
 --
--- A work item is a hash: seq, session, state, created, queued (date of its entry), entry (its live stream entry or ''),
+-- A work item is a hash: seq, session, state, created, entry (its live stream entry or ''),
 -- again ('1' once re-queued), acked, started, beat, ever (latest heartbeat of any life), ttl, stop, stopped, message
 -- ('1': a message waits that no ack has seen), and one field `m:<key>` per metadata key. Instants are microseconds.
 --
@@ -32,7 +32,7 @@ local function enter(id, date)
   local entry = us(E.entry) .. '-0'
   call('XADD', STREAM, entry, 'w', id, 't', us(date))
   call('HSET', ENV, 'entry', us(E.entry))
-  call('HSET', work(id), 'state', 'queued', 'queued', us(date), 'entry', entry)
+  call('HSET', work(id), 'state', 'queued', 'entry', entry)
 end
 
 -- Put an item back into the queue: a lapse, or a message after it had stopped.

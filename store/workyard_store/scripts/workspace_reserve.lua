@@ -4,6 +4,7 @@
 -- Answer: {sequence, shift, frozen, ttl, startup, reclaim, generation}.
 local number = call('HINCRBY', STATE, 'number', 1)
 call('ZADD', ENVS, number, ARGV[2])
+call('ZADD', LIVE, number, ARGV[2])
 local answer = profile()
 table.insert(answer, 1, us(number))
 return answer
