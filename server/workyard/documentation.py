@@ -1,11 +1,13 @@
 """How the API is described: what a route declares of its answers, and the OpenAPI documents made of that.
 
-Two documents, generated from the code: the emulated API (`/v1`) and the control plane (`/_emulator`).
+Two documents, generated from the code: the emulated API (`/v1`) and the control plane (`/_emulator`). `scripts/openapi`
+writes them to the folder `openapi/`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI
@@ -14,75 +16,126 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from . import __version__
-from .schemas.common import Error
-
-_REASONS = {
-    400: "The request breaks a rule; the message names the field.",
-    401: "No credential, in auth mode `any`.",
-    404: "No such environment or item for this caller.",
-    409: "The state does not allow it.",
-    412: "The lease is not the caller's: the expected heartbeat is not the stored one.",
-    413: "The body exceeds 1 MiB.",
-    503: "Redis is unreachable. The step happened wholly or not at all; the caller cannot know which.",
-}
-_REQUEST_ID = {
-    "description": "Identifies this response.",
-    "schema": {"type": "string", "pattern": "^req_01[0-9A-Za-z]{22}$"},
-}
-_NO_RETRY = {
-    "description": "Tells the SDKs that repeating cannot help.",
-    "schema": {"type": "string", "const": "false"},
-    "required": True,
-}
-_RETRY_AFTER = {"description": "Seconds to wait before another try.", "schema": {"type": "string"}, "required": True}
-_METHODS = ("get", "post", "delete")
+from .errors import TABLE
+from .schemas.common import REQUEST_ID, Error
 
 V1_TITLE = "Workyard: the emulated Environments and Work API"
 CONTROL_TITLE = "Workyard: control plane"
 _V1_TEXT = (
-    "What a client of the Environments and Work API of Claude Managed Agents sees, as Workyard emulates it. "
-    "Every response carries `request-id`; every error has one envelope."
+    "What a client of the Environments and Work API of Claude Managed Agents sees, as Workyard emulates it.\n\n"
+    "Every response carries `request-id`; every error has one envelope. A query parameter the API does not know, such "
+    "as `beta=true`, is ignored; an unknown key in a body is refused. A path that is not described here answers 404, a "
+    "method that its path does not have 405 with `allow`, both in the same envelope."
 )
 _CONTROL_TEXT = (
-    "What the real service does not have: enqueue without a session, keys, the clock, settings, reset. Calls without an "
-    "environment in the path act in the workspace of `x-api-key` or the bearer token, or of `?workspace=`."
+    "What the real service does not have: work without a session, environment keys, the clock, lease settings, "
+    "reset.\n\n"
+    "A call with an environment in its path acts in that environment's workspace. Any other acts in the workspace of "
+    "`?workspace=`, else of `x-api-key` or the bearer token; with neither, a read covers all workspaces and a write is "
+    "refused. No credential is checked."
 )
+_TAGS = {
+    "Environments": "Where work runs: `cloud` ones, which the service hosts, and `self_hosted` ones, which have a queue.",
+    "Work": "The queue of a self-hosted environment: poll an item, acknowledge it, hold it by heartbeats, stop it.",
+    "Server": "The server itself.",
+    "Queues": "Work and keys of one environment.",
+    "Workspaces": "Clock, lease settings and reset of a workspace. Each API key is a workspace of its own.",
+}
+_SERVERS = [
+    {"url": "/", "description": "The server that serves this document."},
+    {"url": "http://127.0.0.1:4010", "description": "`workyard serve` on its default port."},
+]
+_METHODS = ("get", "post", "delete")
 
-_OPTIONAL_HEADERS = [
-    {
-        "name": "anthropic-version",
-        "in": "header",
-        "required": False,
-        "description": "Accepted, never required.",
-        "schema": {"type": "string"},
+_REASONS = {
+    400: "The request breaks a rule; the message names the field.",
+    401: "No credential.",
+    404: "No such environment or item for this caller.",
+    409: "The state does not allow it.",
+    412: "The lease is not the caller's: the expected heartbeat is not the stored one.",
+    413: "The body exceeds 1 MiB.",
+    503: "Redis is unreachable, or the server is shutting down. The step happened wholly or not at all; the caller "
+    "cannot know which.",
+}
+#: `error.type` of each status.
+_KINDS = dict(TABLE.values())
+_HEADERS: dict[str, dict[str, Any]] = {
+    "request-id": {
+        "description": "Identifies this response; `request_id` of an error is the same.",
+        "required": True,
+        "schema": {"type": "string", "pattern": REQUEST_ID},
     },
-    {
-        "name": "anthropic-beta",
-        "in": "header",
-        "required": False,
-        "description": "Beta versions, comma-separated. Accepted, never required.",
-        "schema": {"type": "array", "items": {"type": "string"}},
+    "x-should-retry": {
+        "description": "Tells the SDKs that repeating the request cannot help.",
+        "required": True,
+        "schema": {"type": "string", "const": "false"},
+    },
+    "retry-after": {
+        "description": "Seconds to wait before another try.",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^[0-9]+$"},
+    },
+}
+_PARAMETERS: dict[str, dict[str, Any]] = {
+    "anthropic-version": {
+        "description": "Version of the API. Accepted and ignored.",
+        "schema": {"type": "string", "examples": ["2023-06-01"]},
+    },
+    "anthropic-beta": {
+        "description": "Beta versions, separated by commas. Accepted and ignored.",
+        "schema": {"type": "array", "items": {"type": "string"}, "examples": [["managed-agents-2026-04-01"]]},
         "style": "simple",
     },
-    {
-        "name": "anthropic-workspace-id",
-        "in": "header",
-        "required": False,
+    "anthropic-workspace-id": {
         "description": "Accepted and ignored: the API key is the workspace.",
         "schema": {"type": "string"},
     },
-]
+}
+_SECURITY_SCHEMES = {
+    "api_key": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "x-api-key",
+        "description": "An API key. Any value is good; each is a workspace of its own. Wins over a bearer token.",
+    },
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key or an issued environment key."},
+}
 
 
-def success(model: type[BaseModel] | Any, description: str) -> dict[int | str, dict[str, Any]]:
-    """Declare what a route answers with 200."""
-    return {200: {"model": model, "description": description}}
+def success(
+    model: type[BaseModel] | Any, description: str, **links: Mapping[str, Any]
+) -> dict[int | str, dict[str, Any]]:
+    """Declare what a route answers with 200, and by *links* (see `link`) the calls that go on from there."""
+    return {200: {"model": model, "description": description, **({"links": links} if links else {})}}
 
 
-def refusals(*statuses: int, **models: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
-    """Declare the errors a route may answer with; `e412=Model` gives one its own shape. 503 is always among them."""
+def link(description: str, operation: str, **parameters: str) -> dict[str, Any]:
+    """Return an OpenAPI link: the call that goes on from an answer.
+
+    Args:
+        description: when to make the call.
+        operation: its `operationId`.
+        parameters: which member of the answer each of its parameters is; `path` names, separated by blanks, the path
+            parameters that it shares with the call before.
+    """
+    shared = {name: f"$request.path.{name}" for name in parameters.pop("path", "").split()}
+    taken = {name: f"$response.body#/{member}" for name, member in parameters.items()}
+    return {"operationId": operation, "parameters": shared | taken, "description": description}
+
+
+def refusals(
+    *statuses: int, because: Mapping[int, str] | None = None, **models: type[BaseModel]
+) -> dict[int | str, dict[str, Any]]:
+    """Declare the errors a route may answer with. 503 is always among them.
+
+    Args:
+        statuses: theirs.
+        because: a text of the route's own for some of them.
+        models: `e412=Model` gives a status a shape of its own.
+    """
+    reasons = _REASONS | dict(because or {})
     return {
-        status: {"model": models.get(f"e{status}", Error), "description": _REASONS[status]}
+        status: {"model": models.get(f"e{status}", Error), "description": reasons[status]}
         for status in (*statuses, 503)
     }
 
@@ -99,38 +152,108 @@ def build(app: FastAPI, *, control: bool) -> dict[str, Any]:
         version=__version__,
         description=_CONTROL_TEXT if control else _V1_TEXT,
         routes=routes,
-        servers=[{"url": "http://127.0.0.1:4010", "description": "`workyard serve`"}],
+        servers=_SERVERS,
         tags=_tags(routes),
+        license_info={"name": "Apache License 2.0", "identifier": "Apache-2.0"},
     )
-    for path in document["paths"].values():
-        for method in _METHODS:
-            if method in path:
-                _complete(path[method], control=control)
+    parameters = {} if control else _PARAMETERS
+    for route in routes:
+        for method in route.methods or ():
+            operation = document["paths"][route.path_format][method.lower()]
+            operation["operationId"] = route.name
+            operation["summary"] = route.name.replace("_", " ").capitalize()
+            _complete(operation, parameters)
+    document["paths"] = dict(sorted(document["paths"].items()))
     schemas = document["components"]["schemas"]
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
-    document["components"]["securitySchemes"] = {
-        "api_key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
-        "bearer": {"type": "http", "scheme": "bearer"},
+    statuses = {status for route in routes for status in map(int, route.responses) if status >= 400}
+    schemas |= {_error_name(status): _error_schema(status) for status in statuses}
+    document["components"] = {
+        "schemas": {name: _tidy(schema) for name, schema in sorted(schemas.items())},
+        "headers": _HEADERS,
+        "parameters": {name: {"name": name, "in": "header", **rest} for name, rest in parameters.items()},
+        "securitySchemes": _SECURITY_SCHEMES,
     }
     document["security"] = [{"api_key": []}, {"bearer": []}, *([{}] if control else [])]
     return document
 
 
+def files(app: FastAPI) -> dict[str, str]:
+    """Return the committed documents: name of the file, text."""
+    built = {"workyard.json": build(app, control=False), "control.json": build(app, control=True)}
+    return {name: json.dumps(document, indent=2, ensure_ascii=False) + "\n" for name, document in built.items()}
+
+
 def _tags(routes: Sequence[APIRoute]) -> list[dict[str, Any]]:
-    names = dict.fromkeys(str(tag) for route in routes for tag in route.tags)
-    return [{"name": name} for name in names]
+    used = {str(tag) for route in routes for tag in route.tags}
+    return [{"name": name, "description": text} for name, text in _TAGS.items() if name in used]
 
 
-def _complete(operation: dict[str, Any], *, control: bool) -> None:
-    """Add what FastAPI does not know: headers in and out, and drop its own validation answer."""
+def _complete(operation: dict[str, Any], parameters: Mapping[str, Any]) -> None:
+    """Add what FastAPI does not know: headers in and out, errors by status. Take out what the wire does not have."""
+    for parameter in operation.get("parameters", []):
+        # A parameter that is left out is not null.
+        parameter["schema"] = _not_null(_tidy(parameter["schema"]))
+        parameter["schema"].pop("description", None)
+    operation["parameters"] = [
+        *operation.get("parameters", []),
+        *({"$ref": f"#/components/parameters/{name}"} for name in parameters),
+    ]
+    if "requestBody" in operation:
+        content = operation["requestBody"]["content"]["application/json"]
+        # An empty body may stand for `{}`, but `null` may not.
+        content["schema"] = _not_null(_tidy(content["schema"]))
     operation["responses"].pop("422", None)
-    if not control:
-        operation["parameters"] = operation.get("parameters", []) + _OPTIONAL_HEADERS
     for status, response in operation["responses"].items():
-        headers = {"request-id": {**_REQUEST_ID, "required": True}}
+        names = ["request-id"]
         if status.startswith("4"):
-            headers["x-should-retry"] = _NO_RETRY
+            names.append("x-should-retry")
         if status == "503":
-            headers["retry-after"] = _RETRY_AFTER
-        response["headers"] = headers
+            names.append("retry-after")
+        response["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+        content = response["content"]["application/json"]
+        content["schema"] = _tidy(content["schema"])
+        if content["schema"] == {"$ref": "#/components/schemas/Error"}:
+            content["schema"] = {"$ref": f"#/components/schemas/{_error_name(int(status))}"}
+
+
+def _error_name(status: int) -> str:
+    return "".join(word.capitalize() for word in _KINDS[status].split("_"))
+
+
+def _error_schema(status: int) -> dict[str, Any]:
+    """Return the envelope of the errors of one type. Only those of a broken rule may carry details."""
+    body: dict[str, Any] = {"type": {"const": _KINDS[status]}}
+    if _KINDS[status] != _KINDS[400]:
+        body["details"] = False
+    return {
+        "description": f"An error of type `{_KINDS[status]}`.",
+        "allOf": [{"$ref": "#/components/schemas/Error"}, {"properties": {"error": {"properties": body}}}],
+    }
+
+
+def _tidy(schema: Any) -> Any:
+    """Return a schema without the titles that Pydantic makes of names."""
+    if isinstance(schema, list):
+        return [_tidy(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    tidied = {}
+    for key, value in schema.items():
+        if key in ("properties", "patternProperties"):
+            tidied[key] = {name: _tidy(each) for name, each in value.items()}
+        elif key in ("default", "const", "enum", "examples"):
+            tidied[key] = value
+        elif key != "title":
+            tidied[key] = _tidy(value)
+    return tidied
+
+
+def _not_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a schema without the alternative null."""
+    alternatives = [each for each in schema.get("anyOf", []) if each != {"type": "null"}]
+    if not alternatives:
+        return schema
+    rest = {key: value for key, value in schema.items() if key != "anyOf"}
+    return {**alternatives[0], **rest} if len(alternatives) == 1 else {**rest, "anyOf": alternatives}

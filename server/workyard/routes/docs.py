@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from importlib.resources import files
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, FastAPI, HTTPException, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.responses import HTMLResponse, Response
-from starlette.staticfiles import StaticFiles
 
 from ..documentation import CONTROL_TITLE, V1_TITLE, build
 from ..responses import JsonResponse
 
 _ASSETS = "/_emulator/assets"
+_TYPES = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css", "favicon.png": "image/png"}
 
 router = APIRouter(include_in_schema=False)
 
@@ -41,6 +41,14 @@ async def control_page() -> HTMLResponse:
     return _page("/_emulator/openapi.json", CONTROL_TITLE)
 
 
+@router.get(_ASSETS + "/{name}")
+async def asset(name: str) -> Response:
+    """Return one of Swagger UI's files, from the package that ships them."""
+    if name not in _TYPES:
+        raise HTTPException(404)
+    return Response((files("fastapi_offline") / "static" / name).read_bytes(), media_type=_TYPES[name])
+
+
 def document(app: FastAPI, *, control: bool) -> dict[str, object]:
     """Return a document, built when it is first asked for."""
     name = "control_document" if control else "v1_document"
@@ -48,11 +56,6 @@ def document(app: FastAPI, *, control: bool) -> dict[str, object]:
         setattr(app.state, name, build(app, control=control))
     built: dict[str, object] = getattr(app.state, name)
     return built
-
-
-def mount_assets(app: FastAPI) -> None:
-    """Serve Swagger UI's files from the package that ships them."""
-    app.mount(_ASSETS, StaticFiles(directory=str(files("fastapi_offline") / "static")), name="assets")
 
 
 def _page(url: str, title: str) -> HTMLResponse:

@@ -5,11 +5,18 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic.json_schema import SkipJsonSchema
 
 from workyard_store.clock import format_instant
 from workyard_store.configs import LONGEST_METADATA_KEY, LONGEST_METADATA_VALUE, MOST_METADATA_KEYS
 
 TIMESTAMP = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}Z$"
+_SUFFIX = "01[1-9A-HJ-NP-Za-km-z]{22}$"
+REQUEST_ID = "^req_" + _SUFFIX
+ENVIRONMENT_ID = "^env_" + _SUFFIX
+WORK_ID = "^work_" + _SUFFIX
+KEY_ID = "^envkey_" + _SUFFIX
+SESSION_ID = "^session_[0-9A-Za-z]{1,64}$"
 DEFAULT_LIMIT = 20
 MOST_PER_PAGE = 1000
 
@@ -28,6 +35,8 @@ class Shape(BaseModel):
 
 _METADATA_KEY = {"type": "string", "minLength": 1, "maxLength": LONGEST_METADATA_KEY}
 _METADATA_VALUE = {"type": "string", "maxLength": LONGEST_METADATA_VALUE}
+#: Only a key that is set has to keep the caps; `[\s\S]`, for a dot stands for no line break.
+_SETTABLE_KEY = rf"^[\s\S]{{1,{LONGEST_METADATA_KEY}}}$"
 
 Metadata = Annotated[
     dict[str, str],
@@ -40,21 +49,13 @@ Metadata = Annotated[
         }
     ),
 ]
-MetadataPatch = Annotated[
-    dict[str, str | None],
-    WithJsonSchema(
-        {
-            "type": "object",
-            "maxProperties": MOST_METADATA_KEYS,
-            "propertyNames": _METADATA_KEY,
-            "additionalProperties": {"anyOf": [_METADATA_VALUE, {"type": "null"}]},
-        }
-    ),
+Timestamp = Annotated[
+    str,
+    Field(pattern=TIMESTAMP, examples=["2026-09-16T04:27:29.962294Z"], json_schema_extra={"format": "date-time"}),
 ]
-
-Timestamp = Annotated[str, Field(pattern=TIMESTAMP, examples=["2026-09-16T04:27:29.962294Z"])]
 NextPage = Annotated[
-    str | None, Field(description="Cursor of the next page for `page`; null exactly when no row follows.")
+    Annotated[str, Field(pattern="^page_")] | None,
+    Field(description="Cursor of the next page for `page`; null exactly when no row follows."),
 ]
 
 ErrorType = Literal[
@@ -69,14 +70,12 @@ ErrorType = Literal[
 ]
 
 
-class ErrorDetails(BaseModel):
+class ErrorDetails(Shape):
     """What a program can tell errors apart by."""
 
-    error_code: str = Field(
-        description="`invalid_config_type_change`, `environment_archived`, `invalid_metadata` or "
-        "`heartbeat_precondition_failed`."
+    error_code: Literal["invalid_config_type_change", "environment_archived", "invalid_metadata"] = Field(
+        description="Which rule was broken."
     )
-    model_config = ConfigDict(extra="allow")
 
 
 class ErrorBody(Shape):
@@ -84,7 +83,9 @@ class ErrorBody(Shape):
 
     type: ErrorType = Field(description="The class of the error.")
     message: str = Field(description="What is wrong, for people; a validation error names each field.")
-    details: ErrorDetails | None = Field(None, description="Present only where a program needs more than the type.")
+    details: ErrorDetails | SkipJsonSchema[None] = Field(
+        None, description="Present only where a program needs more than the type."
+    )
     model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=False)
 
 
@@ -93,7 +94,16 @@ class Error(Shape):
 
     type: Literal["error"] = Field(description="Always `error`.")
     error: ErrorBody = Field(description="What went wrong.")
-    request_id: str = Field(description="Equal to the response header `request-id`.", pattern="^req_01[0-9A-Za-z]{22}$")
+    request_id: str = Field(description="Equal to the response header `request-id`.", pattern=REQUEST_ID)
+
+
+def metadata_patch_schema(*deleting: str | None) -> dict[str, Any]:
+    """Describe a patch of metadata. Keys that are only deleted, by a value of *deleting*, need not keep the caps."""
+    return {
+        "type": "object",
+        "patternProperties": {_SETTABLE_KEY: {"anyOf": [_METADATA_VALUE, {"type": "null"}]}},
+        "additionalProperties": {"enum": list(deleting)},
+    }
 
 
 def optional_instant(us: int | None) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
 from workyard_queue.states import LONGEST_TTL_S, SHORTEST_TTL_S
@@ -14,7 +15,7 @@ from workyard_store.ids import canonical_session_id
 from workyard_store.workspaces import ClockReading
 
 from ..settings import LONGEST_LEASE_S, LONGEST_RECLAIM_MS
-from .common import Body, Metadata, Shape, Timestamp, optional_instant
+from .common import KEY_ID, Body, Metadata, Shape, Timestamp, optional_instant
 from .work import Work
 
 MOST_ENQUEUED = 10_000
@@ -39,7 +40,22 @@ SessionId = Annotated[
     AfterValidator(_session),
     WithJsonSchema({"type": "string", "pattern": "^(session|sesn)_[0-9A-Za-z]{1,64}$"}),
 ]
-Rfc3339 = Annotated[str, AfterValidator(_instant), WithJsonSchema({"type": "string", "format": "date-time"})]
+Rfc3339 = Annotated[
+    str,
+    AfterValidator(_instant),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "format": "date-time",
+            "pattern": r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)$",
+        }
+    ),
+]
+WorkspaceId = Annotated[str, Field(pattern="^(default|wrkspc_[0-9A-Za-z]+)$")]
+_NULL: JsonDict = {"type": "null"}
+
+
+KeyName = Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class Health(Shape):
@@ -59,7 +75,19 @@ class Enqueue(Body):
     )
     metadata: Metadata | None = Field(None, description="Metadata of each new item.")
     idempotency_key: Annotated[str, Field(min_length=1, max_length=256)] | None = Field(
-        None, description="A repeat with the same key enqueues nothing twice and answers the same items."
+        None,
+        description="A repeat with the same key enqueues nothing twice and answers the same items; with another count, "
+        "session or metadata it is refused.",
+    )
+    model_config = ConfigDict(
+        json_schema_extra={
+            "if": {"properties": {"session_id": {"type": "string"}}, "required": ["session_id"]},
+            "then": {"properties": {"count": {"const": 1}}},
+            "examples": [
+                {"count": 3, "metadata": {"suite": "smoke"}},
+                {"session_id": "session_011CZkZ9X2dpNyB7HsEFoRfW"},
+            ],
+        }
     )
 
     @model_validator(mode="after")
@@ -78,23 +106,24 @@ class Enqueued(Shape):
 class KeyCreate(Body):
     """Request to issue an environment key."""
 
-    name: Annotated[str, Field(min_length=1, max_length=256)] = Field("key", description="Name for people.")
+    name: KeyName = Field("key", description="Name for people.")
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "worker on my laptop"}]})
 
 
 class IssuedKey(Shape):
     """A new environment key; its value is not shown again."""
 
-    id: str = Field(description="Identifier, `envkey_…`.")
-    name: str = Field(description="Name for people.")
-    key: str = Field(description="The key, `sk-ant-oat01-…`.")
+    id: str = Field(description="Identifier, `envkey_…`.", pattern=KEY_ID)
+    name: KeyName = Field(description="Name for people.")
+    key: str = Field(description="The key, `sk-ant-oat01-…`.", pattern="^sk-ant-oat01-")
     created_at: Timestamp = Field(description="When it was issued.")
 
 
 class KnownKey(Shape):
     """An environment key without its value."""
 
-    id: str = Field(description="Identifier, `envkey_…`.")
-    name: str = Field(description="Name for people.")
+    id: str = Field(description="Identifier, `envkey_…`.", pattern=KEY_ID)
+    name: KeyName = Field(description="Name for people.")
     created_at: Timestamp = Field(description="When it was issued.")
     revoked_at: Timestamp | None = Field(description="When it was revoked; null while it is good.")
 
@@ -108,7 +137,7 @@ class Keys(Shape):
 class KeyRevoked(Shape):
     """Confirmation of a revocation."""
 
-    id: str = Field(description="The key that is no longer good.")
+    id: str = Field(description="The key that is no longer good.", pattern=KEY_ID)
     type: Literal["environment_key_revoked"] = Field(description="Always `environment_key_revoked`.")
 
 
@@ -127,14 +156,19 @@ class ClockChange(Body):
             "oneOf": [
                 {
                     "required": ["mode"],
-                    "properties": {"mode": {"const": "real"}, "at": False, "advance_seconds": False},
+                    "properties": {"mode": {"const": "real"}, "at": _NULL, "advance_seconds": _NULL},
                 },
-                {"required": ["mode"], "properties": {"mode": {"const": "frozen"}, "advance_seconds": False}},
+                {"required": ["mode"], "properties": {"mode": {"const": "frozen"}, "advance_seconds": _NULL}},
                 {
                     "required": ["advance_seconds"],
-                    "properties": {"mode": False, "at": False, "advance_seconds": {"type": "number"}},
+                    "properties": {"mode": _NULL, "at": _NULL, "advance_seconds": {"type": "number"}},
                 },
-            ]
+            ],
+            "examples": [
+                {"mode": "frozen", "at": "2031-05-06T12:00:00Z"},
+                {"advance_seconds": 6.5},
+                {"mode": "real"},
+            ],
         }
     )
 
@@ -158,7 +192,7 @@ class Clock(Shape):
 class WorkspaceClock(Clock):
     """One workspace's clock among all."""
 
-    workspace: str = Field(description="Public id of the workspace.")
+    workspace: WorkspaceId = Field(description="Public id of the workspace.")
 
 
 class Clocks(Shape):
@@ -167,32 +201,40 @@ class Clocks(Shape):
     data: list[WorkspaceClock] = Field(description="One row a workspace.")
 
 
+Ttl = Annotated[int, Field(ge=SHORTEST_TTL_S, le=LONGEST_TTL_S)]
+StartupLease = Annotated[int, Field(ge=1, le=LONGEST_LEASE_S)]
+ReclaimAge = Annotated[int, Field(ge=1, le=LONGEST_RECLAIM_MS)]
+
+
 class SettingsChange(Body):
     """Request to change lease settings; what is left out stays, null goes back to the server's default."""
 
-    default_ttl_seconds: Annotated[int, Field(ge=SHORTEST_TTL_S, le=LONGEST_TTL_S)] | None = Field(
+    default_ttl_seconds: Ttl | None = Field(
         None, description="Lease of a heartbeat without `desired_ttl_seconds`, seconds."
     )
-    startup_lease_seconds: Annotated[int, Field(ge=1, le=LONGEST_LEASE_S)] | None = Field(
+    startup_lease_seconds: StartupLease | None = Field(
         None, description="Time from an acknowledgement to the first heartbeat, seconds."
     )
-    reclaim_ms: Annotated[int, Field(ge=1, le=LONGEST_RECLAIM_MS)] | None = Field(
+    reclaim_ms: ReclaimAge | None = Field(
         None, description="Age at which a poll takes over an unacknowledged item, milliseconds."
     )
+    model_config = ConfigDict(json_schema_extra={"examples": [{"default_ttl_seconds": 5, "startup_lease_seconds": 2}]})
 
 
 class LeaseSettings(Shape):
     """The lease settings in force in a workspace."""
 
-    default_ttl_seconds: int = Field(description="Lease of a heartbeat without `desired_ttl_seconds`, seconds.")
-    startup_lease_seconds: int = Field(description="Time from an acknowledgement to the first heartbeat, seconds.")
-    reclaim_ms: int = Field(description="Age at which a poll takes over an unacknowledged item, milliseconds.")
+    default_ttl_seconds: Ttl = Field(description="Lease of a heartbeat without `desired_ttl_seconds`, seconds.")
+    startup_lease_seconds: StartupLease = Field(
+        description="Time from an acknowledgement to the first heartbeat, seconds."
+    )
+    reclaim_ms: ReclaimAge = Field(description="Age at which a poll takes over an unacknowledged item, milliseconds.")
 
 
 class WorkspaceSettings(LeaseSettings):
     """One workspace's settings among all."""
 
-    workspace: str = Field(description="Public id of the workspace.")
+    workspace: WorkspaceId = Field(description="Public id of the workspace.")
 
 
 class AllSettings(Shape):
@@ -204,8 +246,8 @@ class AllSettings(Shape):
 class ResetDone(Shape):
     """What a reset removed."""
 
-    removed_keys: int = Field(description="Redis keys that went.")
-    leftover_keys: int = Field(description="Keys that still name what was removed, counted by scanning Redis: 0.")
+    removed_keys: int = Field(ge=0, description="Redis keys that went.")
+    leftover_keys: int = Field(ge=0, description="Keys that still name what was removed, counted by scanning Redis: 0.")
 
 
 def render_key(key: EnvironmentKey) -> dict[str, Any]:

@@ -5,13 +5,24 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema
+from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
 from workyard_store.clock import format_instant
+from workyard_store.configs import PACKAGE_MANAGERS
 from workyard_store.environments import Environment as EnvironmentRecord
 
-from .common import Body, Metadata, MetadataPatch, NextPage, Shape, Timestamp, optional_instant
+from .common import (
+    ENVIRONMENT_ID,
+    Body,
+    Metadata,
+    NextPage,
+    Shape,
+    Timestamp,
+    metadata_patch_schema,
+    optional_instant,
+)
 
 _LABELS = r"[A-Za-z0-9]+(?:-+[A-Za-z0-9]+)*"
 _HOST = rf"(?:\*\.)?{_LABELS}(?:\.{_LABELS})*"
@@ -34,6 +45,34 @@ Name = Annotated[str, Field(min_length=1, max_length=256)]
 Description = Annotated[str, Field(max_length=1024)]
 Scope = Literal["organization", "account"]
 PackageList = list[str] | None
+MetadataPatch = Annotated[dict[str, str | None], WithJsonSchema(metadata_patch_schema(None, ""))]
+
+#: What `configs.check` asks of a new environment.
+_ACCOUNT_MEANS_SELF_HOSTED: JsonDict = {
+    "if": {"properties": {"scope": {"const": "account"}}, "required": ["scope"]},
+    "then": {
+        "properties": {"config": {"properties": {"type": {"const": "self_hosted"}}, "type": "object"}},
+        "required": ["config"],
+    },
+}
+_CLOSED_NETWORK: JsonDict = {
+    "type": "object",
+    "properties": {"type": {"const": "limited"}, "allow_package_managers": {"enum": [False, None]}},
+    "required": ["type"],
+}
+_CLOSED_MEANS_NO_PACKAGES: JsonDict = {
+    "if": {
+        "properties": {
+            "config": {"type": "object", "properties": {"networking": _CLOSED_NETWORK}, "required": ["networking"]}
+        },
+        "required": ["config"],
+    },
+    "then": {
+        "properties": {
+            "config": {"properties": {"packages": {"properties": {name: {"maxItems": 0} for name in PACKAGE_MANAGERS}}}}
+        }
+    },
+}
 
 
 class UnrestrictedNetwork(Body):
@@ -94,7 +133,32 @@ class EnvironmentCreate(Body):
     metadata: Metadata | None = Field(
         None, description="Own key-value pairs: at most 16, keys to 64, values to 512 characters."
     )
-    scope: Scope | None = Field(None, description="Who sees it; `account` only for self-hosted environments.")
+    scope: Scope | None = Field(
+        None,
+        description="Who sees it: `organization` unless given. `account` is for self-hosted environments only, and "
+        "changes nothing here.",
+    )
+    model_config = ConfigDict(
+        json_schema_extra={
+            "allOf": [_ACCOUNT_MEANS_SELF_HOSTED, _CLOSED_MEANS_NO_PACKAGES],
+            "examples": [
+                {"name": "worker-queue", "config": {"type": "self_hosted"}, "metadata": {"team": "build"}},
+                {
+                    "name": "data-analysis",
+                    "description": "Python with pandas.",
+                    "config": {
+                        "type": "cloud",
+                        "networking": {
+                            "type": "limited",
+                            "allow_package_managers": True,
+                            "allowed_hosts": ["api.example.com", "*.example.org"],
+                        },
+                        "packages": {"pip": ["pandas==2.3.0"]},
+                    },
+                },
+            ],
+        }
+    )
 
 
 class EnvironmentUpdate(Body):
@@ -104,9 +168,16 @@ class EnvironmentUpdate(Body):
     config: ConfigParams | None = Field(None, description="New configuration, of the same type; null keeps it.")
     description: Description | None = Field(None, description="New description; null or an empty one clears it.")
     metadata: MetadataPatch | None = Field(
-        None, description="Patch: a string sets a key, null or an empty string deletes it."
+        None,
+        description="Patch: a string sets a key, null or an empty string deletes it, what is left out stays. At most 16 "
+        "keys in the result.",
     )
     scope: Scope | None = Field(None, description="Who sees it; null keeps it.")
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"name": "renamed", "metadata": {"team": "release", "obsolete": None}}, {"description": None}]
+        }
+    )
 
 
 class LimitedNetwork(Shape):
@@ -115,7 +186,7 @@ class LimitedNetwork(Shape):
     type: Literal["limited"] = Field(description="The kind of network policy.")
     allow_mcp_servers: bool = Field(description="Whether the agent's MCP servers are allowed too.")
     allow_package_managers: bool = Field(description="Whether the public package registries are allowed too.")
-    allowed_hosts: list[str] = Field(description="Host names that may be reached.")
+    allowed_hosts: list[Host] = Field(description="Host names that may be reached.")
 
 
 class Packages(Shape):
@@ -149,14 +220,16 @@ class SelfHostedConfig(Shape):
 class Environment(Shape):
     """An environment."""
 
-    id: str = Field(description="Identifier, `env_…`.", examples=["env_011CZkZ9X2dpNyB7HsEFoRfW"])
+    id: str = Field(
+        description="Identifier, `env_…`.", pattern=ENVIRONMENT_ID, examples=["env_011CZkZ9X2dpNyB7HsEFoRfW"]
+    )
     type: Literal["environment"] = Field(description="Always `environment`.")
-    name: str = Field(description="Name for people.")
-    description: str = Field(description="What it is for; empty when unset.")
+    name: Name = Field(description="Name for people.")
+    description: Description = Field(description="What it is for; empty when unset.")
     config: Annotated[CloudConfig | SelfHostedConfig, Field(discriminator="type")] = Field(
         description="Kind and configuration."
     )
-    metadata: dict[str, str] = Field(description="Own key-value pairs.")
+    metadata: Metadata = Field(description="Own key-value pairs.")
     scope: Scope = Field(description="Who sees it.")
     created_at: Timestamp = Field(description="When it was created.")
     updated_at: Timestamp = Field(description="When it was last changed.")
@@ -173,7 +246,7 @@ class EnvironmentPage(Shape):
 class EnvironmentDeleted(Shape):
     """Confirmation of a deletion."""
 
-    id: str = Field(description="The environment that is gone.")
+    id: str = Field(description="The environment that is gone.", pattern=ENVIRONMENT_ID)
     type: Literal["environment_deleted"] = Field(description="Always `environment_deleted`.")
 
 

@@ -6,15 +6,28 @@ import base64
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, WithJsonSchema
 
 from workyard_queue.work import HeartbeatAnswer, QueueStats, WorkItem
 from workyard_store.clock import format_instant
 
-from .common import Body, Error, ErrorBody, ErrorDetails, MetadataPatch, NextPage, Shape, Timestamp, optional_instant
+from .common import (
+    ENVIRONMENT_ID,
+    REQUEST_ID,
+    SESSION_ID,
+    WORK_ID,
+    Body,
+    Metadata,
+    NextPage,
+    Shape,
+    Timestamp,
+    metadata_patch_schema,
+    optional_instant,
+)
 
 StateName = Literal["queued", "starting", "active", "stopping", "stopped"]
 Instant = Timestamp | None
+MetadataPatch = Annotated[dict[str, str | None], WithJsonSchema(metadata_patch_schema(None))]
 
 
 class WorkStop(Body):
@@ -27,27 +40,39 @@ class WorkUpdate(Body):
     """Request to patch an item's metadata."""
 
     metadata: MetadataPatch | None = Field(
-        None, description="Patch: a string sets a key, null deletes it, what is left out stays."
+        None,
+        description="Patch: a string sets a key, null deletes it, what is left out stays. At most 16 keys in the result.",
     )
+    model_config = ConfigDict(json_schema_extra={"examples": [{"metadata": {"attempt": "2", "obsolete": None}}]})
 
 
 class WorkData(Shape):
     """What is to be done."""
 
     type: Literal["session"] = Field(description="Always `session`.")
-    id: str = Field(description="The session to run, `session_…`.")
+    id: str = Field(
+        description="The session to run, `session_…`.",
+        pattern=SESSION_ID,
+        examples=["session_011CZkZ9X2dpNyB7HsEFoRfW"],
+    )
 
 
 class Work(Shape):
     """One piece of work for a worker: a session that wants to be run."""
 
-    id: str = Field(description="Identifier, `work_…`.", examples=["work_011CZkZ9X2dpNyB7HsEFoRfW"])
+    id: str = Field(description="Identifier, `work_…`.", pattern=WORK_ID, examples=["work_011CZkZ9X2dpNyB7HsEFoRfW"])
     type: Literal["work"] = Field(description="Always `work`.")
-    environment_id: str = Field(description="The environment whose queue it is in.")
+    environment_id: str = Field(
+        description="The environment whose queue it is in.",
+        pattern=ENVIRONMENT_ID,
+        examples=["env_011CZkZ9X2dpNyB7HsEFoRfW"],
+    )
     data: WorkData = Field(description="What is to be done.")
     state: StateName = Field(description="Where it is in its life.")
-    metadata: dict[str, str] = Field(description="Own key-value pairs.")
-    secret: str | None = Field(description="Set in the answer of a poll only: base64url JSON with `sessions_token`.")
+    metadata: Metadata = Field(description="Own key-value pairs.")
+    secret: str | None = Field(
+        description="Set in the answer of a poll only, null elsewhere: unpadded base64url of JSON with `sessions_token`."
+    )
     created_at: Timestamp = Field(description="When it was created.")
     acknowledged_at: Instant = Field(description="When a worker acknowledged it; null before that and after a lapse.")
     started_at: Instant = Field(description="When the first heartbeat claimed it.")
@@ -71,7 +96,9 @@ class WorkHeartbeat(Shape):
         description="The heartbeat now stored, to be echoed in the next one; empty if there never was one."
     )
     lease_extended: bool = Field(description="Whether the lease was claimed or extended.")
-    state: StateName = Field(description="`active`, or `stopping` or `stopped` where the worker should end.")
+    state: Literal["active", "stopping", "stopped"] = Field(
+        description="`active`, or `stopping` or `stopped` where the worker should end."
+    )
     ttl_seconds: Annotated[int, Field(ge=1, le=3600)] = Field(description="Length of the lease in seconds.")
 
 
@@ -82,7 +109,7 @@ class WorkQueueStats(Shape):
     depth: int = Field(ge=0, description="Queued items that were not polled since they entered the queue.")
     pending: int = Field(ge=0, description="Items polled and not acknowledged.")
     oldest_queued_at: Instant = Field(description="When the oldest queued item entered the queue; null when none is.")
-    workers_polling: int | None = Field(
+    workers_polling: Annotated[int, Field(ge=0)] | None = Field(
         description="Workers (by `Anthropic-Worker-ID`) that polled in the last 30 seconds; null for a cloud environment."
     )
 
@@ -93,10 +120,12 @@ class HeartbeatState(Shape):
     state: StateName = Field(description="The item's state.")
     last_heartbeat: Instant = Field(description="The stored heartbeat; null if there is none.")
     lease_extended: Literal[False] = Field(description="Always false.")
-    ttl_seconds: int = Field(description="The TTL last applied since the item entered the queue, else 120.")
+    ttl_seconds: Annotated[int, Field(ge=1, le=3600)] = Field(
+        description="The TTL last applied since the item entered the queue, else 120."
+    )
 
 
-class HeartbeatErrorDetails(ErrorDetails):
+class HeartbeatErrorDetails(Shape):
     """Why the precondition failed."""
 
     current_state: HeartbeatState = Field(description="The lease as it is.")
@@ -104,16 +133,20 @@ class HeartbeatErrorDetails(ErrorDetails):
     error_code: Literal["heartbeat_precondition_failed"] = Field(description="Always `heartbeat_precondition_failed`.")
 
 
-class HeartbeatErrorBody(ErrorBody):
-    """What went wrong."""
+class HeartbeatErrorBody(Shape):
+    """What went wrong, and how the lease is now."""
 
+    type: Literal["invalid_request_error"] = Field(description="The class of the error.")
+    message: str = Field(description="What was expected and what is stored, for people.")
     details: HeartbeatErrorDetails = Field(description="Why the precondition failed.")
 
 
-class HeartbeatError(Error):
+class HeartbeatError(Shape):
     """The lease is not the caller's."""
 
-    error: HeartbeatErrorBody = Field(description="What went wrong.")
+    type: Literal["error"] = Field(description="Always `error`.")
+    error: HeartbeatErrorBody = Field(description="What went wrong, and how the lease is now.")
+    request_id: str = Field(description="Equal to the response header `request-id`.", pattern=REQUEST_ID)
 
 
 def _secret(token: str) -> str:

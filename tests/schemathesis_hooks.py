@@ -1,0 +1,113 @@
+"""What the Schemathesis runs need beside their configuration: work to play with, and rules no JSON Schema can state.
+
+Runs inside the `schemathesis` process, see `test_openapi_schemathesis.py`. `ACCEPTED` is the one list of exceptions;
+each is one message of one operation, and everything else of every check holds.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import re
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import httpx
+import schemathesis
+from schemathesis.core.failures import Failure
+from schemathesis.core.transport import Response
+from schemathesis.openapi.checks import RejectedPositiveData
+
+_ENV, _WORK = "/v1/environments/{environment_id}", "/v1/environments/{environment_id}/work"
+ENQUEUE = "POST /_emulator/environments/{environment_id}/work"
+_BATCH = 500
+_CURSOR = "page: Invalid cursor"
+_FRACTION = r"\w+: Input should be a valid integer"
+
+#: Requests that their schema allows and the server refuses: operation → status, message → why the schema cannot tell.
+ACCEPTED: dict[str, dict[tuple[int, str], str]] = {
+    "GET /v1/environments": {(400, _CURSOR): "a cursor carries a seal; only the server can make one"},
+    f"GET {_WORK}": {
+        (400, _CURSOR): "a cursor carries a seal; only the server can make one",
+        (400, r"Environment \w+ is archived\."): "depends on the kind and state of the stored environment",
+    },
+    f"GET {_WORK}/poll": {
+        (400, r"Only BYOC and bridge .* is anthropic_cloud\."): "depends on the kind of the stored environment",
+    },
+    f"POST {_ENV}": {
+        (400, r"Environment \w+ is archived and cannot be updated\."): "depends on the state of the stored environment",
+        (400, r"Cannot change environment type from .*"): "depends on the kind of the stored environment",
+        (400, r"metadata: too many keys .*"): "counts the keys of the result, not of the patch",
+        (400, r"config\.packages: Packages under limited .*"): "judges the result, not the patch",
+        (400, r"scope: 'account' is only available .*"): "judges the result, not the patch",
+    },
+    f"POST {_WORK}/{{work_id}}": {
+        (400, r"metadata: too many keys .*"): "counts the keys of the result, not of the patch",
+    },
+    f"POST {_WORK}/{{work_id}}/heartbeat": {
+        (412, "Heartbeat precondition failed: .*"): "compares with the stored heartbeat",
+    },
+    "POST /_emulator/clock": {
+        (400, "at: Time never goes back: .*"): "depends on the clock",
+        (400, r"(at|advance_seconds): A clock stops at .*"): "depends on the clock",
+    },
+    ENQUEUE: {
+        (400, "idempotency_key: Was used before for a different request"): "depends on the requests before",
+        (400, _FRACTION): "JSON Schema takes 3.0 for an integer, the strict types of contract §1 do not",
+    },
+    "POST /_emulator/settings": {
+        (400, _FRACTION): "JSON Schema takes 3.0 for an integer, the strict types of contract §1 do not",
+    },
+}
+
+#: How often each operation gave each status; written to the file that `WORKYARD_SEEN` names.
+_seen: defaultdict[str, defaultdict[int, int]] = defaultdict(lambda: defaultdict(int))
+
+
+def accepted(operation: str, status: int, body: bytes) -> bool:
+    """Tell whether a refusal is made of rules that `ACCEPTED` lists."""
+    patterns = [pattern for (code, pattern) in ACCEPTED.get(operation, ()) if code == status]
+    if not patterns:
+        return False
+    one = f"(?:{'|'.join(patterns)})"
+    message = json.loads(body)["error"]["message"]
+    return re.fullmatch(f"{one}(?:; {one})*", message, re.DOTALL) is not None
+
+
+@schemathesis.hook
+def filter_failure(
+    context: schemathesis.HookContext, failure: Failure, case: schemathesis.Case[Any], response: Response
+) -> bool:
+    """Drop a failure that `ACCEPTED` explains."""
+    return not (
+        isinstance(failure, RejectedPositiveData)
+        and accepted(case.operation.label, response.status_code, response.content)
+    )
+
+
+@schemathesis.hook
+def before_call(context: schemathesis.HookContext, case: schemathesis.Case[Any], kwargs: dict[str, Any]) -> None:
+    """Enqueue one batch at most: thousands of items take the embedded engine seconds. The bound is tested elsewhere."""
+    if case.operation.label == ENQUEUE and isinstance(case.body, dict):
+        count = case.body.get("count")
+        if type(count) is int and _BATCH < count <= 10_000:
+            case.body = {**case.body, "count": _BATCH}
+
+
+@schemathesis.hook
+def after_call(context: schemathesis.HookContext, case: schemathesis.Case[Any], response: Response) -> None:
+    """Count the answer, and give a new self-hosted environment work: only the control plane can enqueue."""
+    _seen[case.operation.label][response.status_code] += 1
+    if case.operation.label == "POST /v1/environments" and response.status_code == 200:
+        environment = json.loads(response.content)
+        if environment["config"]["type"] == "self_hosted":
+            url = httpx.URL(str(response.request.url)).join(f"/_emulator/environments/{environment['id']}/work")
+            httpx.post(url, json={"count": 3}).raise_for_status()
+
+
+@atexit.register
+def _write_seen() -> None:
+    if "WORKYARD_SEEN" in os.environ:
+        Path(os.environ["WORKYARD_SEEN"]).write_text(json.dumps(_seen))
