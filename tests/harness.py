@@ -91,7 +91,7 @@ class RedisServer:
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=1) as link:
                 link.sendall(b"PING\r\n")
-                return link.recv(16).startswith(b"+PONG")
+                return link.recv(16).startswith((b"+PONG", b"-NOAUTH"))
         except OSError:
             return False
 
@@ -108,19 +108,31 @@ class RedisServer:
         self._folder.cleanup()
 
 
+def clean_environment(variables: dict[str, str] | None = None) -> dict[str, str]:
+    """Return this process's environment with no setting of Workyard or its clients in it but *variables*."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("WORKYARD_", "ANTHROPIC_"))}
+    return clean | (variables or {})
+
+
 class WorkyardServer:
     """`workyard serve` as a process of its own, on a free port."""
 
-    def __init__(self, *options: str, environment: dict[str, str] | None = None, python: str = sys.executable) -> None:
+    def __init__(
+        self,
+        *options: str,
+        environment: dict[str, str] | None = None,
+        python: str = sys.executable,
+        folder: Path | None = None,
+    ) -> None:
         self._log = tempfile.NamedTemporaryFile(prefix="workyard-log-", suffix=".txt", delete=False)  # noqa: SIM115
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("WORKYARD_", "ANTHROPIC_"))}
         started = time.monotonic()
         self.process = subprocess.Popen(
             [python, "-m", "workyard", "serve", "--port", "0", *options],
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
-            env={**clean, **(environment or {})},
+            env=clean_environment(environment),
+            cwd=folder,
         )
         assert self.process.stdout is not None
         self.ready_line = self.process.stdout.readline().strip()
@@ -178,6 +190,33 @@ def after(start: str, seconds: float) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%f") + "Z"
 
 
+#: The form of a response's id, contract §1.
+REQUEST_ID = re.compile(r"req_01[1-9A-HJ-NP-Za-km-z]{22}")
+#: `error.type` by status, contract §1.
+ERROR_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    405: "invalid_request_error",
+    409: "invalid_request_error",
+    412: "invalid_request_error",
+    413: "request_too_large",
+    503: "api_error",
+}
+
+
+def refused(response: httpx.Response, status: int, message: str, details: Any = None) -> None:
+    """Check a whole error answer: the envelope holds this and nothing else, and the headers that go with it are there."""
+    error = {"type": ERROR_TYPES[status], "message": message} | ({} if details is None else {"details": details})
+    identifier = response.headers["request-id"]
+    found, wanted = response.json(), {"type": "error", "error": error, "request_id": identifier}
+    assert (response.status_code, found) == (status, wanted), f"{response.request!r}: {response.text}, wanted {wanted}"
+    assert REQUEST_ID.fullmatch(identifier)
+    assert response.headers["content-type"] == "application/json"
+    assert response.headers.get("x-should-retry") == ("false" if status < 500 else None)
+
+
 class Api:
     """An HTTP client of one workspace. `get`, `post`, … return the response; the named calls return checked JSON."""
 
@@ -185,7 +224,8 @@ class Api:
         self.url = url
         self.api_key = new_api_key() if api_key is None else api_key
         headers = {"x-api-key": self.api_key} if self.api_key else {}
-        self.http = httpx.Client(base_url=url, headers=headers, timeout=30)
+        # No TLS here, and loading its certificates takes longer than most tests.
+        self.http = httpx.Client(base_url=url, headers=headers, timeout=30, verify=False)
         self.get = self.http.get
         self.post = self.http.post
         self.delete = self.http.delete

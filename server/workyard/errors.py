@@ -77,6 +77,12 @@ def internal_error(scope: Scope) -> Response:
     return envelope(scope, 500, "api_error", "Internal server error")
 
 
+def shutting_down(scope: Scope) -> Response:
+    """Return the answer to a request that the end of the server cut short."""
+    message = "The server is shutting down; the request may have been carried out in part"
+    return envelope(scope, 503, "api_error", message)
+
+
 async def _on_domain_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, WorkyardError)
     status, kind = row_of(type(error))

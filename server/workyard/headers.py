@@ -6,6 +6,7 @@ below it foresaw.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Iterable
@@ -65,6 +66,14 @@ class Envelope:
             await self.app(scope, receive, send_with_id)
         except ClientDisconnect:
             pass
+        except asyncio.CancelledError:
+            # Only the end of the server cancels a request: it ran on for longer than the server may still live.
+            # The task ends with its answer, so the cancellation is not passed on.
+            if status:
+                raise
+            from .errors import shutting_down
+
+            await shutting_down(scope)(scope, receive, send_with_id)
         except Exception:
             _log.exception("%s %s failed (request %s)", scope["method"], scope["path"], identifier)
             if status:

@@ -15,6 +15,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RFC3339 = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(?:([Zz])|([+-])(\d\d):(\d\d))", re.ASCII
 )
+_MICROSECOND = timedelta(microseconds=1)
+_RENDERED_LENGTH = len("1970-01-01T00:00:00.000000Z")
 _second_cache: tuple[int, str] = (0, "1970-01-01T00:00:00")
 
 #: 2200-01-01T00:00:00Z in microseconds: the latest instant a clock may be set to.
@@ -47,7 +49,7 @@ def parse_instant(text: str) -> int | None:
         moment = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
     except ValueError:
         return None
-    us = (moment - _EPOCH) // timedelta(microseconds=1) + int((match[7] or "0").ljust(9, "0")[:6])
+    us = (moment - _EPOCH) // _MICROSECOND + int((match[7] or "0").ljust(9, "0")[:6])
     if match[9]:
         if int(match[10]) > 23 or int(match[11]) > 59:
             return None
@@ -58,8 +60,13 @@ def parse_instant(text: str) -> int | None:
 
 def rendered_instant(text: str) -> int | None:
     """Return the instant whose rendering is *text* byte for byte, or None if no instant renders so."""
-    us = parse_instant(text)
-    return us if us is not None and us >= 0 and format_instant(us) == text else None
+    if len(text) != _RENDERED_LENGTH:
+        return None
+    try:
+        us = (datetime.fromisoformat(text) - _EPOCH) // _MICROSECOND
+    except (ValueError, TypeError):
+        return None
+    return us if us >= 0 and format_instant(us) == text else None
 
 
 @dataclass(frozen=True, slots=True)

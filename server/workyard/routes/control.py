@@ -7,10 +7,12 @@ neither, a read covers all and a write is refused.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
+from enum import Enum
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
 
 from workyard_store.access import DEFAULT_WORKSPACE, workspace_of_api_key
@@ -20,8 +22,8 @@ from workyard_store.errors import InvalidRequest
 from workyard_store.workspaces import Profile
 
 from .. import __version__
-from ..dependencies import CallerDep, ControlRoute, Services, ServicesDep
-from ..documentation import refusals, success
+from ..dependencies import Call, ControlRoute, Services
+from ..documentation import link, refusals, success
 from ..responses import JsonResponse
 from ..schemas.control import (
     AllSettings,
@@ -44,29 +46,33 @@ from ..schemas.control import (
 from ..schemas.work import render_work
 from .environments import EnvironmentId
 
-router = APIRouter(prefix="/_emulator", tags=["Control plane"], route_class=ControlRoute)
+router = APIRouter(prefix="/_emulator", route_class=ControlRoute)
 
 EVERY = "*"
-_PUBLIC_ID = "wrkspc_"
+_PUBLIC_ID = re.compile(r"wrkspc_[0-9A-Za-z]{1,64}")
+_SERVER: list[str | Enum] = ["Server"]
+_QUEUES: list[str | Enum] = ["Queues"]
+_WORKSPACES: list[str | Enum] = ["Workspaces"]
+_NO_ENVIRONMENT = {404: "No such environment."}
+_NO_WORKSPACE = "The request breaks a rule, or names no workspace; the message says which."
 
 
-async def _named_workspace(
-    services: ServicesDep,
-    caller: CallerDep,
-    workspace: Annotated[
-        str | None,
-        Query(description="An API key, the public id of a workspace, `default`, or `*` for all; wins over the token."),
-    ] = None,
-) -> str:
+WorkspaceName = Annotated[
+    str | None,
+    Query(
+        description="An API key, the public id of a workspace, `default` (calls without a credential), or `*` for "
+        "all; wins over the token."
+    ),
+]
+
+
+async def _meant(call: Call, workspace: str | None) -> str:
     """Return the workspace a call means; `EVERY` for all, an empty string if it names none."""
     if workspace is None or not workspace.strip():
-        return "" if caller.token is None else await services.access.workspace(caller)
-    if workspace in (EVERY, DEFAULT_WORKSPACE) or workspace.startswith(_PUBLIC_ID):
+        return "" if call.caller.token is None else await call.services.access.workspace(call.caller)
+    if workspace in (EVERY, DEFAULT_WORKSPACE) or _PUBLIC_ID.fullmatch(workspace):
         return workspace
     return workspace_of_api_key(workspace)
-
-
-WorkspaceDep = Annotated[str, Depends(_named_workspace)]
 
 
 def _to_write(workspace: str) -> str:
@@ -85,18 +91,33 @@ async def _each(services: Services, workspace: str, one: Callable[[str], Awaitab
     return JsonResponse({"data": rows})
 
 
-@router.get("/health", responses=success(Health, "Server and Redis answer.") | refusals())
-async def health(services: ServicesDep) -> Response:
+@router.get("/health", tags=_SERVER, responses=success(Health, "Server and Redis answer.") | refusals())
+async def health(call: Call) -> Response:
     """Tell whether the server can work: 503 while Redis is unreachable."""
-    await services.engine.ping()
-    return JsonResponse({"status": "ok", "engine": services.engine.name, "version": __version__})
+    await call.services.engine.ping()
+    return JsonResponse({"status": "ok", "engine": call.services.engine.name, "version": __version__})
 
 
-@router.post("/environments/{environment_id}/work", responses=success(Enqueued, "The items.") | refusals(400, 404, 413))
-async def enqueue_work(environment_id: EnvironmentId, services: ServicesDep, body: Enqueue | None = None) -> Response:
-    """Enqueue work, in batches of 500: a crash may leave a prefix. An existing session's item gets a message instead."""
+@router.post(
+    "/environments/{environment_id}/work",
+    tags=_QUEUES,
+    responses=success(Enqueued, "The items, in the order of the queue.")
+    | refusals(
+        400,
+        404,
+        413,
+        because=_NO_ENVIRONMENT | {400: "The request breaks a rule, or the environment is a cloud or an archived one."},
+    ),
+)
+async def enqueue_work(environment_id: EnvironmentId, call: Call, body: Enqueue | None = None) -> Response:
+    """Enqueue work, each item for a made-up session unless one is given.
+
+    If the given session has an item already, that gets a message instead: a stopped one is enqueued again. Many items
+    are enqueued in batches of 500: a crash in between leaves a prefix, which a repeat with the same `idempotency_key`
+    completes.
+    """
     wanted = body or Enqueue()
-    items = await services.queue.enqueue(
+    items = await call.services.queue.enqueue(
         environment_id,
         count=wanted.count,
         session_id=wanted.session_id,
@@ -107,48 +128,75 @@ async def enqueue_work(environment_id: EnvironmentId, services: ServicesDep, bod
 
 
 @router.post(
-    "/environments/{environment_id}/keys", responses=success(IssuedKey, "The new key.") | refusals(400, 404, 413)
+    "/environments/{environment_id}/keys",
+    tags=_QUEUES,
+    responses=success(
+        IssuedKey,
+        "The new key.",
+        revoke=link("Make the key useless.", "revoke_key", path="environment_id", key_id="id"),
+    )
+    | refusals(400, 404, 413, because=_NO_ENVIRONMENT),
 )
-async def issue_key(environment_id: EnvironmentId, services: ServicesDep, body: KeyCreate | None = None) -> Response:
+async def issue_key(environment_id: EnvironmentId, call: Call, body: KeyCreate | None = None) -> Response:
     """Issue an environment key. Its value is shown here and nowhere else."""
-    key = await services.credentials.issue(environment_id, (body or KeyCreate()).name)
+    key = await call.services.credentials.issue(environment_id, (body or KeyCreate()).name)
     shown = render_key(key)
     del shown["revoked_at"]
     return JsonResponse({**shown, "key": key.value})
 
 
-@router.get("/environments/{environment_id}/keys", responses=success(Keys, "All keys.") | refusals(404))
-async def list_keys(environment_id: EnvironmentId, services: ServicesDep) -> Response:
-    """List an environment's keys, without their values."""
-    return JsonResponse({"data": [render_key(key) for key in await services.credentials.list(environment_id)]})
+@router.get(
+    "/environments/{environment_id}/keys",
+    tags=_QUEUES,
+    responses=success(Keys, "All keys, newest first.") | refusals(404, because=_NO_ENVIRONMENT),
+)
+async def list_keys(environment_id: EnvironmentId, call: Call) -> Response:
+    """List an environment's keys, revoked ones too, without their values."""
+    return JsonResponse({"data": [render_key(key) for key in await call.services.credentials.list(environment_id)]})
 
 
 @router.delete(
-    "/environments/{environment_id}/keys/{key_id}", responses=success(KeyRevoked, "It is revoked.") | refusals(404)
+    "/environments/{environment_id}/keys/{key_id}",
+    tags=_QUEUES,
+    responses=success(KeyRevoked, "It is revoked.")
+    | refusals(404, because={404: "No such environment, or no such key."}),
 )
 async def revoke_key(
     environment_id: EnvironmentId,
-    key_id: Annotated[str, Path(description="The key's id, `envkey_…`.")],
-    services: ServicesDep,
+    key_id: Annotated[str, Path(description="The key's id, `envkey_…`.", examples=["envkey_011CZkZ9X2dpNyB7HsEFoRfW"])],
+    call: Call,
 ) -> Response:
-    """Revoke an environment key; a repeat changes nothing."""
-    await services.credentials.revoke(environment_id, key_id)
+    """Revoke an environment key; a repeat changes nothing. Polls that wait with it try again at once."""
+    await call.services.credentials.revoke(environment_id, key_id)
     return JsonResponse({"id": key_id, "type": "environment_key_revoked"})
 
 
-@router.get("/clock", responses=success(Clock | Clocks, "The workspace's clock, or all clocks.") | refusals())
-async def get_clock(services: ServicesDep, workspace: WorkspaceDep) -> Response:
+@router.get(
+    "/clock",
+    tags=_WORKSPACES,
+    responses=success(Clock | Clocks, "The workspace's clock, or all clocks when none is named.") | refusals(),
+)
+async def get_clock(call: Call, workspace: WorkspaceName = None) -> Response:
     """Read the workspace's clock."""
 
     async def one(name: str) -> dict[str, Any]:
-        return render_clock(await services.workspaces.clock(name))
+        return render_clock(await call.services.workspaces.clock(name))
 
-    return await _each(services, workspace, one)
+    return await _each(call.services, await _meant(call, workspace), one)
 
 
-@router.post("/clock", responses=success(Clock | Clocks, "The clock after the change.") | refusals(400, 413))
-async def change_clock(body: ClockChange, services: ServicesDep, workspace: WorkspaceDep) -> Response:
-    """Freeze, advance or release the workspace's clock. Every request that starts after the answer sees the change."""
+@router.post(
+    "/clock",
+    tags=_WORKSPACES,
+    responses=success(Clock | Clocks, "The clock after the change; all clocks for `?workspace=*`.")
+    | refusals(400, 413, because={400: f"{_NO_WORKSPACE} Time never goes back."}),
+)
+async def change_clock(body: ClockChange, call: Call, workspace: WorkspaceName = None) -> Response:
+    """Freeze, advance or release the workspace's clock.
+
+    All that the server dates or times out follows it, but `block_ms`, which is wall time. It never goes back and stops
+    at 2200-01-01T00:00:00Z. Every request that starts after the answer sees the change.
+    """
     value: int | None
     if body.advance_seconds is not None:
         change, value = "advance", round(body.advance_seconds * 1_000_000)
@@ -157,49 +205,60 @@ async def change_clock(body: ClockChange, services: ServicesDep, workspace: Work
         value = None if body.at is None else parse_instant(body.at)
 
     async def one(name: str) -> dict[str, Any]:
-        return render_clock(await services.workspaces.change_clock(name, change, value))
+        return render_clock(await call.services.workspaces.change_clock(name, change, value))
 
-    return await _each(services, _to_write(workspace), one)
+    return await _each(call.services, _to_write(await _meant(call, workspace)), one)
 
 
-@router.get("/settings", responses=success(LeaseSettings | AllSettings, "The settings in force.") | refusals())
-async def get_settings(services: ServicesDep, workspace: WorkspaceDep) -> Response:
+@router.get(
+    "/settings",
+    tags=_WORKSPACES,
+    responses=success(LeaseSettings | AllSettings, "The settings in force; those of all workspaces when none is named.")
+    | refusals(),
+)
+async def get_settings(call: Call, workspace: WorkspaceName = None) -> Response:
     """Read the workspace's lease settings."""
 
     async def one(name: str) -> dict[str, Any]:
-        return _in_force(services, await services.workspaces.profile(name))
+        return _in_force(call.services, await call.services.workspaces.profile(name))
 
-    return await _each(services, workspace, one)
+    return await _each(call.services, await _meant(call, workspace), one)
 
 
 @router.post(
-    "/settings", responses=success(LeaseSettings | AllSettings, "The settings now in force.") | refusals(400, 413)
+    "/settings",
+    tags=_WORKSPACES,
+    responses=success(LeaseSettings | AllSettings, "The settings now in force; all for `?workspace=*`.")
+    | refusals(400, 413, because={400: _NO_WORKSPACE}),
 )
-async def change_settings(
-    services: ServicesDep, workspace: WorkspaceDep, body: SettingsChange | None = None
-) -> Response:
+async def change_settings(call: Call, workspace: WorkspaceName = None, body: SettingsChange | None = None) -> Response:
     """Change the workspace's lease settings, for leases and polls from now on."""
     given = (body or SettingsChange()).model_dump(exclude_unset=True)
     names = {"default_ttl_seconds": "ttl", "startup_lease_seconds": "startup", "reclaim_ms": "reclaim"}
     changes = {names[name]: value for name, value in given.items()}
 
     async def one(name: str) -> dict[str, Any]:
-        return _in_force(services, await services.workspaces.change_settings(name, changes))
+        return _in_force(call.services, await call.services.workspaces.change_settings(name, changes))
 
-    return await _each(services, _to_write(workspace), one)
+    return await _each(call.services, _to_write(await _meant(call, workspace)), one)
 
 
-@router.post("/reset", responses=success(ResetDone, "All of it is gone.") | refusals(400))
-async def reset(services: ServicesDep, workspace: WorkspaceDep) -> Response:
+@router.post(
+    "/reset",
+    tags=_WORKSPACES,
+    responses=success(ResetDone, "All of it is gone.")
+    | refusals(400, because={400: "The request names no workspace."}),
+)
+async def reset(call: Call, workspace: WorkspaceName = None) -> Response:
     """Remove everything of a workspace, its clock and settings too: as if its API key had never been used."""
-    chosen = _to_write(workspace)
-    workspaces = services.workspaces
+    chosen = _to_write(await _meant(call, workspace))
+    workspaces = call.services.workspaces
     names = await workspaces.all() if chosen == EVERY else [chosen]
     removed, tags = 0, set(names)
     for name in names:
         ids = await workspaces.environments(name)
         tags.update(ids)
-        counts = await asyncio.gather(*[services.queue.remove_environment(id_, workspace=name) for id_ in ids])
+        counts = await asyncio.gather(*[call.services.queue.remove_environment(id_, workspace=name) for id_ in ids])
         removed += sum(counts) + await workspaces.forget(name)
     return JsonResponse({"removed_keys": removed, "leftover_keys": await workspaces.count_leftovers(tags)})
 

@@ -6,14 +6,15 @@ from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
+from pydantic import Field
 from starlette.responses import Response
 
 from workyard_store import configs
 from workyard_store.environments import Environment as EnvironmentRecord
 from workyard_store.errors import EnvironmentIsArchived
 
-from ..dependencies import CallerDep, PublicRoute, QueryBoolean, QueryInteger, ServicesDep
-from ..documentation import refusals, success
+from ..dependencies import AS_QUERY_INTEGER, Call, PublicRoute, QueryBoolean
+from ..documentation import link, refusals, success
 from ..responses import JsonResponse
 from ..schemas.common import DEFAULT_LIMIT, MOST_PER_PAGE, render_page
 from ..schemas.environments import (
@@ -27,19 +28,28 @@ from ..schemas.environments import (
 
 router = APIRouter(prefix="/v1/environments", tags=["Environments"], route_class=PublicRoute)
 
-EnvironmentId = Annotated[str, Path(description="The environment's id, `env_…`.")]
-Limit = Annotated[QueryInteger, Query(ge=1, le=MOST_PER_PAGE, description="Most rows in the answer.")]
-Page = Annotated[str | None, Query(description="`next_page` of the page before.")]
+_NO_ENVIRONMENT = {404: "No such environment for this caller."}
+EnvironmentId = Annotated[
+    str, Path(description="The environment's id, `env_…`.", examples=["env_011CZkZ9X2dpNyB7HsEFoRfW"])
+]
+Limit = Annotated[int, Field(ge=1, le=MOST_PER_PAGE), AS_QUERY_INTEGER, Query(description="Most rows in the answer.")]
+Page = Annotated[
+    str | None,
+    Query(
+        description="Where to go on: `next_page` of the page before. A cursor is good in the list that gave it only; "
+        "left out: from the newest."
+    ),
+]
 
 
 @router.post("", responses=success(Environment, "The new environment.") | refusals(400, 401, 413))
-async def create_environment(body: EnvironmentCreate, services: ServicesDep, caller: CallerDep) -> Response:
-    """Create an environment in the caller's workspace."""
+async def create_environment(body: EnvironmentCreate, call: Call) -> Response:
+    """Create an environment in the caller's workspace; a cloud one with an open network unless told otherwise."""
     config = configs.merged(None, None if body.config is None else body.config.model_dump())
     scope = body.scope or "organization"
     configs.check(config, scope)
-    environment = await services.environments.create(
-        await services.access.workspace(caller),
+    environment = await call.services.environments.create(
+        await call.services.access.workspace(call.caller),
         name=body.name,
         description=body.description or "",
         config=config,
@@ -49,58 +59,85 @@ async def create_environment(body: EnvironmentCreate, services: ServicesDep, cal
     return JsonResponse(render_environment(environment))
 
 
-@router.get("", responses=success(EnvironmentPage, "A page of environments, newest first.") | refusals(400, 401))
+@router.get(
+    "",
+    responses=success(
+        EnvironmentPage,
+        "A page of environments, newest first.",
+        next_page=link("Go on while `next_page` is not null.", "list_environments", page="next_page"),
+    )
+    | refusals(400, 401),
+)
 async def list_environments(
-    services: ServicesDep,
-    caller: CallerDep,
+    call: Call,
     limit: Limit = DEFAULT_LIMIT,
     page: Page = None,
     include_archived: Annotated[QueryBoolean, Query(description="Whether archived ones are listed too.")] = False,
 ) -> Response:
-    """List the environments of the caller's workspace."""
-    rows, next_page = await services.environments.list(
-        await services.access.workspace(caller), limit=limit, page=page, include_archived=include_archived
+    """List the environments of the caller's workspace, newest first."""
+    rows, next_page = await call.services.environments.list(
+        await call.services.access.workspace(call.caller), limit=limit, page=page, include_archived=include_archived
     )
     return JsonResponse(render_page([render_environment(row) for row in rows], next_page))
 
 
-@router.get("/{environment_id}", responses=success(Environment, "The environment.") | refusals(401, 404))
-async def get_environment(environment_id: EnvironmentId, services: ServicesDep, caller: CallerDep) -> Response:
+@router.get(
+    "/{environment_id}",
+    responses=success(Environment, "The environment.") | refusals(401, 404, because=_NO_ENVIRONMENT),
+)
+async def get_environment(environment_id: EnvironmentId, call: Call) -> Response:
     """Read an environment, archived or not."""
-    return JsonResponse(render_environment(await services.environments.get(environment_id, caller)))
+    return JsonResponse(render_environment(await call.services.environments.get(environment_id, call.caller)))
 
 
 @router.post(
-    "/{environment_id}", responses=success(Environment, "The changed environment.") | refusals(400, 401, 404, 413)
+    "/{environment_id}",
+    responses=success(Environment, "The changed environment.")
+    | refusals(
+        400,
+        401,
+        404,
+        413,
+        because=_NO_ENVIRONMENT
+        | {400: "The request or its result breaks a rule, the type would change, or the environment is archived."},
+    ),
 )
 async def update_environment(
-    environment_id: EnvironmentId, services: ServicesDep, caller: CallerDep, body: EnvironmentUpdate | None = None
+    environment_id: EnvironmentId, call: Call, body: EnvironmentUpdate | None = None
 ) -> Response:
-    """Change an environment; what is left out stays."""
+    """Change an environment; what is left out stays. The rules of a new environment hold for the result."""
     patch = body or EnvironmentUpdate()
-    changed = await services.environments.update(environment_id, caller, lambda stored: _changed(stored, patch))
+    changed = await call.services.environments.update(
+        environment_id, call.caller, lambda stored: _changed(stored, patch)
+    )
     return JsonResponse(render_environment(changed))
 
 
-@router.delete("/{environment_id}", responses=success(EnvironmentDeleted, "It is gone.") | refusals(400, 401, 404, 409))
+@router.delete(
+    "/{environment_id}",
+    responses=success(EnvironmentDeleted, "It is gone.")
+    | refusals(400, 401, 404, 409, because=_NO_ENVIRONMENT | {409: "Work is queued, and `force` was not given."}),
+)
 async def delete_environment(
     environment_id: EnvironmentId,
-    services: ServicesDep,
-    caller: CallerDep,
+    call: Call,
     force: Annotated[QueryBoolean, Query(description="Delete although work is queued, and the work with it.")] = False,
 ) -> Response:
-    """Delete an environment and all that belongs to it."""
-    environment = await services.environments.get(environment_id, caller)
-    await services.queue.delete_environment(environment_id, caller, force=force, workspace=environment.workspace)
+    """Delete an environment and all that belongs to it: its work, whatever its state, and its keys."""
+    environment = await call.services.environments.get(environment_id, call.caller)
+    await call.services.queue.delete_environment(
+        environment_id, call.caller, force=force, workspace=environment.workspace
+    )
     return JsonResponse({"id": environment_id, "type": "environment_deleted"})
 
 
 @router.post(
-    "/{environment_id}/archive", responses=success(Environment, "The archived environment.") | refusals(401, 404)
+    "/{environment_id}/archive",
+    responses=success(Environment, "The archived environment.") | refusals(401, 404, because=_NO_ENVIRONMENT),
 )
-async def archive_environment(environment_id: EnvironmentId, services: ServicesDep, caller: CallerDep) -> Response:
-    """Archive an environment: no new work, while what is queued and running goes on."""
-    return JsonResponse(render_environment(await services.environments.archive(environment_id, caller)))
+async def archive_environment(environment_id: EnvironmentId, call: Call) -> Response:
+    """Archive an environment: no new work, while what is queued and running goes on. A repeat changes nothing."""
+    return JsonResponse(render_environment(await call.services.environments.archive(environment_id, call.caller)))
 
 
 def _changed(stored: EnvironmentRecord, patch: EnvironmentUpdate) -> EnvironmentRecord:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Path, Query, Request
+from fastapi import APIRouter, Header, Path, Query
+from pydantic import Field
+from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.responses import Response
 
 from workyard_queue.states import LONGEST_BLOCK_MS
 
-from ..dependencies import CallerDep, PublicRoute, QueryInteger, ServicesDep
-from ..documentation import refusals, success
+from ..dependencies import AS_QUERY_INTEGER, Call, PublicRoute, QueryInteger
+from ..documentation import link, refusals, success
 from ..responses import JsonResponse
 from ..schemas.common import DEFAULT_LIMIT, render_page
 from ..schemas.work import (
@@ -27,117 +29,170 @@ from ..schemas.work import (
 )
 from .environments import EnvironmentId, Limit, Page
 
+
+class _WorkIdConvertor(StringConvertor):
+    """The place of an item's id. The other names that stand there take no method of an item."""
+
+    regex = r"(?!(?:poll|stats)\Z)[^/]+"
+
+
+register_url_convertor("work_id", _WorkIdConvertor())
 router = APIRouter(prefix="/v1/environments/{environment_id}/work", tags=["Work"], route_class=PublicRoute)
 
-WorkId = Annotated[str, Path(description="The work item's id, `work_…`.")]
+WorkId = Annotated[str, Path(description="The work item's id, `work_…`.", examples=["work_011CZkZ9X2dpNyB7HsEFoRfW"])]
 
 
 @router.get(
     "/poll",
-    responses=success(Work | None, "An item handed out, or `null` when there is none.") | refusals(400, 401, 404),
+    responses=success(Work | None, "An item handed out, or `null` when there is none.")
+    | refusals(
+        400,
+        401,
+        404,
+        because={400: "A parameter breaks a rule, or the environment is a cloud one, which has no queue."},
+    ),
 )
 async def poll_work(
-    request: Request,
     environment_id: EnvironmentId,
-    services: ServicesDep,
-    caller: CallerDep,
+    call: Call,
     block_ms: Annotated[
-        QueryInteger | None,
-        Query(ge=1, le=LONGEST_BLOCK_MS, description="How long to wait for work, milliseconds; left out: not at all."),
+        Annotated[int, Field(ge=1, le=LONGEST_BLOCK_MS), AS_QUERY_INTEGER] | None,
+        Query(description="How long to wait for work, milliseconds of wall time; left out: not at all."),
     ] = None,
     reclaim_older_than_ms: Annotated[
-        QueryInteger | None,
+        Annotated[int, Field(ge=1), AS_QUERY_INTEGER] | None,
         Query(
-            ge=1, description="Take over an item that was polled this long ago and not acknowledged; 5000 by default."
+            description="Take over an item that was polled this many milliseconds ago and not acknowledged; left out: "
+            "the workspace's setting, 5000 unless changed."
         ),
     ] = None,
     worker_id: Annotated[
         str | None,
-        Header(alias="Anthropic-Worker-ID", max_length=256, description="Who polls; counted in the statistics."),
+        Header(alias="Anthropic-Worker-ID", max_length=256, description="Who polls; counted in `workers_polling`."),
     ] = None,
 ) -> Response:
-    """Take an item from the queue. It stays queued until it is acknowledged."""
-    item = await services.long_poll.poll(
+    """Take an item from the queue. It stays `queued` until it is acknowledged.
+
+    Items that were handed out long ago and not acknowledged come first, then the oldest waiting one. A client that
+    disconnects while it waits takes nothing with it.
+    """
+    item = await call.services.long_poll.poll(
         environment_id,
-        caller,
+        call.caller,
         worker_id=worker_id,
         reclaim_older_than_ms=reclaim_older_than_ms,
         block_ms=block_ms,
-        receive=request.receive,
+        receive=call.receive,
     )
     return JsonResponse(None if item is None else render_work(item))
 
 
-@router.get("/stats", responses=success(WorkQueueStats, "The queue's figures.") | refusals(401, 404))
-async def get_work_stats(environment_id: EnvironmentId, services: ServicesDep, caller: CallerDep) -> Response:
+@router.get(
+    "/stats",
+    responses=success(WorkQueueStats, "The queue's figures; zeros and nulls for a cloud environment.")
+    | refusals(401, 404, because={404: "No such environment for this caller."}),
+)
+async def get_work_stats(environment_id: EnvironmentId, call: Call) -> Response:
     """Read the queue's figures; the cost does not depend on its length."""
-    return JsonResponse(render_stats(await services.queue.stats(environment_id, caller)))
+    return JsonResponse(render_stats(await call.services.queue.stats(environment_id, call.caller)))
 
 
-@router.get("", responses=success(WorkPage, "A page of work items, newest first.") | refusals(400, 401, 404))
+@router.get(
+    "",
+    responses=success(
+        WorkPage,
+        "A page of work items, newest first.",
+        next_page=link("Go on while `next_page` is not null.", "list_work", path="environment_id", page="next_page"),
+    )
+    | refusals(
+        400,
+        401,
+        404,
+        because={
+            400: "A parameter breaks a rule, or the environment is an archived cloud one.",
+            404: "No such environment for this caller, or a cloud one.",
+        },
+    ),
+)
 async def list_work(
     environment_id: EnvironmentId,
-    services: ServicesDep,
-    caller: CallerDep,
+    call: Call,
     limit: Limit = DEFAULT_LIMIT,
     page: Page = None,
 ) -> Response:
-    """List the environment's work items, stopped ones too."""
-    rows, next_page = await services.queue.list(environment_id, caller, limit=limit, page=page)
+    """List the environment's work items, newest first, stopped ones too."""
+    rows, next_page = await call.services.queue.list(environment_id, call.caller, limit=limit, page=page)
     return JsonResponse(render_page([render_work(row) for row in rows], next_page))
 
 
-@router.get("/{work_id}", responses=success(Work, "The item.") | refusals(401, 404))
-async def get_work(
-    environment_id: EnvironmentId, work_id: WorkId, services: ServicesDep, caller: CallerDep
-) -> Response:
+@router.get("/{work_id:work_id}", responses=success(Work, "The item.") | refusals(401, 404))
+async def get_work(environment_id: EnvironmentId, work_id: WorkId, call: Call) -> Response:
     """Read a work item."""
-    return JsonResponse(render_work(await services.queue.get(environment_id, work_id, caller)))
+    return JsonResponse(render_work(await call.services.queue.get(environment_id, work_id, call.caller)))
 
 
-@router.post("/{work_id}", responses=success(Work, "The changed item.") | refusals(400, 401, 404, 413))
+@router.post("/{work_id:work_id}", responses=success(Work, "The changed item.") | refusals(400, 401, 404, 413))
 async def update_work(
     environment_id: EnvironmentId,
     work_id: WorkId,
-    services: ServicesDep,
-    caller: CallerDep,
+    call: Call,
     body: WorkUpdate | None = None,
 ) -> Response:
     """Patch a work item's metadata."""
     patch = (body.metadata if body else None) or {}
-    return JsonResponse(render_work(await services.queue.update(environment_id, work_id, caller, patch)))
+    return JsonResponse(render_work(await call.services.queue.update(environment_id, work_id, call.caller, patch)))
 
 
-@router.post("/{work_id}/ack", responses=success(Work, "The item, now starting.") | refusals(401, 404, 409))
-async def ack_work(
-    environment_id: EnvironmentId, work_id: WorkId, services: ServicesDep, caller: CallerDep
-) -> Response:
-    """Acknowledge an item: it leaves the queue, and its startup lease begins."""
-    return JsonResponse(render_work(await services.queue.ack(environment_id, work_id, caller)))
+@router.post(
+    "/{work_id}/ack",
+    responses=success(Work, "The item, now `starting`.")
+    | refusals(401, 404, 409, because={409: "It is not `queued`."}),
+)
+async def ack_work(environment_id: EnvironmentId, work_id: WorkId, call: Call) -> Response:
+    """Acknowledge a queued item: it leaves the queue and is `starting`, and its startup lease begins."""
+    return JsonResponse(render_work(await call.services.queue.ack(environment_id, work_id, call.caller)))
 
 
 @router.post(
     "/{work_id}/heartbeat",
-    responses=success(WorkHeartbeat, "Whether the lease was extended.")
+    responses=success(
+        WorkHeartbeat,
+        "Whether the lease was extended.",
+        next_heartbeat=link(
+            "Hold the lease: well before `ttl_seconds` are over.",
+            "heartbeat_work",
+            path="environment_id work_id",
+            expected_last_heartbeat="last_heartbeat",
+        ),
+    )
     | refusals(400, 401, 404, 412, e412=HeartbeatError),
 )
 async def heartbeat_work(
     environment_id: EnvironmentId,
     work_id: WorkId,
-    services: ServicesDep,
-    caller: CallerDep,
+    call: Call,
     desired_ttl_seconds: Annotated[
         QueryInteger | None,
-        Query(description="Length of the lease in seconds; below 1 counts as 1, above 3600 as 3600; 300 by default."),
+        Query(
+            description="Length of the lease in seconds; below 1 counts as 1, above 3600 as 3600; left out: the "
+            "workspace's setting, 300 unless changed."
+        ),
     ] = None,
     expected_last_heartbeat: Annotated[
         str | None,
-        Query(description="`NO_HEARTBEAT` to claim, or the `last_heartbeat` of the answer before, byte for byte."),
+        Query(
+            description="`NO_HEARTBEAT` to claim, or the `last_heartbeat` of the answer before, byte for byte; left out "
+            "or empty: claim or extend, whoever holds the lease.",
+            examples=["NO_HEARTBEAT", "2026-09-16T04:27:29.962294Z"],
+        ),
     ] = None,
 ) -> Response:
-    """Claim an acknowledged item, or extend its lease."""
-    answer = await services.queue.heartbeat(
-        environment_id, work_id, caller, expected=expected_last_heartbeat, desired_ttl_s=desired_ttl_seconds
+    """Claim an acknowledged item, which becomes `active`, or extend its lease.
+
+    On a `stopping` or `stopped` item nothing is compared or written: the answer tells the worker to end.
+    """
+    answer = await call.services.queue.heartbeat(
+        environment_id, work_id, call.caller, expected=expected_last_heartbeat, desired_ttl_s=desired_ttl_seconds
     )
     return JsonResponse(render_heartbeat(answer))
 
@@ -146,10 +201,12 @@ async def heartbeat_work(
 async def stop_work(
     environment_id: EnvironmentId,
     work_id: WorkId,
-    services: ServicesDep,
-    caller: CallerDep,
+    call: Call,
     body: WorkStop | None = None,
 ) -> Response:
-    """Stop an item, gracefully or by force."""
+    """Stop an item: gracefully, so that its worker is told and ends it, or by force, at once.
+
+    What is stopped already, or cannot be stopped gracefully any more, stays as it is.
+    """
     force = body is not None and body.force
-    return JsonResponse(render_work(await services.queue.stop(environment_id, work_id, caller, force=force)))
+    return JsonResponse(render_work(await call.services.queue.stop(environment_id, work_id, call.caller, force=force)))
