@@ -72,3 +72,18 @@ def test_a_startup_lease_lapses_at_120_seconds(api: Api) -> None:
     assert api.work(queue, item["id"])["state"] == "starting"
     api.advance(0.000001)
     assert api.work(queue, item["id"])["state"] == "queued"
+
+
+def test_a_claim_in_the_microsecond_of_an_earlier_lifes_heartbeat_is_dated_after_that_but_started_now(api: Api) -> None:
+    """Two lives of one item under a clock that stands still: only the heartbeat has to be later."""
+    now = api.freeze()
+    queue = api.queue()
+    [item] = api.enqueue(queue)
+    work, stale = api.active(queue)
+    assert stale == now
+    api.ok(api.stop(queue, work, force=True))
+    api.enqueue(queue, session_id=item["data"]["id"])
+    again, fresh = api.active(queue)
+    assert (again, fresh) == (work, after(now, 0.000001))
+    found = api.work(queue, work)
+    assert (found["started_at"], found["latest_heartbeat_at"]) == (now, fresh)

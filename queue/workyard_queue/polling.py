@@ -3,13 +3,18 @@
 Scripts publish `<environment>` when there may be work, `<environment>!` when time or the environment changed. Each
 process hears every message once. The first wakes the longest waiting poll, which tries again and, if it got work,
 passes the turn on; the second wakes all. A poll is in line before it first tries, so no message falls between.
+When time alone makes work, whoever's timer fires first, or whoever comes then, lets those ahead try first. What one
+poll learns of the time sets the timers of all in its line: who was not woken could not know that somebody took what it
+may take over.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from workyard_store.access import Caller
@@ -23,39 +28,59 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 
 class _Waiter:
-    """One blocked poll. `turn`: it was woken and has not tried since. `gone`: its client has disconnected."""
+    """One blocked poll. `turn`: it was woken and has not tried since. `gone`: its client has disconnected.
+    `due`: when time alone can make work for it, on the event loop's clock."""
 
-    __slots__ = ("_future", "gone", "turn")
+    __slots__ = ("_deadline", "_future", "_time_came", "_timer", "due", "gone", "reclaim_older_than_ms", "turn")
 
-    def __init__(self) -> None:
+    def __init__(
+        self, reclaim_older_than_ms: int | None, deadline: float, time_came: Callable[[_Waiter], None]
+    ) -> None:
+        self.reclaim_older_than_ms = reclaim_older_than_ms
+        self.due = math.inf
         self.turn = False
         self.gone = False
+        self._deadline = deadline
+        self._time_came = time_came
+        self._timer: asyncio.TimerHandle | None = None
         self._future: asyncio.Future[None] | None = None
 
     def wake(self) -> None:
         self.turn = True
-        self._release()
+        self.release()
 
     def leave(self) -> None:
         self.gone = True
-        self._release()
+        self.release()
 
-    def _release(self) -> None:
+    def release(self) -> None:
         if self._future is not None and not self._future.done():
             self._future.set_result(None)
 
-    async def wait(self, seconds: float) -> None:
-        """Wait for a turn, the client's departure, or the time."""
+    def expect(self, due: float) -> None:
+        """Look again at *due* at the latest."""
+        if due < self.due - _TIMER_GRAIN_S:
+            self.due = due
+            if self._timer is not None and due < self._deadline:
+                self._timer.cancel()
+                self._set_timer()
+
+    def _set_timer(self) -> None:
+        when = min(self._deadline, self.due) + _TIMER_GRAIN_S
+        self._timer = asyncio.get_running_loop().call_at(when, self._time_came, self)
+
+    async def wait(self) -> None:
+        """Wait for a turn, the client's departure, or the time; then `time_came` is to release this waiter."""
         if self.turn or self.gone:
             return
-        loop = asyncio.get_running_loop()
-        self._future = loop.create_future()
-        timer = loop.call_later(seconds, self._release)
+        self._future = asyncio.get_running_loop().create_future()
+        self._set_timer()
         try:
             await self._future
         finally:
-            timer.cancel()
-            self._future = None
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._future = None
 
 
 class LongPoll:
@@ -117,26 +142,31 @@ class LongPoll:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + block_ms / 1000
         line = self._lines.setdefault(environment_id, {})
-        waiter = _Waiter()
+        waiter = _Waiter(reclaim_older_than_ms, deadline, partial(_time_came, line))
         line[waiter] = None
         watch: asyncio.Task[None] | None = None
         passes_on = False
         try:
+            soon = loop.time() + _TIMER_GRAIN_S
+            if any(each.due <= soon for each in line):
+                await asyncio.sleep(3 * _TIMER_GRAIN_S)  # Their timers fire meanwhile: they ask before this one.
             while True:
                 passes_on, waiter.turn = waiter.turn, False
+                waiter.due, asked_at = math.inf, loop.time()
                 found = await self._queue.poll(
                     environment_id, caller, worker_id=worker_id, reclaim_older_than_ms=reclaim_older_than_ms
                 )
                 if isinstance(found, WorkItem):
                     return found
                 passes_on = False
-                left = deadline - loop.time()
-                if left <= 0:
+                if loop.time() >= deadline:
                     return None
                 if watch is None:
                     watch = asyncio.create_task(_watch(receive, waiter))
-                pause = left if found.due_us is None else min(left, found.due_us / 1_000_000)
-                await waiter.wait(pause + _TIMER_GRAIN_S)
+                if found.lease_ends_us >= 0 or found.handed_out_us >= 0:
+                    for each in line:
+                        each.expect(asked_at + found.due_us(each.reclaim_older_than_ms) / 1_000_000)
+                await waiter.wait()
                 if waiter.gone or self._closing:
                     return None
         finally:
@@ -158,6 +188,17 @@ class LongPoll:
     def _wake_all(self, environment_id: str) -> None:
         for waiter in list(self._lines.get(environment_id, ())):
             waiter.wake()
+
+
+def _time_came(line: dict[_Waiter, None], waiter: _Waiter) -> None:
+    """Release a waiter whose timer fired, after those ahead for whom it is time too: timers fire in any order."""
+    now = asyncio.get_running_loop().time()
+    for each in line:
+        if each is waiter:
+            break
+        if each.due <= now + _TIMER_GRAIN_S:
+            each.release()
+    waiter.release()
 
 
 async def _watch(receive: Receive, waiter: _Waiter) -> None:

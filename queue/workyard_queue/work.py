@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -87,9 +88,20 @@ class WorkItem:
 
 @dataclass(frozen=True, slots=True)
 class NoWork:
-    """A poll found nothing. `due_us`: microseconds until time alone can make work; None: only an event can."""
+    """A poll found nothing; what it saw tells when time alone can make work. Microseconds, -1 where there is nothing:
+    until the next lease ends, since the oldest hand-out; and the reclaim age of polls that name none."""
 
-    due_us: int | None
+    lease_ends_us: int
+    handed_out_us: int
+    default_reclaim_us: int
+
+    def due_us(self, reclaim_older_than_ms: int | None) -> float:
+        """Return how long a poll with this reclaim age has to wait; infinity: only an event can make work for it."""
+        due = self.lease_ends_us if self.lease_ends_us >= 0 else math.inf
+        if self.handed_out_us >= 0:
+            age = self.default_reclaim_us if reclaim_older_than_ms is None else reclaim_older_than_ms * 1000
+            due = min(due, age - self.handed_out_us)
+        return due
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +235,7 @@ class WorkQueue:
             digest(secret),
         )
         if reply[0] == "NONE":
-            return NoWork(reply[1] if reply[1] >= 0 else None)
+            return NoWork(*reply[1:])
         if reply[0] == "CLOUD":
             raise WorkPollingUnsupported(environment_id)
         _, handed_out, fields = reply

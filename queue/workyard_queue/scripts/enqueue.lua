@@ -8,13 +8,19 @@
 local refusal = open()
 if refusal then return {refusal} end
 if E.kind == 'cloud' then return {'CLOUD'} end
+local first = 7 + tonumber(ARGV[6])
+if E.archived then
+  -- Items that exist may still be read, and re-enqueued by a message.
+  for i = first, #ARGV, 2 do
+    if call('EXISTS', work(ARGV[i])) == 0 then return {'ARCHIVED'} end
+  end
+end
 local message = ARGV[3] == '1'
 if ARGV[4] ~= '' then
   local known = call('HGET', IDEM, ARGV[4])
   if known and known ~= ARGV[5] then return {'REUSED'} end
   -- The message was passed on when the key was first seen.
   if known then message = false end
-  if not known and E.archived then return {'ARCHIVED'} end
   call('HSET', IDEM, ARGV[4], ARGV[5])
 end
 local answer = {'OK'}
@@ -24,11 +30,10 @@ for i = 1, tonumber(ARGV[6]), 2 do
   metadata[#metadata + 1] = ARGV[7 + i]
 end
 local entered = false
-for i = 7 + tonumber(ARGV[6]), #ARGV, 2 do
+for i = first, #ARGV, 2 do
   local id, session = ARGV[i], ARGV[i + 1]
   local state = call('HGET', work(id), 'state')
   if not state then
-    if E.archived then return {'ARCHIVED'} end
     E.seq = E.seq + 1
     call('HSET', work(id), 'seq', us(E.seq), 'session', session, 'created', us(E.now), unpack(metadata))
     call('ZADD', INDEX, us(E.seq), id)

@@ -20,7 +20,7 @@ local stamp = us(math.max(E.now, (tonumber(v[3]) or 0) + 1))
 local ttl = tonumber(ARGV[5]) or E.ttl or tonumber(ARGV[6])
 call('ZADD', LEASES, us(E.now + ttl * 1000000), lease_member(v[5], id))
 if state == 'starting' then
-  call('HSET', work(id), 'state', 'active', 'started', stamp)
+  call('HSET', work(id), 'state', 'active', 'started', us(E.now))
 end
 call('HSET', work(id), 'beat', stamp, 'ever', stamp, 'ttl', us(ttl))
 touch()

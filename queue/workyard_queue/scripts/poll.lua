@@ -2,7 +2,8 @@
 -- Atomic: no two polls get one item, and a token is minted only with the hand-out.
 -- KEYS[1] environment. ARGV[1] wall us; [2] workspace or ''; [3] worker id or ''; [4] reclaim age in us or '' for the
 -- workspace's; [5] the server's default reclaim age, us; [6] SHA-256 of the token to mint.
--- Answer: {'WORK', work id, fields of the item} | {'NONE', microseconds until time alone can make work, or -1}
+-- Answer: {'WORK', work id, fields of the item} | {'NONE', microseconds until the next lease ends or -1, microseconds
+-- since the oldest hand-out or -1, reclaim age in us of a poll that names none}: -1 also while the clock stands still
 -- | {'CLOUD'} | {'AGAIN'} | {'GONE'} | {'FOREIGN'}.
 local refusal = open()
 if refusal then return {refusal} end
@@ -11,7 +12,8 @@ if ARGV[3] ~= '' then
   call('ZADD', POLLERS, us(E.now), ARGV[3])
   call('ZREMRANGEBYSCORE', POLLERS, '-inf', us(E.now - 30000000))
 end
-local age = tonumber(ARGV[4]) or (E.reclaim and E.reclaim * 1000) or tonumber(ARGV[5])
+local default_age = E.reclaim and E.reclaim * 1000 or tonumber(ARGV[5])
+local age = tonumber(ARGV[4]) or default_age
 local entry
 local reclaimable = call('ZRANGEBYSCORE', POLLED, '-inf', us(E.now - age), 'LIMIT', 0, 1)[1]
 if reclaimable then
@@ -23,11 +25,10 @@ else
   if entry then call('HSET', ENV, 'delivered', string.match(entry[1], '^%d+')) end
 end
 if not entry then
-  if E.frozen then return {'NONE', -1} end
-  local due = tonumber(call('ZRANGE', LEASES, 0, 0, 'WITHSCORES')[2])
+  if E.frozen then return {'NONE', -1, -1, default_age} end
+  local lease_end = tonumber(call('ZRANGE', LEASES, 0, 0, 'WITHSCORES')[2])
   local handed_out = tonumber(call('ZRANGE', POLLED, 0, 0, 'WITHSCORES')[2])
-  if handed_out and (not due or handed_out + age < due) then due = handed_out + age end
-  return {'NONE', due and due - E.now or -1}
+  return {'NONE', lease_end and lease_end - E.now or -1, handed_out and E.now - handed_out or -1, default_age}
 end
 local id = entry[2][2]
 call('ZADD', POLLED, us(E.now), entry[1])
