@@ -72,12 +72,12 @@ def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now) -> Fas
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        strict_content_type=False,
+        # Nobody traces an emulator, and FastAPI would look for a tracer's settings at every request.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     for module in (work, environments, control, docs):
         # The routes themselves, not a router in a router: one match a request, and one list to describe.
         app.router.routes.extend(module.router.routes)
-    docs.mount_assets(app)
     errors.install(app)
     app.add_middleware(Envelope)
     return app

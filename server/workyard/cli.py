@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import http.client
 import json
 import os
 import re
@@ -24,6 +26,8 @@ from . import __version__
 DEFAULT_URL = "http://127.0.0.1:4010"
 DEFAULT_API_KEY = "workyard-local"
 _TIMEOUT_S = 30.0
+#: Signals to `workyard run` that are meant for its command.
+_PASSED_ON = (signal.SIGTERM, signal.SIGHUP) if sys.platform != "win32" else (signal.SIGTERM,)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|m|h|d)?")
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, None: 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -70,11 +74,16 @@ def _metavar(annotation: Any) -> str:
 @_settings_options
 def serve(**options: Any) -> None:
     """Start the server. It prints a line when it is ready, then what a client must export."""
+    # Starting makes no garbage worth collecting, and what is there in the end stays: to look through all of it again
+    # and again would take a tenth of a second of the start, and later stop all requests for that long every second.
+    gc.disable()
     from . import logs
     from .serving import serve as run_server
     from .settings import load
 
     def ready(url: str, engine: str) -> None:
+        gc.freeze()
+        gc.enable()
         click.echo(f"Workyard {__version__} is ready at {url} (engine: {engine})")
         for name, value in _exports(url, DEFAULT_API_KEY).items():
             click.echo(f"export {name}={shlex.quote(value)}")
@@ -86,13 +95,20 @@ def serve(**options: Any) -> None:
         run_server(settings, ready)
     except StartupRefused as refusal:
         raise click.ClickException(refusal.message) from None
+    finally:
+        gc.enable()
 
 
 # -- what a client needs --------------------------------------------------------------------------------------
 
 
 def _exports(url: str, api_key: str) -> dict[str, str]:
-    return {"ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": api_key, "WORKYARD_URL": url}
+    return {
+        "ANTHROPIC_BASE_URL": url,
+        "ANTHROPIC_API_KEY": api_key,
+        "WORKYARD_URL": url,
+        "WORKYARD_API_KEY": api_key,
+    }
 
 
 def _with_environment(url: str, api_key: str, name: str) -> dict[str, str]:
@@ -170,12 +186,16 @@ def run(redis_url: str | None, log_level: str, command: tuple[str, ...]) -> None
         "--log-level",
         log_level,
     ]
-    if redis_url is not None:
-        arguments += ["--redis-url", redis_url]
+    # By the environment, not as an argument: everybody may read those, and the URL may hold a password.
+    inherited = dict(os.environ) if redis_url is None else {**os.environ, "WORKYARD_REDIS_URL": redis_url}
+    held = _hold_signals()
     # A session of its own: Ctrl-C is for the command, which may still need the server to clean up.
-    server = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    server = subprocess.Popen(
+        arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, env=inherited, start_new_session=True
+    )
     code = 1
     try:
+        _handle_signals(lambda number: sys.exit(128 + number), held)
         assert server.stdout is not None
         line = server.stdout.readline()
         found = re.search(r"is ready at (\S+)", line)
@@ -185,12 +205,16 @@ def run(redis_url: str | None, log_level: str, command: tuple[str, ...]) -> None
         code = _run_command(command, {**os.environ, **exports})
     finally:
         server.terminate()
-        server.wait()
+        try:
+            server.wait(_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            server.kill()
     sys.exit(code)
 
 
 def _run_command(command: tuple[str, ...], environment: Mapping[str, str]) -> int:
     """Run a command, pass signals on to it, and return its exit code as a shell would say it."""
+    held = _hold_signals()
     try:
         child = subprocess.Popen(command, env=environment)
     except FileNotFoundError:
@@ -199,11 +223,27 @@ def _run_command(command: tuple[str, ...], environment: Mapping[str, str]) -> in
     except OSError as error:
         click.echo(f"workyard: cannot run {command[0]}: {error.strerror}", err=True)
         return 126
-    signal.signal(signal.SIGTERM, lambda number, frame: child.send_signal(number))
+    _handle_signals(child.send_signal, held)
     # A terminal sends Ctrl-C to the whole group: the command has it already.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     code = child.wait()
     return 128 - code if code < 0 else code
+
+
+def _hold_signals() -> list[int]:
+    """Keep signals while a process is being started that nobody could yet end; return the growing list of them."""
+    held: list[int] = []
+    for number in _PASSED_ON:
+        signal.signal(number, lambda number, frame: held.append(number))
+    return held
+
+
+def _handle_signals(handle: Callable[[int], object], held: list[int]) -> None:
+    """Handle signals from now on, the held ones first."""
+    for number in _PASSED_ON:
+        signal.signal(number, lambda number, frame: handle(number))
+    for earlier in held:
+        handle(earlier)
 
 
 # -- twins of control endpoints -------------------------------------------------------------------------------
@@ -215,14 +255,16 @@ def _call(url: str, api_key: str, method: str, path: str, body: Mapping[str, Any
     Raises:
         click.ClickException: it cannot be reached, or it refused; the text is its own message.
     """
-    request = urllib.request.Request(
-        url.rstrip("/") + path,
-        method=method,
-        data=None if body is None else json.dumps(body).encode(),
-        headers={"x-api-key": api_key, "content-type": "application/json"},
-    )
+    # Not through a proxy of the environment's: the server is on this machine or next to it.
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
+        request = urllib.request.Request(
+            url.rstrip("/") + path,
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"x-api-key": api_key, "content-type": "application/json"},
+        )
+        with direct.open(request, timeout=_TIMEOUT_S) as response:
             return json.load(response)
     except urllib.error.HTTPError as error:
         try:
@@ -230,7 +272,7 @@ def _call(url: str, api_key: str, method: str, path: str, body: Mapping[str, Any
         except (ValueError, KeyError, TypeError):
             message = f"HTTP {error.code}: is this a Workyard server?"
         raise click.ClickException(message) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         raise click.ClickException(f"no answer from {url}: {reason}. Is `workyard serve` running there?") from None
 

@@ -1,14 +1,19 @@
 """Runs the application under uvicorn: one process or several, ready line, clean end. Owns no route.
 
-Uvicorn is adjusted in three places: a request that is not HTTP is refused in the API's envelope; a signal that ended
-the server is not raised once more, so that the exit code is 0; and with several processes the parent says when the
-first of them answers.
+Uvicorn is adjusted in three places: what its protocol answers by itself (`protocol.py`); a signal that ended the server
+is not raised once more, so that the exit code is 0; and with several processes the parent says when the first of them
+answers.
 """
 
 from __future__ import annotations
 
 import asyncio
+import atexit
+import errno
+import gc
 import json
+import logging
+import multiprocessing
 import os
 import signal
 import socket
@@ -18,47 +23,31 @@ import time
 import urllib.request
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.config import LOOP_FACTORIES
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.supervisors import Multiprocess
+from uvicorn.config import LOOP_FACTORIES, STARTUP_FAILURE
+from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
 from workyard_store.errors import StartupRefused
-from workyard_store.ids import random_suffix
 
 from . import logs
 from .app import create_app, open_engine
-from .settings import Settings, load
+from .protocol import Protocol
+from .settings import Settings, load, named
+
+_log = logging.getLogger("workyard")
 
 #: Seconds that running requests get after a signal; with uvicorn's own pauses the end comes within two.
-_GRACE_S = 1
+_GRACE_S = 0.5
+#: Longer than clients keep an idle connection, so that none sends a request into one that is just being closed.
+_KEEP_ALIVE_S = 75
 _BACKLOG = 2048
 _READY_WITHIN_S = 30.0
 _SETTINGS_VARIABLE = "_WORKYARD_SETTINGS"
-
-
-class _Protocol(HttpToolsProtocol):
-    """HTTP as uvicorn speaks it; what is not HTTP gets an answer in the envelope."""
-
-    def send_400_response(self, msg: str) -> None:
-        """Refuse bytes that are not an HTTP request, and close."""
-        identifier = "req_" + random_suffix()
-        body = json.dumps(
-            {
-                "type": "error",
-                "error": {"type": "invalid_request_error", "message": msg},
-                "request_id": identifier,
-            }
-        ).encode()
-        head = (
-            "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nx-should-retry: false\r\n"
-            f"request-id: {identifier}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
-        )
-        self.transport.write(head.encode() + body)
-        self.transport.close()
+_ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
 class _Server(uvicorn.Server):
@@ -76,17 +65,44 @@ class _Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """Handle the signals without raising them again at the end."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        handled = (signal.SIGTERM, signal.SIGINT)
-        before = {number: signal.signal(number, self.handle_exit) for number in handled}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        """Handle the signals to the very end of the process: neither raised again, nor left to a second one to kill it."""
+        if threading.current_thread() is threading.main_thread():
+            for number in _ENDING:
+                signal.signal(number, self.handle_exit)
+        yield
+
+
+class _Supervisor(Multiprocess):
+    """A parent that passes a signal on at once, not when it next looks, and replaces processes that have died.
+
+    Uvicorn's own also asks each process for a sign of life. It waits five seconds for one that is just ending, and
+    kills one that a busy machine keeps from answering.
+    """
+
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
+        super().__init__(config, sockets)
+        for number in _ENDING:
+            signal.signal(number, self._end)
+
+    def _end(self, number: int, frame: FrameType | None) -> None:
+        self.signal_queue.append(number)
+        for process in self.processes:
+            if process.process.is_alive() and process.pid is not None:
+                os.kill(process.pid, signal.SIGTERM)
+
+    def keep_subprocess_alive(self) -> None:
+        """Replace what has died. A process that cannot start would not start the next time either: then all end."""
+        for place, process in enumerate(self.processes):
+            if process.process.is_alive() or self.signal_queue or self.should_exit.is_set():
+                continue
+            process.kill()  # closes its pipes
+            process.join()
+            if process.exitcode == STARTUP_FAILURE:
+                self.should_exit.set()
+                return
+            _log.warning("server process %s died (exit code %s); starting another", process.pid, process.exitcode)
+            self.processes[place] = Process(self.config, self.sockets)
+            self.processes[place].start()
 
 
 def serve(settings: Settings, on_ready: Callable[[str, str], None]) -> None:
@@ -96,6 +112,7 @@ def serve(settings: Settings, on_ready: Callable[[str, str], None]) -> None:
         StartupRefused: the port is taken, or the Redis cannot be used.
     """
     listener = _bind(settings)
+    _end_quickly()
     host, port = listener.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     engine = "embedded" if settings.redis_url is None else "redis"
@@ -109,14 +126,35 @@ def serve(settings: Settings, on_ready: Callable[[str, str], None]) -> None:
     os.environ[_SETTINGS_VARIABLE] = settings.model_dump_json()
     config = _config(settings, "workyard.serving:worker_app")
     threading.Thread(target=_say_when_ready, args=(url, lambda: on_ready(url, engine)), daemon=True).start()
-    Multiprocess(config, sockets=[listener]).run()
+    supervisor = _Supervisor(config, [listener])
+    supervisor.run()
+    if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
+        raise StartupRefused("A server process could not start; the log above says why.")
 
 
 def worker_app() -> FastAPI:
     """Return the application of one of several server processes."""
     settings = load(**json.loads(os.environ[_SETTINGS_VARIABLE]))
+    _end_quickly()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     logs.configure(settings.log_level, settings.log_format)
-    return create_app(settings)
+    app = create_app(settings)
+    # It stays, so the collector need not look through it again and again, holding up all requests.
+    gc.freeze()
+    return app
+
+
+def _end_quickly() -> None:
+    """Spare the interpreter a last garbage collection, which takes a quarter of a second and frees what ends anyway."""
+    atexit.register(gc.freeze)
+
+
+def _end_with_parent() -> None:
+    """End this server process when its parent is gone, however that ended: nobody else would."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _config(settings: Settings, app: FastAPI | str) -> uvicorn.Config:
@@ -124,14 +162,16 @@ def _config(settings: Settings, app: FastAPI | str) -> uvicorn.Config:
         app,
         factory=isinstance(app, str),
         workers=settings.workers,
-        http=_Protocol,
+        http=Protocol,
         ws="none",
         loop="uvloop" if "uvloop" in LOOP_FACTORIES and sys.platform != "win32" else "auto",
         lifespan="on",
         access_log=False,
         log_config=None,
         server_header=False,
-        timeout_graceful_shutdown=_GRACE_S,
+        proxy_headers=False,
+        timeout_graceful_shutdown=_GRACE_S,  # type: ignore[arg-type]  # It is only ever a timeout for `wait_for`.
+        timeout_keep_alive=_KEEP_ALIVE_S,
         backlog=_BACKLOG,
     )
 
@@ -144,10 +184,10 @@ def _bind(settings: Settings) -> socket.socket:
         listener.bind((settings.host, settings.port))
     except OSError as error:
         listener.close()
-        raise StartupRefused(
-            f"Cannot listen on {settings.host}:{settings.port}: {error.strerror}. Choose another --port; 0 takes any "
-            "free one."
-        ) from None
+        reason = f"Cannot listen on {settings.host}:{settings.port}: {error.strerror}"
+        if error.errno in (errno.EADDRINUSE, errno.EACCES):
+            raise StartupRefused(f"{named('port')}: {reason}. Choose another port; 0 takes any free one.") from None
+        raise StartupRefused(f"{named('host')}: {reason}. Choose an address of this machine.") from None
     listener.listen(_BACKLOG)
     listener.set_inheritable(True)
     return listener
@@ -164,9 +204,10 @@ async def _checked(settings: Settings) -> None:
 
 def _say_when_ready(url: str, on_ready: Callable[[], Any]) -> None:
     deadline = time.monotonic() + _READY_WITHIN_S
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     while time.monotonic() < deadline:
         try:
-            with urllib.request.urlopen(f"{url}/_emulator/health", timeout=_READY_WITHIN_S):
+            with direct.open(f"{url}/_emulator/health", timeout=_READY_WITHIN_S):
                 on_ready()
                 return
         except OSError:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import Field, StringConstraints, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from workyard_queue.states import DEFAULT_TTL_S, LONGEST_TTL_S, RECLAIM_MS, SHORTEST_TTL_S, STARTUP_LEASE_S
@@ -70,6 +72,23 @@ class Settings(BaseSettings):
         description="Allow a --host that is not loopback: whoever reaches the port can do everything, there are no real credentials.",
     )
 
+    @field_validator("redis_url")
+    @classmethod
+    def _is_a_redis_url(cls, value: str | None) -> str | None:
+        """Refuse what is no Redis URL, in words that show none of it: it may hold a password."""
+        if value is None:
+            return None
+        try:
+            parts = urlsplit(value)
+            if parts.scheme in ("redis", "rediss", "unix") and (parts.port or parts.hostname or parts.path):
+                return value
+        except ValueError:
+            pass
+        raise ValueError(
+            "Write it as redis://[user:password@]host:port/database, rediss://… for TLS or unix:///path; special "
+            "characters in a password are percent-encoded"
+        )
+
 
 def load(**options: object) -> Settings:
     """Return the settings from the given options (None: not given) and the environment.
@@ -82,20 +101,29 @@ def load(**options: object) -> Settings:
         settings = Settings(**given)  # type: ignore[arg-type]
     except ValidationError as error:
         problems = [
-            f"{named(str(problem['loc'][0]))}: {problem['msg']} (got {problem['input']!r})"
+            f"{named(name)}: {problem['msg'].removeprefix('Value error, ')}"
+            + ("" if name == "redis_url" else f" (got {problem['input']!r})")
             for problem in error.errors()
+            for name in [str(problem["loc"][0])]
         ]
         raise StartupRefused("; ".join(problems)) from None
     if settings.workers > 1 and settings.redis_url is None:
         raise StartupRefused(
             f"{named('workers')}: More than one process needs --redis-url: the embedded engine lives inside one process"
         )
-    if settings.host not in ("127.0.0.1", "localhost", "::1") and not settings.i_know:
+    if not settings.i_know and not _is_loopback(settings.host):
         raise StartupRefused(
             f"{named('host')}: {settings.host} is not loopback, and whoever reaches the port can do everything: "
             "say --i-know if that is meant"
         )
     return settings
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def named(setting: str) -> str:
