@@ -1,0 +1,24 @@
+FROM python:3.13-slim AS build
+WORKDIR /src
+COPY pyproject.toml README.md LICENSE ./
+COPY server server
+COPY store store
+COPY queue queue
+RUN pip wheel --no-cache-dir --wheel-dir /wheels . \
+ && python -m venv --without-pip /opt/workyard \
+ && pip --python /opt/workyard/bin/python install --no-cache-dir --no-index --find-links /wheels /wheels/workyard-*.whl
+
+FROM python:3.13-slim
+RUN groupadd --gid 4010 workyard \
+ && useradd --uid 4010 --gid workyard --no-create-home --shell /usr/sbin/nologin workyard
+COPY --from=build /opt/workyard /opt/workyard
+ENV PATH=/opt/workyard/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1
+USER 4010:4010
+EXPOSE 4010
+# No curl in the slim image. A 503 raises, so the exit code says it all.
+HEALTHCHECK --interval=5s --timeout=3s --start-period=10s --retries=3 \
+  CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:4010/_emulator/health', timeout=2)"]
+ENTRYPOINT ["workyard"]
+# All addresses of the container; publish the port on the host's loopback: -p 127.0.0.1:4010:4010
+CMD ["serve", "--host", "0.0.0.0", "--i-know"]
