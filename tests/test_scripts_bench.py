@@ -1,0 +1,97 @@
+"""`scripts/bench` runs, says what it found, and leaves nothing behind. What the figures are is not tested."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from harness import redis_binary, wait_until
+
+_BENCH = Path(__file__).resolve().parent.parent / "scripts" / "bench"
+
+
+def _command(*options: str) -> list[str]:
+    binary = redis_binary()
+    if binary is None:
+        assert os.environ.get("CI") != "true", "no redis-server"
+        pytest.skip("no redis-server: install the test extra, or Debian's redis-server")
+    return [sys.executable, str(_BENCH), "--quick", "--redis-server", binary, *options]
+
+
+def _alive(session: int) -> list[int]:
+    """Return the processes of a session that run."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if int(fields[3]) == session and fields[0] != "Z":
+                found.append(int(entry.name))
+    return found
+
+
+def test_a_quick_bench_prints_a_table_and_writes_its_figures(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "figures.json"
+    sizes = ["--seconds", "0.1", "--rounds", "2", "--connections", "3", "--queued", "150"]
+    done = subprocess.run(
+        _command(*sizes, "--cases", "get,heart*,depth,wake-up", "--json", str(target)),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert str(target) in done.stdout
+    assert "get, round 1 of 2" in done.stderr
+    written = json.loads(target.read_text())
+    assert written["options"]["connections"] == 3
+    assert written["versions"]["redis-server"]
+    cases = ["floor", "get", "heartbeat", "depth-stats", "depth-poll", "depth-ack", "depth-heartbeat", "wake-up"]
+    assert [figure["case"] for figure in written["figures"]] == cases
+    for figure in written["figures"]:
+        assert figure["value"] > 0
+        assert figure["met"] in ([None] if figure["aim"] is None else [True, False])
+        assert any(line.startswith(figure["case"]) for line in done.stdout.splitlines())
+    get = written["figures"][1]
+    assert get["aim"] == ">= 0.8"
+    assert {"req_s", "p50_ms", "p99_ms", "server_us", "redis_us", "ratio_by_server_cpu"} <= get["details"].keys()
+
+
+def test_start_up_and_memory_are_measured_on_both_engines(tmp_path: Path) -> None:
+    target = tmp_path / "figures.json"
+    command = _command("--cases", "memory,start-up", "--json", str(target))
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    figures = json.loads(target.read_text())["figures"]
+    assert [(figure["case"], figure["engine"], figure["unit"]) for figure in figures] == [
+        ("start-up", "redis", "s"),
+        ("memory", "redis", "MB"),
+        ("start-up", "embedded", "s"),
+        ("memory", "embedded", "MB"),
+    ]
+
+
+def test_a_bench_that_is_ended_ends_all_it_started(tmp_path: Path) -> None:
+    command = _command("--cases", "get", "--seconds", "5", "--json", str(tmp_path / "figures.json"))
+    bench = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        # Itself, Redis, two clients, the floor, the server.
+        wait_until(lambda: len(_alive(bench.pid)) == 6, "everything runs", 30)
+        bench.send_signal(signal.SIGTERM)
+        assert bench.wait(30) == 128 + signal.SIGTERM
+        assert _alive(bench.pid) == []
+    finally:
+        if bench.poll() is None:
+            bench.kill()
+            bench.wait()
+
+
+def test_an_unknown_case_is_refused_by_name() -> None:
+    done = subprocess.run(_command("--cases", "get,fly"), capture_output=True, text=True, timeout=30)
+    assert done.returncode == 2
+    assert "no case is called 'fly'" in done.stderr
