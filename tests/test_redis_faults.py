@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -54,7 +55,8 @@ class AnswerDroppingProxy:
             threading.Thread(target=self._pump, args=(client,), daemon=True).start()
 
     def _pump(self, client: socket.socket) -> None:
-        with client, socket.create_connection(("127.0.0.1", self._target)) as redis:
+        # Either side may reset its connection at any time, above all when a test ends.
+        with suppress(OSError), client, socket.create_connection(("127.0.0.1", self._target)) as redis:
             while True:
                 ready, _, _ = select.select([client, redis], [], [])
                 for source in ready:
