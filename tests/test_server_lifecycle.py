@@ -28,15 +28,12 @@ BUSY_END_WITHIN_S = 5.0
 POLLS = 5
 
 
-@pytest.fixture(params=["embedded", "redis", "redis, two processes"])
-def serving(request: pytest.FixtureRequest) -> Iterator[WorkyardServer]:
+@pytest.fixture(params=["1", "2"], ids=["one process", "two processes"])
+def serving(request: pytest.FixtureRequest, engine_options: tuple[str, ...]) -> Iterator[WorkyardServer]:
     """A server of each kind, to be ended by the test."""
-    options = []
-    if request.param != "embedded":
-        options = ["--redis-url", request.getfixturevalue("redis_server").url]
-    if "two" in request.param:
-        options += ["--workers", "2"]
-    with running_server(*options) as server:
+    if request.param == "2" and not engine_options:
+        pytest.skip("the embedded engine is of one process")
+    with running_server(*engine_options, "--workers", request.param) as server:
         yield server
 
 
@@ -203,24 +200,21 @@ def test_sigterm_while_ten_thousand_items_are_enqueued_gets_an_answer(serving: W
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_sigterm_ends_in_time_even_when_redis_hangs(workers: str) -> None:
+def test_sigterm_ends_in_time_even_when_redis_hangs(new_redis: Callable[..., RedisServer], workers: str) -> None:
     """A Redis that takes connections and answers nothing: the waiting requests get a 503 and the server its end."""
-    hung = RedisServer()
-    try:
-        with running_server("--redis-url", hung.url, "--workers", workers) as server:
-            with closing(redis.Redis(port=hung.port)) as raw:
-                subscribed = int(workers)
-                wait_until(lambda: raw.pubsub_numsub("wy:wake")[0][1] == subscribed, "every process has started")
-            with closing(Api(server.url)) as api, ThreadPoolExecutor(POLLS) as pool:
-                queue = api.queue()
-                assert hung.process is not None
-                hung.process.send_signal(signal.SIGSTOP)
-                asked = [pool.submit(_apart, api, queue) for _ in range(POLLS)]
-                _settled(lambda: sum(not request.done() for request in asked) == POLLS)
-                ends(server, BUSY_END_WITHIN_S)
-                assert [request.result(1).status_code for request in asked] == [503] * POLLS
-    finally:
-        hung.close()
+    hung = new_redis()
+    with running_server("--redis-url", hung.url, "--workers", workers) as server:
+        with closing(redis.Redis(port=hung.port)) as raw:
+            subscribed = int(workers)
+            wait_until(lambda: raw.pubsub_numsub("wy:wake")[0][1] == subscribed, "every process has started")
+        with closing(Api(server.url)) as api, ThreadPoolExecutor(POLLS) as pool:
+            queue = api.queue()
+            assert hung.process is not None
+            hung.process.send_signal(signal.SIGSTOP)
+            asked = [pool.submit(_apart, api, queue) for _ in range(POLLS)]
+            _settled(lambda: sum(not request.done() for request in asked) == POLLS)
+            ends(server, BUSY_END_WITHIN_S)
+            assert [request.result(1).status_code for request in asked] == [503] * POLLS
 
 
 def _apart(api: Api, queue: str) -> httpx.Response:

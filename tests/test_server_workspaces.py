@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from conftest import ENGINES
 from harness import NOON, Api, WorkyardServer, after, refused, running_server
 
 _names = itertools.count(1)
@@ -355,14 +354,11 @@ def test_secrets_are_shown_by_polls_only(api: Api) -> None:
 # -- mode none
 
 
-@pytest.fixture(scope="module", params=ENGINES)
-def open_server(request: pytest.FixtureRequest) -> Iterator[WorkyardServer]:
+@pytest.fixture(scope="module")
+def open_server(engine_options: tuple[str, ...]) -> Iterator[WorkyardServer]:
     """A server that asks for no token; on Redis under a key prefix of its own. What it leaves there is removed."""
-    options = ["--auth", "none"]
-    if request.param == "redis":
-        redis_url = request.getfixturevalue("redis_server").url
-        options += ["--redis-url", redis_url, "--key-prefix", f"none-{os.getpid()}-{next(_names)}"]
-    with running_server(*options) as running, ExitStack() as closing:
+    prefix = f"none-{os.getpid()}-{next(_names)}"
+    with running_server("--auth", "none", "--key-prefix", prefix, *engine_options) as running, ExitStack() as closing:
         yield running
         client = Api(running.url, "")
         closing.callback(client.close)
