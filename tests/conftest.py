@@ -1,7 +1,7 @@
 """Fixtures: each engine's server, started once a test process; a client with a workspace of its own for every test.
 
 The engines are the embedded one, Redis 7 and Redis 8; `--engine` picks some. A Redis that is missing fails in CI
-(`CI=true`) and skips locally, with the reason.
+(`CI=true`) and skips locally, with the reason. After every test the queues of its workspaces are recounted.
 """
 
 from __future__ import annotations
@@ -114,6 +114,7 @@ def new_api() -> Iterator[Callable[..., Api]]:
     for client, resets in made:
         try:
             if resets:
+                assert client.ok(client.get("/_emulator/invariants"))["violations"] == []
                 assert client.reset()["leftover_keys"] == 0
         finally:
             client.close()

@@ -49,6 +49,7 @@ REFUSALS = {
     "get_settings": set(),
     "change_settings": {400, 413},
     "reset": {400},
+    "recount": set(),
 }
 
 #: Operation, parameter → the keywords of its schema that the contract gives.

@@ -9,11 +9,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 
-from workyard_store.access import (
-    SCRIPTS as STORE_SCRIPTS,
-)
 from workyard_store.access import TRUSTED, Access, Caller, digest, mint_secret, sessions_token
 from workyard_store.clock import format_instant, rendered_instant
 from workyard_store.configs import MOST_METADATA_KEYS, metadata_problems, too_many_keys
@@ -33,26 +29,19 @@ from workyard_store.pages import decode_cursor, encode_cursor
 from workyard_store.redis import Reply, Script
 from workyard_store.workspaces import WorkspaceStore
 
+from .lua import queue_script
 from .states import LONGEST_TTL_S, NO_HEARTBEAT, SHORTEST_TTL_S, UNAPPLIED_TTL_S, State
 
-_HEAD = STORE_SCRIPTS / "_environment.lua"
-_HERE = files("workyard_queue") / "scripts"
-
-
-def _script(name: str) -> Script:
-    return Script(name, _HEAD, _HERE / "_queue.lua", _HERE / f"{name}.lua")
-
-
-_ENQUEUE = _script("enqueue")
-_POLL = _script("poll")
-_ACK = _script("ack")
-_HEARTBEAT = _script("heartbeat")
-_STOP = _script("stop")
-_GET = _script("get")
-_UPDATE = _script("update")
-_LIST = _script("list")
-_STATS = _script("stats")
-_DELETE = _script("delete")
+_ENQUEUE = queue_script("enqueue")
+_POLL = queue_script("poll")
+_ACK = queue_script("ack")
+_HEARTBEAT = queue_script("heartbeat")
+_STOP = queue_script("stop")
+_GET = queue_script("get")
+_UPDATE = queue_script("update")
+_LIST = queue_script("list")
+_STATS = queue_script("stats")
+_DELETE = queue_script("delete")
 
 #: Items one enqueue script makes: ten thousand at once would hold Redis up for a tenth of a second.
 ENQUEUE_BATCH = 500

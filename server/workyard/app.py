@@ -12,7 +12,9 @@ from types import FrameType
 
 from fastapi import FastAPI
 
+from workyard_queue.invariants import Invariants
 from workyard_queue.polling import LongPoll
+from workyard_queue.upgrade import upgrade
 from workyard_queue.work import LeaseDefaults, WorkQueue
 from workyard_store.access import Access
 from workyard_store.clock import wall_now
@@ -49,8 +51,9 @@ def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now) -> Fas
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         engine = open_engine(settings)
         try:
-            await engine.open()
+            stored_format = await engine.open()
             services = build_services(settings, engine, wall)
+            await upgrade(stored_format, services.access, services.workspaces)
             app.state.services = services
             await engine.subscribe(services.long_poll.heard)
             tidy = asyncio.create_task(_tidy(services.workspaces))
@@ -105,6 +108,7 @@ def build_services(settings: Settings, engine: Engine, wall: Callable[[], int]) 
         environments=EnvironmentStore(access, workspaces),
         credentials=CredentialStore(access),
         queue=queue,
+        invariants=Invariants(access, workspaces),
         long_poll=LongPoll(queue),
     )
 

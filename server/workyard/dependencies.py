@@ -20,6 +20,7 @@ from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 from starlette.responses import Response
 
+from workyard_queue.invariants import Invariants
 from workyard_queue.polling import LongPoll
 from workyard_queue.work import WorkQueue
 from workyard_store.access import Access, Caller
@@ -45,6 +46,7 @@ class Services:
     environments: EnvironmentStore
     credentials: CredentialStore
     queue: WorkQueue
+    invariants: Invariants
     long_poll: LongPoll
 
 

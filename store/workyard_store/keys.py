@@ -63,3 +63,8 @@ class Keys:
     def of(self, tag: str) -> str:
         """Return what every key of one environment or workspace starts with."""
         return f"{self.prefix}:{{{tag}}}:"
+
+    def tag(self, key: str) -> str:
+        """Return the environment or workspace that a key belongs to, or an empty string."""
+        head = self.of("")[:-2]
+        return key[len(head) : key.find("}")] if key.startswith(head) else ""

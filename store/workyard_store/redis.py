@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
 from importlib.resources.abc import Traversable
 from typing import Any, Literal
@@ -29,7 +29,9 @@ from .keys import LUA_NAMES, Keys
 _log = logging.getLogger("workyard.redis")
 
 #: Version of the data under a key prefix. Raise it whenever stored data changes its meaning.
-DATA_FORMAT = "1"
+DATA_FORMAT = "2"
+#: Older versions that `workyard_queue.upgrade` brings up to date.
+UPGRADABLE_FORMATS = ("1",)
 OLDEST_REDIS = (7, 0)
 #: Commands in one pipeline: more would only make the first of them wait for the last.
 _BATCH = 64
@@ -40,6 +42,7 @@ _CONNECT_TIMEOUT_S = 1.0
 _CLOSE_WITHIN_S = 0.5
 _RESUBSCRIBE_PAUSE_S = 0.2
 _LISTEN_S = 30.0
+_SCAN_COUNT = 1000
 
 Reply = Any
 _Command = tuple[Any, ...]
@@ -108,8 +111,8 @@ class Engine:
             raise StartupRefused(f"--redis-url / WORKYARD_REDIS_URL: {error}") from None
         return cls(client, name="redis", keys=keys, connections=connections)
 
-    async def open(self) -> None:
-        """Check that this Redis and the data under the prefix are ours to use.
+    async def open(self) -> str:
+        """Check that this Redis and the data under the prefix are ours to use; return the data's format.
 
         Raises:
             StartupRefused: unreachable, older than 7.0, or written by another data format version.
@@ -130,12 +133,17 @@ class Engine:
                 f"Redis at {self.where} cannot be used: {error}. Start it, or correct --redis-url, or leave that "
                 "out to use the embedded engine."
             ) from error
-        if found != DATA_FORMAT:
+        if found not in (DATA_FORMAT, *UPGRADABLE_FORMATS):
             raise StartupRefused(
                 f"The data under the key prefix '{self.keys.prefix}' in Redis at {self.where} has format {found}; "
                 f"this Workyard reads and writes format {DATA_FORMAT}. Use another --key-prefix, or delete the keys "
                 f"'{self.keys.prefix}:*', or run the Workyard version that wrote them."
             )
+        return found
+
+    async def mark_format(self) -> None:
+        """Note that the data under the prefix has the current format."""
+        await self.command("SET", self.keys.format, DATA_FORMAT)
 
     @property
     def where(self) -> str:
@@ -177,6 +185,15 @@ class Engine:
             if isinstance(reply, RedisError):
                 raise _translated(reply)
         return replies
+
+    async def scan(self, pattern: str) -> AsyncIterator[list[str]]:
+        """Yield all keys that match *pattern*, in batches, a key perhaps twice. Does not hold Redis up."""
+        cursor = "0"
+        while True:
+            cursor, found = await self.command("SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN_COUNT)
+            yield found
+            if str(cursor) == "0":
+                return
 
     async def run(self, script: Script, key: str, *arguments: str | int) -> Reply:
         """Run a script on the slot of *key*, once.

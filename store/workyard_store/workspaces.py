@@ -30,7 +30,6 @@ _PURGE_BATCH = 500
 _APPLY_BATCH = 200
 #: After this long an intent to delete, whose environment still lives, is taken for abandoned. Microseconds.
 _ABANDONED_US = 60_000_000
-_SCAN_COUNT = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,13 +254,8 @@ class WorkspaceStore:
 
     async def count_leftovers(self, tags: set[str]) -> int:
         """Count the keys of the given environments and workspaces by scanning Redis, not by any index of ours."""
-        left, cursor = 0, "0"
-        head = len(self._keys.of(""))  # `wy:{}:` without the tag
-        while tags:
-            cursor, found = await self._engine.command(
-                "SCAN", cursor, "MATCH", f"{self._keys.prefix}:*", "COUNT", _SCAN_COUNT
-            )
-            left += sum(key[head - 2 : key.find("}")] in tags for key in found)
-            if str(cursor) == "0":
-                break
+        left = 0
+        if tags:
+            async for batch in self._engine.scan(f"{self._keys.prefix}:*"):
+                left += sum(self._keys.tag(key) in tags for key in batch)
         return left

@@ -3,7 +3,8 @@
 --
 -- A work item is a hash: seq, session, state, created, entry (its live stream entry or ''),
 -- again ('1' once re-queued), acked, started, beat, ever (latest heartbeat of any life), ttl, stop, stopped, message
--- ('1': a message waits that no ack has seen), and one field `m:<key>` per metadata key. Instants are microseconds.
+-- ('1': a message waits that no ack has seen), ended (how often it became stopped), revived (how often it entered the
+-- queue after that), and one field `m:<key>` per metadata key. Instants are microseconds.
 --
 -- A queued item has exactly one live entry: the one its `entry` names. Entry ids are `<microseconds>-0`, strictly
 -- rising and of one length, so that they sort as text; the date of an entry is its field `t`.
@@ -35,13 +36,19 @@ local function enter(id, date)
   call('HSET', work(id), 'state', 'queued', 'entry', entry)
 end
 
--- Put an item back into the queue: a lapse, or a message after it had stopped.
+-- Put an item back into the queue after a lapse.
 local function reenter(id, date)
   enter(id, date)
   call('HSET', work(id), 'again', '1')
   call('HDEL', work(id), 'acked', 'started', 'beat', 'ttl', 'stop', 'stopped')
   call('DEL', TOKENS_ .. id)
   wake()
+end
+
+-- Put a stopped item back into the queue: its session got a message.
+local function revive(id, date)
+  reenter(id, date)
+  call('HINCRBY', work(id), 'revived', 1)
 end
 
 -- Take an item's live entry out of the queue.
@@ -60,8 +67,9 @@ end
 local function finish(id, seq, date)
   call('ZREM', LEASES, lease_member(seq, id))
   call('HSET', work(id), 'state', 'stopped', 'stopped', us(date))
+  call('HINCRBY', work(id), 'ended', 1)
   local stopped = call('HGETALL', work(id))
-  if call('HGET', work(id), 'message') then reenter(id, date) end
+  if call('HGET', work(id), 'message') then revive(id, date) end
   return stopped
 end
 
@@ -114,12 +122,16 @@ local function skip()
   return dead == BATCH
 end
 
+local function pairs_of(flat)
+  local map = {}
+  for i = 1, #flat, 2 do
+    map[flat[i]] = flat[i + 1]
+  end
+  return map
+end
+
 -- The consumer group's own figures. depth: never delivered and live; pending: delivered and not settled.
 local function counts()
-  local group = call('XINFO', 'GROUPS', STREAM)[1]
-  local info = {}
-  for i = 1, #group, 2 do
-    info[group[i]] = group[i + 1]
-  end
-  return info['lag'] - E.tombs, info['pending']
+  local group = pairs_of(call('XINFO', 'GROUPS', STREAM)[1])
+  return group['lag'] - E.tombs, group['pending'], group['last-delivered-id']
 end

@@ -41,7 +41,7 @@ for i = first, #ARGV, 2 do
     entered = true
   elseif message then
     call('HSET', work(id), 'message', '1')
-    if state == 'stopped' then reenter(id, E.now) end
+    if state == 'stopped' then revive(id, E.now) end
   end
   answer[#answer + 1] = call('HGETALL', work(id))
 end

@@ -38,10 +38,12 @@ from ..schemas.control import (
     KeyRevoked,
     Keys,
     LeaseSettings,
+    Recount,
     ResetDone,
     SettingsChange,
     render_clock,
     render_key,
+    render_recount,
 )
 from ..schemas.work import render_work
 from .environments import EnvironmentId
@@ -261,6 +263,22 @@ async def reset(call: Call, workspace: WorkspaceName = None) -> Response:
         counts = await asyncio.gather(*[call.services.queue.remove_environment(id_, workspace=name) for id_ in ids])
         removed += sum(counts) + await workspaces.forget(name)
     return JsonResponse({"removed_keys": removed, "leftover_keys": await workspaces.count_leftovers(tags)})
+
+
+@router.get(
+    "/invariants",
+    tags=_WORKSPACES,
+    responses=success(Recount, "What was found. No violation is an empty list.") | refusals(),
+)
+async def recount(call: Call, workspace: WorkspaceName = None) -> Response:
+    """Recount the queues of a workspace, or of all, from the raw keys, and name what contradicts their rules.
+
+    Changes nothing. An environment is recounted in one step, so that work may go on beside it. Of one with more than
+    10 000 items, 10 000 are looked at and `checked.sampled` says so. Keys of deleted environments are always looked for.
+    """
+    chosen = await _meant(call, workspace)
+    names = await call.services.workspaces.all() if chosen in ("", EVERY) else [chosen]
+    return JsonResponse(render_recount(await call.services.invariants.recount(names)))
 
 
 def _in_force(services: Services, profile: Profile) -> dict[str, Any]:

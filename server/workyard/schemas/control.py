@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
+from workyard_queue import invariants
 from workyard_queue.states import LONGEST_TTL_S, SHORTEST_TTL_S
 from workyard_store.clock import LAST_INSTANT, format_instant, parse_instant
 from workyard_store.credentials import EnvironmentKey
@@ -248,6 +250,53 @@ class ResetDone(Shape):
 
     removed_keys: int = Field(ge=0, description="Redis keys that went.")
     leftover_keys: int = Field(ge=0, description="Keys that still name what was removed, counted by scanning Redis: 0.")
+
+
+class Violation(Shape):
+    """A rule of the queue that does not hold."""
+
+    rule: Literal["item_lost", "lease", "entry", "pending", "counts", "stamps", "life", "trimmed", "orphan"] = Field(
+        description="The rule, as docs/reliability.md lists it."
+    )
+    environment_id: str = Field(description="The environment; of `orphan`, one that is deleted.")
+    work_id: str | None = Field(description="The work item, if it is about one.")
+    message: str = Field(description="What was found.")
+
+
+class Recounted(Shape):
+    """How much was looked at."""
+
+    violations: int = Field(ge=0, description="All violations; of one environment at most 100 are named.")
+    environments: int = Field(ge=0, description="Environments recounted.")
+    items: int = Field(ge=0, description="Their work items, stopped ones too.")
+    items_looked_at: int = Field(ge=0, description="Items looked at one by one: all, unless an environment is sampled.")
+    queued: int = Field(ge=0, description="Items that are queued: depth + pending.")
+    leases: int = Field(ge=0, description="Items under lease, of those looked at.")
+    stopped: int = Field(ge=0, description="Stopped items, of those looked at.")
+    entries_into_stopped: int = Field(
+        ge=0, description="How often they entered `stopped`: more often than `stopped` only where messages re-enqueued."
+    )
+    keys: int = Field(
+        ge=0, description="Redis keys of all workspaces, looked through for those of deleted environments."
+    )
+    sampled: list[str] = Field(
+        description="Environments with more than 10 000 items, of which that many are looked at."
+    )
+
+
+class Recount(Shape):
+    """The queues recounted from the raw keys."""
+
+    violations: list[Violation] = Field(description="What contradicts the rules of the queue: nothing, if all is well.")
+    checked: Recounted = Field(description="How much was looked at.")
+
+
+def render_recount(recount: invariants.Recount) -> dict[str, Any]:
+    """Render a recount."""
+    checked = asdict(recount)
+    del checked["violations"]
+    checked["violations"] = checked.pop("violations_found")
+    return {"violations": [asdict(violation) for violation in recount.violations], "checked": checked}
 
 
 def render_key(key: EnvironmentKey) -> dict[str, Any]:

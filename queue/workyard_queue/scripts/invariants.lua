@@ -1,0 +1,133 @@
+-- Recount an environment from its raw keys and tell what contradicts the rules of the queue. Changes nothing, not even
+-- what the clock has ended.
+-- Atomic: all figures are of one instant, whatever goes on beside it.
+-- KEYS[1] environment. ARGV[1] wall us; [2] workspace or ''; [3] most items (and stream entries) to look at one by one;
+-- [4] most violations to answer; then, for a longer queue, where the parts of the sample begin: integers of 0–999999,
+-- the millionth of the index.
+-- Answer: {'OK', {rule, work id or '', text, …}, {violations, items, looked at, queued, leases, stopped, entries into
+-- stopped}}: the last three count what was looked at | {'GONE'} | {'FOREIGN'}.
+local refusal = begin()
+if refusal then return {refusal} end
+local most, shown = tonumber(ARGV[3]), tonumber(ARGV[4])
+local found, violations = {}, 0
+
+local function check(holds, rule, id, text, ...)
+  if holds then return end
+  violations = violations + 1
+  if violations <= shown then
+    found[#found + 1] = rule
+    found[#found + 1] = id
+    found[#found + 1] = string.format(text, ...)
+  end
+end
+
+if E.kind == 'cloud' then
+  check(call('EXISTS', STREAM, POLLED, LEASES, INDEX, IDEM) == 0, 'counts', '', 'a cloud environment has a queue')
+  return {'OK', found, {violations, 0, 0, 0, 0, 0, 0}}
+end
+
+local items = call('ZCARD', INDEX)
+local whole = items <= most and call('XLEN', STREAM) <= most
+local delivered = us(E.delivered) .. '-0'
+local depth, pending, last_delivered = counts()
+local first_needed = pending > 0 and call('XPENDING', STREAM, GROUP)[2] or us(E.delivered + 1) .. '-0'
+local oldest = call('XRANGE', STREAM, '-', '+', 'COUNT', 1)[1]
+local newest = call('XREVRANGE', STREAM, '+', '-', 'COUNT', 1)[1]
+
+check(items == E.seq, 'item_lost', '', '%d items were enqueued, %d are in the index', E.seq, items)
+check(pending == call('ZCARD', POLLED), 'pending', '', '%d entries are pending in the group, %d handed out', pending,
+  call('ZCARD', POLLED))
+check(depth >= 0, 'counts', '', 'depth is %d', depth)
+check(depth + pending <= items, 'counts', '', 'depth %d and pending %d of %d items', depth, pending, items)
+check(last_delivered == delivered, 'counts', '', 'the group has delivered %s, the record says %s', last_delivered,
+  delivered)
+check(not newest or newest[1] <= us(E.entry) .. '-0', 'stamps', '', 'the stream is ahead of its record')
+check(not oldest or oldest[1] >= first_needed, 'trimmed', '', 'entry %s is needed no more', oldest and oldest[1])
+
+local LEASED = {starting = true, active = true, stopping = true}
+-- Which stamps an item of a state has (true) and has not (false).
+local STAGES = {
+  queued = {acked = false, started = false, beat = false, stop = false, stopped = false},
+  starting = {acked = true, started = false, beat = false, stop = false, stopped = false},
+  active = {acked = true, started = true, beat = true, stop = false, stopped = false},
+  stopping = {acked = true, stop = true, stopped = false},
+  stopped = {stop = true, stopped = true},
+}
+-- Each is never later than the next, where both are there; `ever` may be ahead of the clock by microseconds.
+local CHAINS = {{'created', 'acked', 'started', 'beat'}, {'beat', 'ever'}, {'created', 'acked', 'stop', 'stopped'}, {'started', 'stop'}}
+local looked, leases, stopped, ends, queued = 0, 0, 0, 0, 0
+
+local function look(id, seq)
+  looked = looked + 1
+  local item = pairs_of(call('HGETALL', work(id)))
+  local stages = STAGES[item.state or '']
+  check(stages and item.seq and item.entry, 'item_lost', id, 'in the index, but not stored as an item')
+  if not (stages and item.seq and item.entry) then return end
+  check(tonumber(item.seq) == tonumber(seq), 'item_lost', id, 'sequence %s, in the index %s', item.seq, seq)
+  for name, wanted in pairs(stages) do
+    check((item[name] ~= nil) == wanted, 'stamps', id, '%s while %s', item[name] and name or 'no ' .. name, item.state)
+  end
+  for _, chain in ipairs(CHAINS) do
+    local before, at
+    for _, name in ipairs(chain) do
+      if item[name] then
+        check(not before or tonumber(item[name]) >= at, 'stamps', id, '%s is before %s', name, before)
+        before, at = name, tonumber(item[name])
+        check(name == 'beat' or name == 'ever' or at <= E.now, 'stamps', id, '%s is in the future', name)
+      end
+    end
+  end
+  local lease = call('ZSCORE', LEASES, lease_member(item.seq, id))
+  check((lease and true or false) == (LEASED[item.state] or false), 'lease', id, '%s lease while %s',
+    lease and 'a' or 'no', item.state)
+  if lease then leases = leases + 1 end
+  if item.state == 'queued' then
+    queued = queued + 1
+    local entry = item.entry ~= '' and call('XRANGE', STREAM, item.entry, item.entry)[1]
+    check(entry and entry[2][2] == id, 'entry', id, 'its entry %s is not in the stream', item.entry)
+    local handed_out = call('ZSCORE', POLLED, item.entry)
+    check((handed_out and true or false) == (item.entry <= delivered), 'pending', id, 'entry %s was %sdelivered and %shanded out',
+      item.entry, item.entry <= delivered and '' or 'not ', handed_out and '' or 'not ')
+  else
+    check(item.entry == '', 'entry', id, 'a live entry while %s', item.state)
+  end
+  local ended, revived = tonumber(item.ended or 0), tonumber(item.revived or 0)
+  local is_stopped = item.state == 'stopped' and 1 or 0
+  check(ended == revived + is_stopped, 'life', id, 'entered stopped %d times and left it %d times, and is %s', ended,
+    revived, item.state)
+  stopped, ends = stopped + is_stopped, ends + ended
+end
+
+if not whole then
+  local windows = math.max(#ARGV - 4, 1)
+  local size = math.min(math.floor(most / windows), items)
+  for i = 5, #ARGV do
+    local from = math.floor((items - size) * tonumber(ARGV[i]) / 999999)
+    local part = call('ZRANGE', INDEX, from, from + size - 1, 'WITHSCORES')
+    for j = 1, #part, 2 do look(part[j], part[j + 1]) end
+  end
+  return {'OK', found, {violations, items, looked, depth + pending, leases, stopped, ends}}
+end
+
+local index = call('ZRANGE', INDEX, 0, -1, 'WITHSCORES')
+for i = 1, #index, 2 do
+  check(tonumber(index[i + 1]) == (i + 1) / 2, 'item_lost', index[i], 'sequence %s at place %d', index[i + 1], (i + 1) / 2)
+  look(index[i], index[i + 1])
+end
+-- The other direction: nothing holds, waits or is pending but for the items that were looked at.
+check(call('ZCARD', LEASES) == leases, 'lease', '', '%d leases, %d items under lease', call('ZCARD', LEASES), leases)
+local live, dead = 0, 0
+for _, entry in ipairs(call('XRANGE', STREAM, us(E.delivered + 1) .. '-0', '+')) do
+  if is_live(entry) then live = live + 1 else dead = dead + 1 end
+end
+check(live == depth, 'counts', '', 'depth is %d, %d live entries wait', depth, live)
+check(dead == E.tombs, 'counts', '', '%d tombstones are counted, %d are there', E.tombs, dead)
+check(depth + pending == queued, 'counts', '', 'depth %d and pending %d, but %d items are queued', depth, pending, queued)
+if pending > 0 then
+  for _, row in ipairs(call('XPENDING', STREAM, GROUP, '-', '+', pending)) do
+    local entry = call('XRANGE', STREAM, row[1], row[1])[1]
+    check(entry and is_live(entry), 'pending', entry and entry[2][2] or '', 'entry %s is pending and not live', row[1])
+    check(call('ZSCORE', POLLED, row[1]), 'pending', '', 'entry %s is pending and was not handed out', row[1])
+  end
+end
+return {'OK', found, {violations, items, looked, queued, leases, stopped, ends}}

@@ -1,0 +1,50 @@
+"""Brings the data of an older format up to date when a server starts. Knows what changed from format to format.
+
+Every step may be repeated: servers that start together all take it, and a crash in between is made good by the next
+start. A server of the older version must not run meanwhile, nor later: it refuses the new format.
+
+| format | what changed                                                                    |
+|--------|---------------------------------------------------------------------------------|
+| 1 → 2  | work items count their entries into `stopped` (`ended`) and out of it (`revived`) |
+"""
+
+from __future__ import annotations
+
+import logging
+
+from workyard_store.access import TRUSTED, Access
+from workyard_store.errors import EnvironmentNotFound
+from workyard_store.redis import DATA_FORMAT
+from workyard_store.workspaces import WorkspaceStore
+
+from .lua import queue_script
+
+_log = logging.getLogger("workyard")
+
+_UPGRADE_1 = queue_script("upgrade_1")
+#: Items that one script looks at.
+_BATCH = 500
+
+
+async def upgrade(found: str, access: Access, workspaces: WorkspaceStore) -> None:
+    """Bring data of the format *found*, one of `redis.UPGRADABLE_FORMATS`, to `redis.DATA_FORMAT`.
+
+    Raises:
+        StorageUnavailable: Redis did not answer; the next start goes on.
+    """
+    if found == DATA_FORMAT:
+        return
+    _log.warning("bringing the stored data from format %s to %s", found, DATA_FORMAT)
+    for workspace in await workspaces.all():
+        for environment_id in await workspaces.environments(workspace):
+            await _count_ends(access, environment_id)
+    await access.engine.mark_format()
+
+
+async def _count_ends(access: Access, environment_id: str) -> None:
+    reached = "0"
+    while reached:
+        try:
+            _, reached = await access.run(_UPGRADE_1, environment_id, TRUSTED, reached, _BATCH)
+        except EnvironmentNotFound:
+            return  # Half created or half deleted.
