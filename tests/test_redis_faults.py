@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx
 import pytest
-from harness import Api, RedisServer, WorkyardServer, wait_until
+from harness import Api, RedisServer, WorkyardServer, refused, wait_until
 
 #: No request may take longer than Redis' socket timeout of two seconds and some.
 ANSWERED_WITHIN_S = 4.0
@@ -181,7 +181,7 @@ STEPS: dict[str, tuple[str, Step, After, int]] = {
 def test_a_step_whose_answer_is_lost_happens_once(
     sides: tuple[Api, Api], proxy: AnswerDroppingProxy, verb: str
 ) -> None:
-    """It is done wholly, and repeating it is safe."""
+    """It is done wholly, and repeating it is safe: the answer tells the client that it was done, or is the same again."""
     losing, seeing = sides
     stage, call, holds, repeated = STEPS[verb]
     queue = seeing.queue()
@@ -204,7 +204,20 @@ def test_a_step_whose_answer_is_lost_happens_once(
     assert holds(found), found
     figures = seeing.stats(queue)
     assert (figures["depth"], figures["pending"]) == {"poll": (0, 1), "update": (1, 0)}.get(verb, (0, 0))
-    assert call(losing, queue, work, beat).status_code == repeated
+    answer = call(losing, queue, work, beat)
+    assert answer.status_code == repeated
+    match verb:
+        case "ack":
+            message = f"Work item {work} must be in QUEUED state to acknowledge. Current state: starting."
+            refused(answer, 409, message)
+        case "claim" | "extend":
+            # The client sees its own beat, and goes on from there.
+            state = answer.json()["error"]["details"]["current_state"]
+            assert (state["state"], state["last_heartbeat"]) == ("active", found["latest_heartbeat_at"])
+            assert losing.heartbeat(queue, work, state["last_heartbeat"]).json()["lease_extended"]
+        case "graceful stop" | "force stop" | "update":
+            assert answer.json() == found
+    assert seeing.ok(seeing.get("/_emulator/invariants"))["violations"] == []
 
 
 def test_a_clock_whose_answer_is_lost_advances_once(sides: tuple[Api, Api], proxy: AnswerDroppingProxy) -> None:
