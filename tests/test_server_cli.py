@@ -328,6 +328,27 @@ def test_reset_empties_the_workspace_and_no_other(api: Api, here: dict[str, str]
     assert other.get(f"/v1/environments/{theirs}").status_code == 404
 
 
+def test_invariants_says_what_was_looked_at(api: Api, here: dict[str, str]) -> None:
+    """Of the workspace, or of all."""
+    api.enqueue(api.queue(), 3)
+    words = "0 violations; looked at 3 of 3 items in 1 environments and "
+    assert said("invariants", **here).startswith(words)
+    assert "violations; looked at" in said("invariants", "--all", **here)
+
+
+def test_invariants_names_the_damage_and_fails(redis_server: RedisServer, redis_backed: WorkyardServer) -> None:
+    """One line a violation, and exit code 1."""
+    with closing(Api(redis_backed.url)) as api, closing(redis.Redis(port=redis_server.port)) as raw:
+        queue = api.queue()
+        [item] = api.enqueue(queue)
+        raw.hset(f"wy:{{{queue}}}:work:{item['id']}", "ended", 1)
+        done = workyard("invariants", WORKYARD_URL=redis_backed.url, WORKYARD_API_KEY=api.api_key)
+        assert done.returncode == 1
+        assert f"life: {queue} {item['id']}: entered stopped 1 times" in done.stdout
+        assert "1 violations; looked at 1 of 1 items" in done.stdout
+        api.reset()
+
+
 def test_the_api_key_may_be_the_clients(api: Api) -> None:
     """`ANTHROPIC_API_KEY` names the workspace unless `WORKYARD_API_KEY` or `--api-key` does."""
     queue = api.queue()
@@ -341,7 +362,7 @@ def test_the_api_key_may_be_the_clients(api: Api) -> None:
 
 TWINS = [
     ["enqueue", "env_011CTwjGCfPqKqzTqqLdG7Ja"], ["clock", "show"], ["clock", "advance", "1s"], ["clock", "freeze"],
-    ["clock", "real"], ["reset"], ["env", "--create", "x"],
+    ["clock", "real"], ["reset"], ["invariants"], ["env", "--create", "x"],
 ]  # fmt: skip
 
 

@@ -342,3 +342,18 @@ def reset(url: str, api_key: str, everything: bool) -> None:
     click.echo(f"removed {done['removed_keys']} keys, {done['leftover_keys']} left over")
     if done["leftover_keys"]:
         sys.exit(1)
+
+
+@main.command()
+@_server_options
+@click.option("--all", "everything", is_flag=True, help="All workspaces, not only the API key's.")
+def invariants(url: str, api_key: str, everything: bool) -> None:
+    """Recount the queues from the raw keys; exits with 1 when something contradicts their rules."""
+    found = _call(url, api_key, "GET", "/_emulator/invariants" + ("?workspace=*" if everything else ""))
+    for each in found["violations"]:
+        click.echo(f"{each['rule']}: {each['environment_id']} {each['work_id'] or ''}: {each['message']}")
+    checked = found["checked"]
+    looked_at = f"{checked['items_looked_at']} of {checked['items']} items in {checked['environments']} environments"
+    click.echo(f"{checked['violations']} violations; looked at {looked_at} and {checked['keys']} keys")
+    if checked["violations"]:
+        sys.exit(1)
