@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from pydantic import Field, StringConstraints, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from workyard_queue.states import DEFAULT_TTL_S, LONGEST_TTL_S, RECLAIM_MS, SHORTEST_TTL_S, STARTUP_LEASE_S
 from workyard_store.errors import StartupRefused
+from workyard_store.redis_urls import RedisUrl
 
 LONGEST_LEASE_S = LONGEST_TTL_S
 LONGEST_RECLAIM_MS = 3_600_000
@@ -27,13 +27,14 @@ class Settings(BaseSettings):
     port: int = Field(4010, ge=0, le=65535, description="Port to listen on; 0 takes any free one.")
     redis_url: str | None = Field(
         None,
-        description="Redis 7.0 or newer to keep the state in, e.g. redis://127.0.0.1:6379/0. Unset: the embedded engine.",
+        repr=False,  # It may hold a password.
+        description="Redis 7.0 or newer to keep the state in: redis://127.0.0.1:6379/0, or by TLS, Unix socket, Sentinel or Cluster (docs/redis.md). Unset: the embedded engine.",
     )
     redis_connections: int = Field(
         8,
         ge=1,
         le=1000,
-        description="Most connections to Redis per process, one for wake-ups not counted. Polls that wait hold none.",
+        description="Most connections per process to Redis (to each primary of a cluster), one for wake-ups not counted. Polls that wait hold none.",
     )
     key_prefix: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] = Field(
         "wy",
@@ -76,18 +77,9 @@ class Settings(BaseSettings):
     @classmethod
     def _is_a_redis_url(cls, value: str | None) -> str | None:
         """Refuse what is no Redis URL, in words that show none of it: it may hold a password."""
-        if value is None:
-            return None
-        try:
-            parts = urlsplit(value)
-            if parts.scheme in ("redis", "rediss", "unix") and (parts.port or parts.hostname or parts.path):
-                return value
-        except ValueError:
-            pass
-        raise ValueError(
-            "Write it as redis://[user:password@]host:port/database, rediss://… for TLS or unix:///path; special "
-            "characters in a password are percent-encoded"
-        )
+        if value is not None:
+            RedisUrl.parse(value)
+        return value
 
 
 def load(**options: object) -> Settings:

@@ -1,10 +1,7 @@
-"""The one module that knows Redis connections: engines, batching, scripts, publish/subscribe, and the edge where
+"""Engines: commands, scripts and publish/subscribe on a Redis, embedded or real, alone or a cluster; and the edge where
 redis-py's errors become ours. Knows no key but the format marker and no rule of the API.
 
-Commands issued in one tick of the event loop share one round trip (a pipeline without MULTI). At most `connections`
-pipelines are under way, so any number of requests and waiting polls share a handful of connections.
-
-Nothing is ever sent twice: a command whose answer was lost may have run, and redis-py would repeat it by default.
+How commands travel is `lanes.py`; which node of a cluster gets them, `cluster.py`; what a Redis must be, `startup.py`.
 """
 
 from __future__ import annotations
@@ -12,19 +9,21 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import suppress
 from importlib.resources.abc import Traversable
-from typing import Any, Literal
-from urllib.parse import urlsplit
+from typing import Literal
 
-import redis.asyncio as redis_asyncio
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoPermissionError, NoScriptError, ReadOnlyError, RedisError
 
+from .cluster import Cluster
 from .errors import StartupRefused, StorageUnavailable
 from .keys import LUA_NAMES, Keys
+from .lanes import CONNECT_TIMEOUT_S, SOCKET_TIMEOUT_S, Command, Lane, Reply, lane_to
+from .redis_urls import RedisUrl
+from .startup import acl_rule, check_server, lacks_permission, missing_permission
+
+__all__ = ["DATA_FORMAT", "UPGRADABLE_FORMATS", "Engine", "Reply", "Script"]
 
 _log = logging.getLogger("workyard.redis")
 
@@ -32,49 +31,57 @@ _log = logging.getLogger("workyard.redis")
 DATA_FORMAT = "2"
 #: Older versions that `workyard_queue.upgrade` brings up to date.
 UPGRADABLE_FORMATS = ("1",)
-OLDEST_REDIS = (7, 0)
-#: Commands in one pipeline: more would only make the first of them wait for the last.
-_BATCH = 64
-#: Seconds an answer may take. A lost Redis is noticed at once; this is for one that hangs.
-_SOCKET_TIMEOUT_S = 2.0
-_CONNECT_TIMEOUT_S = 1.0
-#: Seconds that commands under way get when the engine is closed: a Redis that hangs must not hold up the end.
-_CLOSE_WITHIN_S = 0.5
 _RESUBSCRIBE_PAUSE_S = 0.2
 _LISTEN_S = 30.0
 _SCAN_COUNT = 1000
 
-Reply = Any
-_Command = tuple[Any, ...]
+#: In a cluster, the first thing a script does. While a slot is moved to another node, each node has some of its keys,
+#: and a script would fail half way, at the first key that is not there. No key is missing but this one in other times.
+_WHOLE_SLOT = """
+if type(redis.pcall('EXISTS', BASE .. 'none')) == 'table' then
+  return redis.error_reply('TRYAGAIN The slot is being moved')
+end
+"""
 
 
 class Script:
-    """A Lua script: the prelude of key names, the shared parts it names, and its own file."""
+    """A Lua script: the prelude of key names, the shared parts it names, and its own file.
+
+    Attributes:
+        plain: the text, and the hash Redis knows it by, for one server.
+        in_cluster: the same, which runs only where the whole slot is.
+    """
 
     def __init__(self, name: str, *files: Traversable) -> None:
         self.name = name
         names = "\n".join(f"local {local} = BASE .. '{suffix}'" for local, suffix in LUA_NAMES.items())
-        prelude = f"local BASE = string.match(KEYS[1], '^(.*:)[a-z]+$')\n{names}\n"
-        self.text = prelude + "\n".join(file.read_text(encoding="utf-8") for file in files)
-        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+        base = "local BASE = string.match(KEYS[1], '^(.*:)[a-z]+$')\n"
+        body = f"{names}\n" + "\n".join(file.read_text(encoding="utf-8") for file in files)
+        self.plain = _with_hash(base + body)
+        self.in_cluster = _with_hash(base + _WHOLE_SLOT + body)
+
+
+def _with_hash(text: str) -> tuple[str, str]:
+    return text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
 class Engine:
-    """A connection to one Redis, embedded or real. Open it inside a running event loop; close it in the same.
+    """A Redis, embedded or real. Open it inside a running event loop; close it in the same.
+
+    Attributes:
+        where: the address without any credential.
+        spans_nodes: whether keys of different environments and workspaces may lie on different servers.
 
     Raises (every call): StorageUnavailable, when Redis did not answer or refused the command.
     """
 
-    def __init__(
-        self, client: redis_asyncio.Redis, *, name: Literal["embedded", "redis"], keys: Keys, connections: int
-    ):
+    def __init__(self, servers: Lane | Cluster, *, name: Literal["embedded", "redis"], keys: Keys, where: str) -> None:
         self.name = name
         self.keys = keys
-        self._client = client
-        self._connections = connections
-        self._waiting: list[tuple[_Command, asyncio.Future[Reply]]] = []
-        self._scheduled = False
-        self._under_way: set[asyncio.Task[None]] = set()
+        self.where = where
+        self.spans_nodes = isinstance(servers, Cluster)
+        self._servers = servers
+        self._enqueue: Callable[[Command], Awaitable[Reply]] = servers.enqueue
         self._subscription: asyncio.Task[None] | None = None
 
     @classmethod
@@ -86,51 +93,41 @@ class Engine:
         client = fakeredis.FakeAsyncRedis(
             server=fakeredis.FakeServer(version=(7, 0)), protocol=2, decode_responses=True
         )
-        return cls(client, name="embedded", keys=keys, connections=1)
+        return cls(Lane(client, connections=1, where="embedded"), name="embedded", keys=keys, where="embedded")
 
     @classmethod
     def at(cls, url: str, keys: Keys, *, connections: int) -> Engine:
-        """Return an engine for a Redis server. Connects on the first use.
+        """Return an engine for a Redis. Connects on the first use; *connections* at most to each server.
 
         Raises:
-            StartupRefused: the URL is not one redis-py understands.
+            StartupRefused: the URL has none of the known forms.
         """
         try:
-            client = redis_asyncio.Redis.from_url(
-                url,
-                protocol=2,
-                decode_responses=True,
-                retry=Retry(NoBackoff(), 0),
-                retry_on_error=[],
-                socket_timeout=_SOCKET_TIMEOUT_S,
-                socket_connect_timeout=_CONNECT_TIMEOUT_S,
-            )
-            # Options in the URL are looked at only here.
-            client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
-        except (ValueError, TypeError) as error:
+            parsed = RedisUrl.parse(url)
+        except ValueError as error:
             raise StartupRefused(f"--redis-url / WORKYARD_REDIS_URL: {error}") from None
-        return cls(client, name="redis", keys=keys, connections=connections)
+        cluster = parsed.form == "cluster"
+        servers = Cluster(parsed, connections=connections) if cluster else lane_to(parsed, None, connections)
+        return cls(servers, name="redis", keys=keys, where=parsed.where)
 
     async def open(self) -> str:
         """Check that this Redis and the data under the prefix are ours to use; return the data's format.
 
         Raises:
-            StartupRefused: unreachable, older than 7.0, or written by another data format version.
+            StartupRefused: unreachable, not fit (see `startup.py`), or written by another data format version.
         """
         try:
+            await self._servers.open()
             if self.name == "redis":
-                version = str((await self._client.info("server"))["redis_version"])
-                if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_REDIS:
-                    raise StartupRefused(
-                        f"Redis at {self.where} is version {version}; Workyard needs 7.0 or newer "
-                        "(it counts on the lag of consumer groups). Upgrade it, or leave out --redis-url "
-                        "to use the embedded engine."
-                    )
-            await self._client.set(self.keys.format, DATA_FORMAT, nx=True)
-            found = str(await self._client.get(self.keys.format))
+                for lane in self._servers.lanes():
+                    await check_server(lane.client, lane.where, self.keys, in_cluster=self.spans_nodes)
+            await self._first_answer("SET", self.keys.format, DATA_FORMAT, "NX")
+            found = str(await self._first_answer("GET", self.keys.format))
+        except NoPermissionError as error:
+            raise missing_permission(self.where, error, self.keys) from None
         except (RedisError, OSError) as error:
             raise StartupRefused(
-                f"Redis at {self.where} cannot be used: {error}. Start it, or correct --redis-url, or leave that "
+                f"Redis at {self.where} cannot be used: {str(error).rstrip('.')}. Start it, or correct --redis-url, or leave that "
                 "out to use the embedded engine."
             ) from error
         if found not in (DATA_FORMAT, *UPGRADABLE_FORMATS):
@@ -145,13 +142,11 @@ class Engine:
         """Note that the data under the prefix has the current format."""
         await self.command("SET", self.keys.format, DATA_FORMAT)
 
-    @property
-    def where(self) -> str:
-        """Return the address without any credential."""
-        kwargs = self._client.connection_pool.connection_kwargs
-        if "path" in kwargs:
-            return f"unix://{kwargs['path']}"
-        return f"{kwargs.get('host', 'localhost')}:{kwargs.get('port', 6379)}"
+    async def _first_answer(self, *command: str) -> Reply:
+        reply = await self._enqueue(command)
+        if isinstance(reply, RedisError):
+            raise reply
+        return reply
 
     async def close(self) -> None:
         """End the subscription, wait for what is under way, close the connections."""
@@ -159,98 +154,69 @@ class Engine:
             self._subscription.cancel()
             with suppress(asyncio.CancelledError):
                 await self._subscription
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_CLOSE_WITHIN_S):
-                while self._under_way:
-                    await asyncio.gather(*self._under_way, return_exceptions=True)
-        await self._client.aclose()
+        await self._servers.close()
 
     async def ping(self) -> None:
-        """Ask Redis for a sign of life."""
-        await self.command("PING")
+        """Ask Redis for a sign of life: in a cluster, every primary."""
+        for reply in await asyncio.gather(*[lane.enqueue(("PING",)) for lane in self._servers.lanes()]):
+            if isinstance(reply, RedisError):
+                raise await self._translated(reply)
 
     # -- commands ---------------------------------------------------------------------------------------------
 
-    async def command(self, *command: Any) -> Reply:
+    async def command(self, *command: str | int) -> Reply:
         """Run one command; it shares a round trip with the others of this tick."""
         reply = await self._enqueue(command)
         if isinstance(reply, RedisError):
-            raise _translated(reply)
+            raise await self._translated(reply)
         return reply
 
-    async def commands(self, commands: Iterable[_Command]) -> list[Reply]:
-        """Run several commands, in order but not atomically, and return their replies in order."""
+    async def commands(self, commands: Iterable[Command]) -> list[Reply]:
+        """Run several commands and return their replies in order. Not atomic; across slots, not in order either."""
         replies = await asyncio.gather(*[self._enqueue(command) for command in commands])
         for reply in replies:
             if isinstance(reply, RedisError):
-                raise _translated(reply)
+                raise await self._translated(reply)
         return replies
-
-    async def scan(self, pattern: str) -> AsyncIterator[list[str]]:
-        """Yield all keys that match *pattern*, in batches, a key perhaps twice. Does not hold Redis up."""
-        cursor = "0"
-        while True:
-            cursor, found = await self.command("SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN_COUNT)
-            yield found
-            if str(cursor) == "0":
-                return
 
     async def run(self, script: Script, key: str, *arguments: str | int) -> Reply:
         """Run a script on the slot of *key*, once.
 
         Redis forgets its scripts when it restarts; then nothing has run and the text is sent instead of the hash.
         """
-        reply = await self._enqueue(("EVALSHA", script.sha, 1, key, *arguments))
+        text, sha = script.in_cluster if self.spans_nodes else script.plain
+        reply = await self._enqueue(("EVALSHA", sha, 1, key, *arguments))
         if isinstance(reply, NoScriptError):
-            reply = await self._enqueue(("EVAL", script.text, 1, key, *arguments))
+            reply = await self._enqueue(("EVAL", text, 1, key, *arguments))
         if isinstance(reply, RedisError):
-            raise _translated(reply, script.name)
+            raise await self._translated(reply, script.name)
         return reply
 
-    def _enqueue(self, command: _Command) -> asyncio.Future[Reply]:
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Reply] = loop.create_future()
-        self._waiting.append((command, future))
-        if not self._scheduled:
-            self._scheduled = True
-            loop.call_soon(self._flush)
-        return future
+    async def scan(self, pattern: str) -> AsyncIterator[list[str]]:
+        """Yield all keys that match *pattern*, in batches, a key perhaps twice. Does not hold Redis up.
 
-    def _flush(self) -> None:
-        self._scheduled = False
-        while self._waiting and len(self._under_way) < self._connections:
-            batch, self._waiting = self._waiting[:_BATCH], self._waiting[_BATCH:]
-            task = asyncio.create_task(self._send(batch))
-            self._under_way.add(task)
-            task.add_done_callback(self._sent)
+        In a cluster, those of every primary.
+        """
+        for lane in self._servers.lanes():
+            cursor = "0"
+            while True:
+                reply = await lane.enqueue(("SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN_COUNT))
+                if isinstance(reply, RedisError):
+                    raise await self._translated(reply)
+                cursor, found = str(reply[0]), reply[1]
+                yield found
+                if cursor == "0":
+                    break
 
-    def _sent(self, task: asyncio.Task[None]) -> None:
-        self._under_way.discard(task)
-        if self._waiting:
-            self._flush()
-
-    async def _send(self, batch: list[tuple[_Command, asyncio.Future[Reply]]]) -> None:
-        replies: list[Reply]
-        try:
-            if len(batch) == 1:
-                try:
-                    replies = [await self._client.execute_command(*batch[0][0])]  # type: ignore[no-untyped-call]
-                except redis_asyncio.ResponseError as error:
-                    replies = [error]
-            else:
-                pipeline = self._client.pipeline(transaction=False)
-                for command, _ in batch:
-                    pipeline.execute_command(*command)
-                replies = await pipeline.execute(raise_on_error=False)
-        except (RedisError, OSError, asyncio.CancelledError) as error:
-            fault = error if isinstance(error, RedisError) else RedisError(repr(error))
-            if isinstance(error, redis_asyncio.TimeoutError):
-                # What waited behind a Redis that hangs has waited as long, and would wait as long again.
-                batch, self._waiting = batch + self._waiting, []
-            replies = [fault] * len(batch)
-        for (_, future), reply in zip(batch, replies, strict=True):
-            if not future.done():
-                future.set_result(reply)
+    async def _translated(self, error: RedisError, script: str | None = None) -> StorageUnavailable:
+        """Return our error for one of redis-py's, after logging what the caller is not told."""
+        _log.error("Redis did not carry out %s: %s: %s", script or "a command", type(error).__name__, error)
+        if lacks_permission(error):
+            _log.error("The ACL rule that Workyard needs: %s", acl_rule(self.keys))
+        if isinstance(error, ReadOnlyError):
+            # The primary has become a replica; nothing has run. Whoever the address now leads to is asked next.
+            await asyncio.gather(*[lane.renew() for lane in self._servers.lanes()])
+        return StorageUnavailable()
 
     # -- publish/subscribe ------------------------------------------------------------------------------------
 
@@ -262,14 +228,15 @@ class Engine:
         standing = asyncio.Event()
         self._subscription = asyncio.create_task(self._listen(heard, standing))
         with suppress(TimeoutError):
-            await asyncio.wait_for(standing.wait(), _CONNECT_TIMEOUT_S + _SOCKET_TIMEOUT_S)
+            await asyncio.wait_for(standing.wait(), CONNECT_TIMEOUT_S + SOCKET_TIMEOUT_S)
 
     async def _listen(self, heard: Callable[[str | None], None], standing: asyncio.Event) -> None:
         task = asyncio.current_task()
         assert task is not None
         # A cancellation that comes together with a message is swallowed below us (`wait_for` before Python 3.12).
         while not task.cancelling():
-            pubsub = self._client.pubsub()
+            # In a cluster any node will do: each hears what is published at the others.
+            pubsub = self._servers.lanes()[0].client.pubsub()
             try:
                 await pubsub.subscribe(self.keys.wake)
                 while not task.cancelling():
@@ -289,16 +256,3 @@ class Engine:
                     await pubsub.aclose()  # type: ignore[no-untyped-call]
             heard(None)
             await asyncio.sleep(_RESUBSCRIBE_PAUSE_S)
-
-
-def _translated(error: RedisError, script: str | None = None) -> StorageUnavailable:
-    """Return our error for one of redis-py's, after logging what the caller is not told."""
-    _log.error("Redis did not carry out %s: %s: %s", script or "a command", type(error).__name__, error)
-    return StorageUnavailable()
-
-
-def address_of(url: str) -> str:
-    """Return a Redis URL without its credentials, for people to read."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{host}{parts.path}"

@@ -76,10 +76,12 @@ class WorkspaceStore:
 
     async def _write(self, script: Script, workspace: str, *arguments: str | int) -> Reply:
         """Run a workspace script that may write its first key, after entering the workspace into the register."""
-        _, reply = await asyncio.gather(
-            self._engine.command("SADD", self._keys.workspaces, workspace),
-            self._engine.run(script, self._keys.workspace(workspace), *arguments),
-        )
+        enter = self._engine.command("SADD", self._keys.workspaces, workspace)
+        if self._engine.spans_nodes:
+            # The register may lie on another node, which may be away: then the script must not run.
+            await enter
+            return await self._engine.run(script, self._keys.workspace(workspace), *arguments)
+        _, reply = await asyncio.gather(enter, self._engine.run(script, self._keys.workspace(workspace), *arguments))
         return reply
 
     # -- environments' places ---------------------------------------------------------------------------------
@@ -222,9 +224,9 @@ class WorkspaceStore:
             [
                 ("ZREM", self._keys.workspace(workspace, "envs"), environment_id),
                 ("ZREM", self._keys.workspace(workspace, "live"), environment_id),
-                ("ZREM", self._keys.purge, f"{workspace} {environment_id}"),
             ]
         )
+        await self._engine.command("ZREM", self._keys.purge, f"{workspace} {environment_id}")
         return removed
 
     async def finish_purges(self) -> None:
