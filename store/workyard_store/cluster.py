@@ -20,7 +20,7 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import AskError, ClusterDownError, MovedError, RedisError, ResponseError, TryAgainError
 
 from .errors import StartupRefused
-from .lanes import Command, Lane, Reply, lane_to
+from .lanes import LOST, Command, Lane, Reply, lane_to
 from .redis_urls import Address, RedisUrl, address_text
 
 _log = logging.getLogger("workyard.redis")
@@ -119,7 +119,7 @@ class Cluster:
     async def _refresh_and_pause(self) -> None:
         try:
             await self._refresh()
-        except (RedisError, OSError) as error:
+        except LOST as error:
             _log.warning("no node of the Redis Cluster tells who serves which slot: %s", error)
         await asyncio.sleep(_REFRESH_PAUSE_S)
 

@@ -32,6 +32,9 @@ _SENTINEL_TIMEOUT_S = 0.5
 #: Seconds that commands under way get when a lane is closed: a Redis that hangs must not hold up the end.
 _CLOSE_WITHIN_S = 0.5
 
+#: What a lost connection raises. RuntimeError: uvloop's word for writing to one that was closed a moment ago.
+LOST = (RedisError, OSError, RuntimeError)
+
 Reply = Any
 Command = tuple[Any, ...]
 
@@ -103,7 +106,8 @@ class Lane:
                 for command, _ in batch:
                     pipeline.execute_command(*command)
                 replies = await pipeline.execute(raise_on_error=False)
-        except (RedisError, OSError, asyncio.CancelledError) as error:
+        except (Exception, asyncio.CancelledError) as error:
+            # Whatever it is, those who wait must hear of it, or they wait for ever.
             fault = error if isinstance(error, RedisError) else RedisError(repr(error))
             if isinstance(error, redis_asyncio.TimeoutError):
                 # What waited behind a Redis that hangs has waited as long, and would wait as long again.
@@ -115,7 +119,7 @@ class Lane:
 
     async def renew(self) -> None:
         """Drop the idle connections, so that the next command looks anew for who is behind the address."""
-        with suppress(RedisError, OSError):
+        with suppress(*LOST):
             await self.client.connection_pool.disconnect(inuse_connections=False)
 
     async def close(self) -> None:

@@ -19,7 +19,7 @@ from redis.exceptions import NoPermissionError, NoScriptError, ReadOnlyError, Re
 from .cluster import Cluster
 from .errors import StartupRefused, StorageUnavailable
 from .keys import LUA_NAMES, Keys
-from .lanes import CONNECT_TIMEOUT_S, SOCKET_TIMEOUT_S, Command, Lane, Reply, lane_to
+from .lanes import CONNECT_TIMEOUT_S, LOST, SOCKET_TIMEOUT_S, Command, Lane, Reply, lane_to
 from .redis_urls import RedisUrl
 from .startup import acl_rule, check_server, lacks_permission, missing_permission
 
@@ -125,7 +125,7 @@ class Engine:
             found = str(await self._first_answer("GET", self.keys.format))
         except NoPermissionError as error:
             raise missing_permission(self.where, error, self.keys) from None
-        except (RedisError, OSError) as error:
+        except LOST as error:
             raise StartupRefused(
                 f"Redis at {self.where} cannot be used: {str(error).rstrip('.')}. Start it, or correct --redis-url, or leave that "
                 "out to use the embedded engine."
@@ -249,10 +249,10 @@ class Engine:
                         heard(None)
                     elif message["type"] == "message":
                         heard(message["data"])
-            except (RedisError, OSError) as error:
+            except LOST as error:
                 _log.warning("the wake-up subscription was lost (%s); renewing it", error)
             finally:
-                with suppress(RedisError, OSError):
+                with suppress(*LOST):
                     await pubsub.aclose()  # type: ignore[no-untyped-call]
             heard(None)
             await asyncio.sleep(_RESUBSCRIBE_PAUSE_S)
