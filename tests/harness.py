@@ -87,10 +87,10 @@ def redis_binary(engine: str | None = None) -> str | None:
 class RedisServer:
     """A redis-server of our own on loopback, that can be stopped and started again on the same port and data."""
 
-    def __init__(self, *options: str, engine: str | None = None) -> None:
+    def __init__(self, *options: str, engine: str | None = None, port: int | None = None) -> None:
         binary = redis_binary(engine)
         assert binary is not None, f"no {engine or 'redis-server'} to test with"
-        self.port = free_port()
+        self.port = free_port() if port is None else port
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._folder = tempfile.TemporaryDirectory(prefix="workyard-redis-")
         self._command = [
