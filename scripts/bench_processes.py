@@ -144,6 +144,23 @@ class RedisServer:
         row = self.client.info("commandstats").get("cmdstat_evalsha", {"calls": 0, "usec": 0})
         return row["calls"], row["usec"]
 
+    @contextmanager
+    def commands_over(self, ms: float) -> Iterator[Callable[[], list[float]]]:
+        """Note the commands of a block that hold Redis up for so many milliseconds; yield what tells them, in ms."""
+        self.client.config_set("slowlog-max-len", 100_000)
+        self.client.config_set("slowlog-log-slower-than", int(ms * 1000))
+        self.client.slowlog_reset()
+        yield lambda: sorted(entry["duration"] / 1000 for entry in self.client.slowlog_get(100_000))
+        self.client.config_set("slowlog-log-slower-than", -1)
+
+    def used_memory(self) -> int:
+        """Return the bytes that hold data."""
+        return int(self.client.info("memory")["used_memory"])
+
+    def connections(self) -> int:
+        """Return how many connections there are, our own among them."""
+        return int(self.client.info("clients")["connected_clients"])
+
     @property
     def version(self) -> str:
         """Return its version."""
@@ -175,12 +192,17 @@ def redis_binary(named: str | None) -> str:
     return str(binary)
 
 
+def free_port() -> int:
+    """Return a port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 @contextmanager
 def redis_server(binary: str) -> Iterator[RedisServer]:
     """Run a Redis for a block."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     with tempfile.TemporaryDirectory(prefix="workyard-bench-") as folder:
         command = [binary, "--bind", "127.0.0.1", "--port", str(port), "--dir", folder]
         options = ["--save", "", "--appendonly", "no", "--logfile", "redis.log"]
@@ -199,17 +221,14 @@ def redis_server(binary: str) -> Iterator[RedisServer]:
 
 
 class Server:
-    """A running HTTP server: the product, or the floor. `ready_s`: from its spawn to its ready line; `ready_cpu_s`: the
-    CPU time it has used by then.
+    """A running HTTP server: the product, the floor, or a rival. `ready_s`: from its spawn to its ready line;
+    `ready_cpu_s`: the CPU time it has used by then.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], ready_line: str, ready_s: float) -> None:
-        found = re.search(r"is ready at http://127\.0\.0\.1:(\d+) \(engine: (\w+)\)", ready_line)
-        if found is None:
-            raise BenchFailed(f"a server did not start; it said {ready_line!r}")
-        self.port, self.engine, self.ready_s = int(found[1]), found[2], ready_s
-        self._pid = process.pid
-        self.pids = family(process.pid)
+    def __init__(self, pid: int, port: int, ready_s: float = 0.0) -> None:
+        self.port, self.ready_s = port, ready_s
+        self._pid = pid
+        self.pids = family(pid)
         self.ready_cpu_s = cpu_s(self.pids)
 
     def look_again(self) -> None:
@@ -236,7 +255,11 @@ def server(command: list[str]) -> Iterator[Server]:
     before = time.perf_counter()
     with started(command) as process:
         line = _line(process)
-        yield Server(process, line, time.perf_counter() - before)
+        ready_s = time.perf_counter() - before
+        found = re.search(r"is ready at http://127\.0\.0\.1:(\d+) ", line)
+        if found is None:
+            raise BenchFailed(f"a server did not start; it said {line!r}")
+        yield Server(process.pid, int(found[1]), ready_s)
 
 
 def _line(process: subprocess.Popen[bytes]) -> str:
@@ -262,19 +285,29 @@ class Clients:
         self._processes = processes
 
     def run(self, job: Job) -> list[Done]:
-        """Let all of them do a job, the paths dealt out among them, at the same time.
+        """Let all of them do a job, the paths and connections dealt out among them, at the same time.
 
         Raises:
             BenchFailed: a server's answer was not 200, or did not come.
         """
+        return self.begin(job)()
+
+    def begin(self, job: Job) -> Callable[[], list[Done]]:
+        """Let them begin a job; return what waits for its end and answers as `run` does."""
         shares = [job.paths[n :: len(self._processes)] for n in range(len(self._processes))]
-        busy = [(process, share) for process, share in zip(self._processes, shares, strict=True) if share]
-        for process, share in busy:
+        connections = -(-job.connections // len(self._processes))
+        busy = [process for process, share in zip(self._processes, shares, strict=True) if share]
+        for process, share in zip(busy, shares, strict=False):
             assert process.stdin is not None
-            process.stdin.write(json.dumps({**asdict(job), "paths": share}).encode() + b"\n")
+            process.stdin.write(
+                json.dumps({**asdict(job), "paths": share, "connections": connections}).encode() + b"\n"
+            )
             process.stdin.flush()
+        return lambda: self._results(job, busy)
+
+    def _results(self, job: Job, busy: list[subprocess.Popen[bytes]]) -> list[Done]:
         results = []
-        for process, _ in busy:
+        for process in busy:
             assert process.stdout is not None
             line = process.stdout.readline()
             if not line:

@@ -1,0 +1,130 @@
+"""Waiting workers of the bench: how soon work that is enqueued reaches a poll that waits for it."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+
+from bench_client import Job, Link
+from bench_figures import API_KEY, Aim, Bench, Figure, new_queue, percentile, say
+from bench_processes import BenchFailed, workyard_command
+
+WAITING = "Waking, starting, idling"
+_ENVIRONMENTS = 100
+#: Items enqueued a second while the workers wait, and for how many seconds.
+_ITEMS_A_SECOND, _SECONDS = 50, 20.0
+#: The workers' connections and their first polls come first.
+_SETTLE_S = 3.0
+_SERVER_PROCESSES = 2
+_CONNECTIONS_A_PROCESS = 8
+
+
+def wake_up(bench: Bench) -> Figure:
+    """One poll blocked on one server, the enqueue on another."""
+    polled_at = bench.workyard("redis")
+    enqueued_at = bench.server("second", workyard_command(bench.redis.url))
+    poller, producer = bench.link(polled_at), bench.link(enqueued_at)
+    queue = new_queue(poller)
+    enqueue = queue.replace("/v1/", "/_emulator/")
+    waits_ms: list[float] = []
+    for turn in range(bench.options.wake_ups + 1):
+        poller.send("GET", f"{queue}/poll?block_ms=999")
+        # Any moment of the wait, but one at which the poll surely blocks.
+        time.sleep(random.uniform(0.05, 0.15))
+        sent_at = producer.send("POST", enqueue, {"count": 1})
+        item = poller.receive()
+        woken_at = time.perf_counter()
+        producer.receive()
+        if item is None:
+            raise AssertionError("a blocked poll was not woken")
+        poller.call("POST", f"{queue}/{item['id']}/stop", {"force": True})
+        if turn:  # The first one warms up.
+            waits_ms.append((woken_at - sent_at) * 1e3)
+    return _wake_figure(
+        "wake-up", "blocked poll on one server, enqueue on another: p50", waits_ms, percent=50, aim=Aim("<=", 50.0)
+    )
+
+
+def pollers(bench: Bench) -> Iterator[Figure]:
+    """A thousand workers long-poll a hundred environments on two server processes, while items trickle in."""
+    options = bench.options
+    others = bench.redis.connections()
+    command = workyard_command(bench.redis.url, _SERVER_PROCESSES)
+    at = bench.server("pollers", [*command, "--redis-connections", str(_CONNECTIONS_A_PROCESS)])
+    link = bench.link(at)
+    queues = [new_queue(link) for _ in range(min(_ENVIRONMENTS, options.pollers))]
+    headers = {"x-api-key": API_KEY, "anthropic-worker-id": "bench-worker"}
+    paths = [queues[n % len(queues)] for n in range(options.pollers)]
+    # The clients deal the paths out among themselves; shuffled, so that each environment is polled by all of them.
+    random.Random(1).shuffle(paths)
+    job = Job(at.port, paths, _SETTLE_S + _SECONDS, headers, talk="work")
+    say(f"pollers: {len(paths)} workers on {len(queues)} environments, {_ITEMS_A_SECOND} items a second")
+    began = time.perf_counter()
+    finish = bench.clients.begin(job)
+    sent: dict[str, float] = {}
+    most_connections = 0
+    pause_s = 1 / _ITEMS_A_SECOND
+    time.sleep(_SETTLE_S)
+    # The last items come a second before the workers leave.
+    while time.perf_counter() - began < _SETTLE_S + _SECONDS - 1:
+        work_id, sent_at = _enqueue_one(link, random.choice(queues))
+        sent[work_id] = sent_at
+        if len(sent) % _ITEMS_A_SECOND == 0:
+            most_connections = max(most_connections, bench.redis.connections())
+        time.sleep(random.uniform(0.0, 2 * pause_s))
+    done = finish()
+    taken = {work_id: when for part in done for work_id, when in part.taken.items()}
+    missing = sent.keys() - taken.keys()
+    if missing:
+        raise BenchFailed(f"{len(missing)} of {len(sent)} items reached no worker")
+    waits_ms = [(taken[work_id] - sent_at) * 1e3 for work_id, sent_at in sent.items()]
+    yield _wake_figure(
+        "pollers",
+        f"{len(paths)} workers, {len(queues)} environments, {_SERVER_PROCESSES} processes: p99 from enqueue to answer",
+        waits_ms,
+        percent=99,
+        aim=Aim("<=", 100.0),
+    )
+    bound = _SERVER_PROCESSES * _CONNECTIONS_A_PROCESS
+    opened = most_connections - others
+    yield Figure(
+        case="pollers-redis",
+        engine="redis",
+        section=WAITING,
+        value=opened,
+        unit="connections",
+        aim=Aim("<=", bound),
+        cells={
+            "what": f"connections to Redis of {_SERVER_PROCESSES} processes meanwhile, at most",
+            "median": "",
+            "worst": str(opened),
+            "times": "",
+        },
+    )
+
+
+def _enqueue_one(link: Link, queue: str) -> tuple[str, float]:
+    sent_at = link.send("POST", queue.replace("/v1/", "/_emulator/"), {"count": 1})
+    return str(link.receive()["data"][0]["id"]), sent_at
+
+
+def _wake_figure(case: str, what: str, waits_ms: list[float], *, percent: int, aim: Aim) -> Figure:
+    waits_ms.sort()
+    p50, p99 = percentile(waits_ms, 50), percentile(waits_ms, 99)
+    say(f"{case}: p50 {p50:.1f} ms, p99 {p99:.1f} ms of {len(waits_ms)}")
+    return Figure(
+        case=case,
+        engine="redis",
+        section=WAITING,
+        value=percentile(waits_ms, percent),
+        unit="ms",
+        aim=aim,
+        cells={
+            "what": what,
+            "median": f"{p50:.1f} ms",
+            "worst": f"{waits_ms[-1]:.1f} ms",
+            "times": str(len(waits_ms)),
+        },
+        details={"p50_ms": p50, "p99_ms": p99, "worst_ms": waits_ms[-1], "times": len(waits_ms)},
+    )
