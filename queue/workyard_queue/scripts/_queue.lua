@@ -12,6 +12,8 @@
 -- Never delivered but no longer live: a tombstone, counted in `tombs`. XDEL would make the group's lag unknown.
 local GROUP, CONSUMER = 'workers', 'workers'
 local BATCH = 100
+-- Tombstones one script steps over: some milliseconds.
+local SKIP_BATCH = 500
 
 local function work(id)
   return WORK_ .. id
@@ -25,6 +27,48 @@ end
 local function trim()
   local pending = call('XPENDING', STREAM, GROUP)
   call('XTRIM', STREAM, 'MINID', pending[1] > 0 and pending[2] or us(E.delivered + 1) .. '-0')
+end
+
+local function is_live(entry)
+  return call('HGET', work(entry[2][2]), 'entry') == entry[1]
+end
+
+local function pairs_of(flat)
+  local map = {}
+  for i = 1, #flat, 2 do
+    map[flat[i]] = flat[i + 1]
+  end
+  return map
+end
+
+local function undelivered(count)
+  return call('XRANGE', STREAM, us(E.delivered + 1) .. '-0', '+', 'COUNT', count)
+end
+
+-- Step over leading tombstones, so that the next undelivered entry is a live one: over all at once where nothing else
+-- waits, else over a bounded number. Answer true if some may be left. The group is told where it stands: reading the
+-- entries would cost as much again as looking at them.
+local function skip()
+  if E.tombs == 0 then return false end
+  local group = pairs_of(call('XINFO', 'GROUPS', STREAM)[1])
+  local dead, last = 0, nil
+  if group['lag'] == E.tombs then
+    dead, last = E.tombs, us(E.entry) .. '-0'
+  elseif not is_live(undelivered(1)[1]) then
+    local ahead = undelivered(math.min(E.tombs, SKIP_BATCH))
+    while dead < #ahead and not is_live(ahead[dead + 1]) do
+      dead = dead + 1
+    end
+    last = ahead[dead][1]
+  end
+  if dead == 0 then return false end
+  -- Unknown until the first hand-out: then none was read.
+  call('XGROUP', 'SETID', STREAM, GROUP, last, 'ENTRIESREAD', (group['entries-read'] or 0) + dead)
+  E.delivered = tonumber(string.match(last, '^%d+'))
+  E.tombs = E.tombs - dead
+  call('HSET', ENV, 'delivered', us(E.delivered), 'tombs', us(E.tombs))
+  trim()
+  return dead == SKIP_BATCH and E.tombs > 0
 end
 
 -- Put an item into the queue with a new entry dated `date`. Tokens minted for its last life die.
@@ -59,6 +103,8 @@ local function leave(id, entry)
     trim()
   else
     E.tombs = call('HINCRBY', ENV, 'tombs', 1)
+    -- At once, so that a poll does not have to step over all that was stopped before it.
+    skip()
   end
 end
 
@@ -96,38 +142,6 @@ local function open()
   local refusal = begin()
   if refusal then return refusal end
   if settle() then return 'AGAIN' end
-end
-
-local function is_live(entry)
-  return call('HGET', work(entry[2][2]), 'entry') == entry[1]
-end
-
--- Step over leading tombstones, so that the next undelivered entry is a live one. Bounded like settle().
-local function skip()
-  if E.tombs == 0 then return false end
-  local ahead = call('XRANGE', STREAM, us(E.delivered + 1) .. '-0', '+', 'COUNT', BATCH)
-  local dead = 0
-  while dead < #ahead and not is_live(ahead[dead + 1]) do
-    dead = dead + 1
-  end
-  if dead == 0 then return false end
-  call('XREADGROUP', 'GROUP', GROUP, CONSUMER, 'COUNT', dead, 'STREAMS', STREAM, '>')
-  for i = 1, dead do
-    call('XACK', STREAM, GROUP, ahead[i][1])
-  end
-  E.delivered = tonumber(string.match(ahead[dead][1], '^%d+'))
-  E.tombs = E.tombs - dead
-  call('HSET', ENV, 'delivered', us(E.delivered), 'tombs', us(E.tombs))
-  trim()
-  return dead == BATCH
-end
-
-local function pairs_of(flat)
-  local map = {}
-  for i = 1, #flat, 2 do
-    map[flat[i]] = flat[i + 1]
-  end
-  return map
 end
 
 -- The consumer group's own figures. depth: never delivered and live; pending: delivered and not settled.
