@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 import redis
 
@@ -101,6 +102,14 @@ def _cpu_s(pid: int) -> float:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def waited_s(pids: list[int]) -> float:
+    """Return the seconds that processes were ready to run and had no core; 0 where the kernel does not tell."""
+    try:
+        return sum(int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) for pid in pids) / 1e9
+    except FileNotFoundError:
+        return 0.0
+
+
 def family(pid: int) -> list[int]:
     """Return a process and all that descend from it."""
     children: dict[int, list[int]] = {}
@@ -131,6 +140,13 @@ def memory_mb(pids: list[int]) -> dict[str, float]:
 # -- Redis ----------------------------------------------------------------------------------------------------
 
 
+class Slow(NamedTuple):
+    """Commands that took long, in ms and ascending; and the seconds that Redis itself waited for a core meanwhile."""
+
+    ms: list[float]
+    waited_s: float
+
+
 class RedisServer:
     """A redis-server of our own on loopback, without persistence."""
 
@@ -145,12 +161,18 @@ class RedisServer:
         return row["calls"], row["usec"]
 
     @contextmanager
-    def commands_over(self, ms: float) -> Iterator[Callable[[], list[float]]]:
-        """Note the commands of a block that hold Redis up for so many milliseconds; yield what tells them, in ms."""
+    def commands_over(self, ms: float) -> Iterator[Callable[[], Slow]]:
+        """Note the commands of a block that hold Redis up for so many milliseconds; yield what tells about them."""
         self.client.config_set("slowlog-max-len", 100_000)
         self.client.config_set("slowlog-log-slower-than", int(ms * 1000))
         self.client.slowlog_reset()
-        yield lambda: sorted(entry["duration"] / 1000 for entry in self.client.slowlog_get(100_000))
+        before = waited_s(self.pids)
+
+        def over() -> Slow:
+            noted = self.client.slowlog_get(100_000)
+            return Slow(sorted(entry["duration"] / 1000 for entry in noted), waited_s(self.pids) - before)
+
+        yield over
         self.client.config_set("slowlog-log-slower-than", -1)
 
     def used_memory(self) -> int:

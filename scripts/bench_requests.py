@@ -164,8 +164,8 @@ def _jobs(bench: Bench, at: Server) -> dict[str, Job]:
         "stats": _job(bench, at, [f"{work}/stats"] * count),
         "list": _job(bench, at, [work] * count),
         "empty-poll": _job(bench, at, [f"{empty}/poll"] * count, headers=poller),
-        # The shortest wait: it is the work that is measured, not the waiting.
-        "empty-long-poll": _job(bench, at, [f"{empty}/poll?block_ms=1"] * count, headers=poller),
+        # A short wait: it is the work that is measured, not the waiting.
+        "empty-long-poll": _job(bench, at, [f"{empty}/poll?block_ms=10"] * count, headers=poller),
         **{name: _job(bench, at, [cycle] * workers, talk="cycle") for name, workers in _CYCLES.items()},
     }
 

@@ -3,23 +3,23 @@
 Scripts publish `<environment>` when there may be work, `<environment>!` when time or the environment changed. Each
 process hears every message once. The first wakes the longest waiting poll, which tries again and, if it got work,
 passes the turn on; the second wakes all. A poll is in line before it first tries, so no message falls between.
-When time alone makes work, whoever's timer fires first, or whoever comes then, lets those ahead try first. What one
-poll learns of the time sets the timers of all in its line: who was not woken could not know that somebody took what it
-may take over.
+When time alone makes work, those in line for whom it does try in their order; who comes or must leave at that moment
+lets those ahead try first. What one poll learns of the time its whole line knows: who was not woken could not know that
+somebody took what it may take over. An empty look costs the same in a line of one and of a thousand.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 from workyard_store.access import Caller
 
-from .work import WorkItem, WorkQueue
+from .work import NoWork, WorkItem, WorkQueue
 
 #: The event loop counts in milliseconds and may fire early: without this a poll would look once more for nothing.
 _TIMER_GRAIN_S = 0.001
@@ -28,21 +28,14 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 
 class _Waiter:
-    """One blocked poll. `turn`: it was woken and has not tried since. `gone`: its client has disconnected.
-    `due`: when time alone can make work for it, on the event loop's clock."""
+    """One blocked poll. `turn`: it was woken and has not tried since. `gone`: its client has disconnected."""
 
-    __slots__ = ("_deadline", "_future", "_time_came", "_timer", "due", "gone", "reclaim_older_than_ms", "turn")
+    __slots__ = ("_future", "gone", "reclaim_older_than_ms", "turn")
 
-    def __init__(
-        self, reclaim_older_than_ms: int | None, deadline: float, time_came: Callable[[_Waiter], None]
-    ) -> None:
+    def __init__(self, reclaim_older_than_ms: int | None) -> None:
         self.reclaim_older_than_ms = reclaim_older_than_ms
-        self.due = math.inf
         self.turn = False
         self.gone = False
-        self._deadline = deadline
-        self._time_came = time_came
-        self._timer: asyncio.TimerHandle | None = None
         self._future: asyncio.Future[None] | None = None
 
     def wake(self) -> None:
@@ -57,30 +50,82 @@ class _Waiter:
         if self._future is not None and not self._future.done():
             self._future.set_result(None)
 
-    def expect(self, due: float) -> None:
-        """Look again at *due* at the latest."""
-        if due < self.due - _TIMER_GRAIN_S:
-            self.due = due
-            if self._timer is not None and due < self._deadline:
-                self._timer.cancel()
-                self._set_timer()
-
-    def _set_timer(self) -> None:
-        when = min(self._deadline, self.due) + _TIMER_GRAIN_S
-        self._timer = asyncio.get_running_loop().call_at(when, self._time_came, self)
-
-    async def wait(self) -> None:
-        """Wait for a turn, the client's departure, or the time; then `time_came` is to release this waiter."""
+    async def wait(self, line: _Line, deadline: float) -> None:
+        """Wait for a turn, the client's departure, or the time."""
         if self.turn or self.gone:
             return
-        self._future = asyncio.get_running_loop().create_future()
-        self._set_timer()
+        loop = asyncio.get_running_loop()
+        self._future = loop.create_future()
+        timer = loop.call_at(deadline + _TIMER_GRAIN_S, line.deadline_came, self)
         try:
             await self._future
         finally:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = self._future = None
+            timer.cancel()
+            self._future = None
+
+
+class _Line:
+    """The blocked polls of one environment in the order they came, and what they know of the time.
+
+    `due`: the earliest moment, on the event loop's clock, at which time alone may make work for one of them.
+    """
+
+    __slots__ = ("_ages", "_answered_at", "_asked_at", "_found", "_timer", "due", "waiters")
+
+    def __init__(self) -> None:
+        self.waiters: dict[_Waiter, None] = {}
+        self.due = math.inf
+        self._ages: Counter[int | None] = Counter()
+        self._found: NoWork | None = None
+        self._asked_at = self._answered_at = -math.inf
+        self._timer: asyncio.TimerHandle | None = None
+
+    def join(self, waiter: _Waiter) -> None:
+        self.waiters[waiter] = None
+        self._ages[waiter.reclaim_older_than_ms] += 1
+
+    def part(self, waiter: _Waiter) -> None:
+        del self.waiters[waiter]
+        self._ages -= Counter((waiter.reclaim_older_than_ms,))
+        if not self.waiters:
+            self._set_timer(math.inf)
+
+    def learn(self, asked_at: float, found: NoWork) -> None:
+        """Take in what a look has found. If it was under way together with the last one, either may be the newer: then
+        the one that promises work sooner counts, and at worst a look comes too early.
+        """
+        due = min(asked_at + found.due_us(age) / 1_000_000 for age in self._ages)
+        if asked_at >= self._answered_at or due < self.due:
+            self._asked_at, self._answered_at, self._found = asked_at, asyncio.get_running_loop().time(), found
+            self._set_timer(due)
+
+    def _set_timer(self, due: float) -> None:
+        self.due = due
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if due < math.inf:
+            self._timer = asyncio.get_running_loop().call_at(due + _TIMER_GRAIN_S, self._time_came)
+
+    def _time_came(self) -> None:
+        """Let all try for whom time has made work; what they find sets the timer anew."""
+        self._release_due(None)
+        self._set_timer(math.inf)
+
+    def deadline_came(self, waiter: _Waiter) -> None:
+        """Let a poll look for the last time, after those ahead for whom it is time too: timers fire in any order."""
+        self._release_due(waiter)
+        waiter.release()
+
+    def _release_due(self, up_to: _Waiter | None) -> None:
+        now = asyncio.get_running_loop().time() + _TIMER_GRAIN_S
+        if self._found is None or self.due > now:
+            return
+        for each in self.waiters:
+            if each is up_to:
+                return
+            if self._asked_at + self._found.due_us(each.reclaim_older_than_ms) / 1_000_000 <= now:
+                each.release()
 
 
 class LongPoll:
@@ -88,13 +133,13 @@ class LongPoll:
 
     def __init__(self, queue: WorkQueue) -> None:
         self._queue = queue
-        self._lines: dict[str, dict[_Waiter, None]] = {}
+        self._lines: dict[str, _Line] = {}
         self._closing = False
 
     @property
     def blocked(self) -> int:
         """Return how many polls wait here."""
-        return sum(len(line) for line in self._lines.values())
+        return sum(len(line.waiters) for line in self._lines.values())
 
     def heard(self, message: str | None) -> None:
         """Take a message from the wake channel; None means that some may have been missed."""
@@ -141,18 +186,19 @@ class LongPoll:
             return found if isinstance(found, WorkItem) else None
         loop = asyncio.get_running_loop()
         deadline = loop.time() + block_ms / 1000
-        line = self._lines.setdefault(environment_id, {})
-        waiter = _Waiter(reclaim_older_than_ms, deadline, partial(_time_came, line))
-        line[waiter] = None
+        line = self._lines.get(environment_id)
+        if line is None:
+            line = self._lines[environment_id] = _Line()
+        waiter = _Waiter(reclaim_older_than_ms)
+        line.join(waiter)
         watch: asyncio.Task[None] | None = None
         passes_on = False
         try:
-            soon = loop.time() + _TIMER_GRAIN_S
-            if any(each.due <= soon for each in line):
-                await asyncio.sleep(3 * _TIMER_GRAIN_S)  # Their timers fire meanwhile: they ask before this one.
+            if line.due <= loop.time() + _TIMER_GRAIN_S:
+                await asyncio.sleep(3 * _TIMER_GRAIN_S)  # The timer fires meanwhile: those ahead ask before this one.
             while True:
                 passes_on, waiter.turn = waiter.turn, False
-                waiter.due, asked_at = math.inf, loop.time()
+                asked_at = loop.time()
                 found = await self._queue.poll(
                     environment_id, caller, worker_id=worker_id, reclaim_older_than_ms=reclaim_older_than_ms
                 )
@@ -163,17 +209,15 @@ class LongPoll:
                     return None
                 if watch is None:
                     watch = asyncio.create_task(_watch(receive, waiter))
-                if found.lease_ends_us >= 0 or found.handed_out_us >= 0:
-                    for each in line:
-                        each.expect(asked_at + found.due_us(each.reclaim_older_than_ms) / 1_000_000)
-                await waiter.wait()
+                line.learn(asked_at, found)
+                await waiter.wait(line, deadline)
                 if waiter.gone or self._closing:
                     return None
         finally:
             if watch is not None:
                 watch.cancel()
-            del line[waiter]
-            if not line:
+            line.part(waiter)
+            if not line.waiters:
                 # An empty line may already have been replaced by a newer one.
                 if self._lines.get(environment_id) is line:
                     del self._lines[environment_id]
@@ -181,24 +225,14 @@ class LongPoll:
                 self._wake_first(environment_id)
 
     def _wake_first(self, environment_id: str) -> None:
-        for waiter in self._lines.get(environment_id, ()):
-            waiter.wake()
-            return
+        line = self._lines.get(environment_id)
+        if line is not None:
+            next(iter(line.waiters)).wake()
 
     def _wake_all(self, environment_id: str) -> None:
-        for waiter in list(self._lines.get(environment_id, ())):
+        line = self._lines.get(environment_id)
+        for waiter in list(line.waiters) if line is not None else ():
             waiter.wake()
-
-
-def _time_came(line: dict[_Waiter, None], waiter: _Waiter) -> None:
-    """Release a waiter whose timer fired, after those ahead for whom it is time too: timers fire in any order."""
-    now = asyncio.get_running_loop().time()
-    for each in line:
-        if each is waiter:
-            break
-        if each.due <= now + _TIMER_GRAIN_S:
-            each.release()
-    waiter.release()
 
 
 async def _watch(receive: Receive, waiter: _Waiter) -> None:

@@ -41,25 +41,28 @@ local function pairs_of(flat)
   return map
 end
 
-local function undelivered(count)
-  return call('XRANGE', STREAM, us(E.delivered + 1) .. '-0', '+', 'COUNT', count)
-end
-
 -- Step over leading tombstones, so that the next undelivered entry is a live one: over all at once where nothing else
 -- waits, else over a bounded number. Answer true if some may be left. The group is told where it stands: reading the
 -- entries would cost as much again as looking at them.
 local function skip()
   if E.tombs == 0 then return false end
   local group = pairs_of(call('XINFO', 'GROUPS', STREAM)[1])
-  local dead, last = 0, nil
+  local dead, last = 0, us(E.delivered) .. '-0'
   if group['lag'] == E.tombs then
     dead, last = E.tombs, us(E.entry) .. '-0'
-  elseif not is_live(undelivered(1)[1]) then
-    local ahead = undelivered(math.min(E.tombs, SKIP_BATCH))
-    while dead < #ahead and not is_live(ahead[dead + 1]) do
-      dead = dead + 1
+  else
+    -- Most often the first or second entry is live: look at few, and at more the longer the run is.
+    local look, met = 2, false
+    while not met and dead < SKIP_BATCH do
+      local ahead = call('XRANGE', STREAM, '(' .. last, '+', 'COUNT', look)
+      met = #ahead == 0
+      for _, entry in ipairs(ahead) do
+        met = is_live(entry)
+        if met then break end
+        dead, last = dead + 1, entry[1]
+      end
+      look = math.min(look * 2, SKIP_BATCH - dead)
     end
-    last = ahead[dead][1]
   end
   if dead == 0 then return false end
   -- Unknown until the first hand-out: then none was read.
@@ -68,7 +71,7 @@ local function skip()
   E.tombs = E.tombs - dead
   call('HSET', ENV, 'delivered', us(E.delivered), 'tombs', us(E.tombs))
   trim()
-  return dead == SKIP_BATCH and E.tombs > 0
+  return dead == SKIP_BATCH
 end
 
 -- Put an item into the queue with a new entry dated `date`. Tokens minted for its last life die.
