@@ -141,12 +141,12 @@ class _CheckedRoute(APIRoute):
         takes_body, body_required = parameters.takes_body, parameters.body_required
 
         async def handle(request: Request) -> Response:
-            token = token_of(request.headers)
-            services: Services = request.app.state.services
+            call = Call(request.scope, request.receive)
+            token = token_of(call.headers)
+            call.services = services = request.app.state.services
             if token is None and self.needs_token and services.settings.auth != "none":
                 raise AuthenticationFailed("x-api-key header is required")
-            call = Call(request.scope, request.receive)
-            call.services, call.caller = services, Caller(token)
+            call.caller = Caller(token)
             if takes_body:
                 await call.load(required=body_required)
             response: Response = await function(**await parameters.read(call))
