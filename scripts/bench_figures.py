@@ -24,6 +24,7 @@ class Options:
     scale: int
     tombstones: int
     pollers: int
+    polling_s: float
     depth_rounds: int
     wake_ups: int
     start_ups: int

@@ -12,10 +12,8 @@ from bench_processes import BenchFailed, workyard_command
 
 WAITING = "Waking, starting, idling"
 _ENVIRONMENTS = 100
-#: Items enqueued a second while the workers wait, and for how many seconds.
-_ITEMS_A_SECOND, _SECONDS = 50, 20.0
-#: The workers' connections and their first polls come first.
-_SETTLE_S = 3.0
+#: Items enqueued a second while the workers wait.
+_ITEMS_A_SECOND = 50
 _SERVER_PROCESSES = 2
 _CONNECTIONS_A_PROCESS = 8
 
@@ -58,19 +56,21 @@ def pollers(bench: Bench) -> Iterator[Figure]:
     paths = [queues[n % len(queues)] for n in range(options.pollers)]
     # The clients deal the paths out among themselves; shuffled, so that each environment is polled by all of them.
     random.Random(1).shuffle(paths)
-    job = Job(at.port, paths, _SETTLE_S + _SECONDS, headers, talk="work")
+    # The workers' connections and their first polls come first.
+    settle_s, seconds = options.polling_s / 6, options.polling_s
+    job = Job(at.port, paths, settle_s + seconds, headers, talk="work")
     say(f"pollers: {len(paths)} workers on {len(queues)} environments, {_ITEMS_A_SECOND} items a second")
     began = time.perf_counter()
     finish = bench.clients.begin(job)
     sent: dict[str, float] = {}
     most_connections = 0
     pause_s = 1 / _ITEMS_A_SECOND
-    time.sleep(_SETTLE_S)
+    time.sleep(settle_s)
     # The last items come a second before the workers leave.
-    while time.perf_counter() - began < _SETTLE_S + _SECONDS - 1:
+    while time.perf_counter() - began < settle_s + seconds - 1:
         work_id, sent_at = _enqueue_one(link, random.choice(queues))
         sent[work_id] = sent_at
-        if len(sent) % _ITEMS_A_SECOND == 0:
+        if len(sent) % (_ITEMS_A_SECOND // 2) == 1:
             most_connections = max(most_connections, bench.redis.connections())
         time.sleep(random.uniform(0.0, 2 * pause_s))
     done = finish()
