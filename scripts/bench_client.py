@@ -8,6 +8,7 @@ input ends. It speaks through bare sockets, so that on a small machine it is the
 from __future__ import annotations
 
 import json
+import random
 import select
 import socket
 import sys
@@ -185,9 +186,11 @@ def _cycle(job: Job, path: str, deadline: float, taken: dict[str, float]) -> Tal
 
 def _work(job: Job, path: str, deadline: float, taken: dict[str, float]) -> Talk:
     """Wait for work as a worker does, one long poll after the other, and do away with what comes."""
-    poll = request("GET", f"{path}/poll?block_ms=999", job.headers)
+    # Workers that began at different times do not all come back in the same moment.
+    poll = request("GET", f"{path}/poll?block_ms={random.randint(1, 999)}", job.headers)
     while time.perf_counter() < deadline:
         body = yield poll
+        poll = request("GET", f"{path}/poll?block_ms=999", job.headers)
         if body != b"null":
             work_id = _work_id(body)
             taken[work_id] = time.perf_counter()

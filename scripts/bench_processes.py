@@ -141,10 +141,12 @@ def memory_mb(pids: list[int]) -> dict[str, float]:
 
 
 class Slow(NamedTuple):
-    """Commands that took long, in ms and ascending; and the seconds that Redis itself waited for a core meanwhile."""
+    """Commands that took long, in ms and ascending; the seconds that Redis itself waited for a core meanwhile; and the
+    milliseconds of CPU that it used for each script."""
 
     ms: list[float]
     waited_s: float
+    cpu_ms: float
 
 
 class RedisServer:
@@ -166,11 +168,12 @@ class RedisServer:
         self.client.config_set("slowlog-max-len", 100_000)
         self.client.config_set("slowlog-log-slower-than", int(ms * 1000))
         self.client.slowlog_reset()
-        before = waited_s(self.pids)
+        before, cpu, (calls, _) = waited_s(self.pids), cpu_s(self.pids), self.scripts()
 
         def over() -> Slow:
             noted = self.client.slowlog_get(100_000)
-            return Slow(sorted(entry["duration"] / 1000 for entry in noted), waited_s(self.pids) - before)
+            cpu_ms = (cpu_s(self.pids) - cpu) / max(1, self.scripts()[0] - calls) * 1e3
+            return Slow(sorted(entry["duration"] / 1000 for entry in noted), waited_s(self.pids) - before, cpu_ms)
 
         yield over
         self.client.config_set("slowlog-log-slower-than", -1)

@@ -90,7 +90,6 @@ def tombstones(bench: Bench) -> Iterator[Figure]:
         yield _held_up(
             bench, "tombstones-stop", f"stopping {count} unpolled items", time.perf_counter() - began, over()
         )
-    (live,) = enqueue(link, queue, 1)
     for name, path in (("stats", f"{queue}/stats"), ("poll", f"{queue}/poll")):
         with bench.redis.commands_over(_NOTED_MS) as over:
             answer = link.call("GET", path)
@@ -242,7 +241,13 @@ def _held_up(bench: Bench, case: str, what: str, took_s: float, slow: Slow) -> F
             f"over {_MOST_MS:g} ms": str(sum(ms > _MOST_MS for ms in slow.ms)),
             "median of these": f"{statistics.median(slow.ms):.1f} ms" if slow.ms else "",
             "longest": f"{worst:.1f} ms" if slow.ms else f"< {_NOTED_MS:g} ms",
+            "CPU a script": f"{slow.cpu_ms:.2f} ms",
             "waited for a core": f"{slow.waited_s * 1e3:.0f} ms",
         },
-        details={"took_s": took_s, "commands_over_1_ms": len(slow.ms), "waited_for_a_core_s": slow.waited_s},
+        details={
+            "took_s": took_s,
+            "commands_over_1_ms": len(slow.ms),
+            "waited_for_a_core_s": slow.waited_s,
+            "cpu_ms_a_script": slow.cpu_ms,
+        },
     )
