@@ -44,7 +44,7 @@ _STATS = queue_script("stats")
 _DELETE = queue_script("delete")
 
 #: Items one enqueue script makes: ten thousand at once would hold Redis up for a tenth of a second.
-ENQUEUE_BATCH = 500
+ENQUEUE_BATCH = 250
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,7 +115,7 @@ async def enqueue_work(environment_id: EnvironmentId, call: Call, body: Enqueue 
     """Enqueue work, each item for a made-up session unless one is given.
 
     If the given session has an item already, that gets a message instead: a stopped one is enqueued again. Many items
-    are enqueued in batches of 500: a crash in between leaves a prefix, which a repeat with the same `idempotency_key`
+    are enqueued in batches of 250: a crash in between leaves a prefix, which a repeat with the same `idempotency_key`
     completes.
     """
     wanted = body or Enqueue()
