@@ -166,8 +166,9 @@ class RedisServer:
     def commands_over(self, ms: float) -> Iterator[Callable[[], Slow]]:
         """Note the commands of a block that hold Redis up for so many milliseconds; yield what tells about them."""
         self.client.config_set("slowlog-max-len", 100_000)
-        self.client.config_set("slowlog-log-slower-than", int(ms * 1000))
+        # Emptied before it is switched on: emptying a long one takes Redis long, and would be noted itself.
         self.client.slowlog_reset()
+        self.client.config_set("slowlog-log-slower-than", int(ms * 1000))
         before, cpu, (calls, _) = waited_s(self.pids), cpu_s(self.pids), self.scripts()
 
         def over() -> Slow:

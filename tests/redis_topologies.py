@@ -73,11 +73,11 @@ def refused(url: str, prefix: str = "wy") -> str:
 class ClusterNode(RedisServer):
     """A primary of a cluster, which keeps its data when it is killed."""
 
-    def __init__(self) -> None:
+    def __init__(self, engine: str) -> None:
         self.bus_port = free_port()
         super().__init__(
             "--cluster-enabled", "yes", "--cluster-port", str(self.bus_port), "--cluster-node-timeout", "1000",
-            "--cluster-require-full-coverage", "no", "--appendonly", "yes", "--appendfsync", "always",
+            "--cluster-require-full-coverage", "no", "--appendonly", "yes", "--appendfsync", "always", engine=engine,
         )  # fmt: skip
         self.raw = raw(self.port)
         self.id = str(self.run("CLUSTER", "MYID"))
@@ -109,8 +109,8 @@ class ClusterNode(RedisServer):
 class RedisCluster:
     """Three primaries without replicas, on loopback."""
 
-    def __init__(self) -> None:
-        self.nodes = [ClusterNode() for _ in range(3)]
+    def __init__(self, engine: str) -> None:
+        self.nodes = [ClusterNode(engine) for _ in range(3)]
         first, *others = self.nodes
         bounds = [0, 5461, 10923, 16384]
         for number, node in enumerate(self.nodes):
@@ -172,11 +172,22 @@ class SlotMove:
         assert answer == "OK", answer
 
     def finish(self) -> None:
-        """Move the other keys, a few at a time, and tell all nodes who owns the slot now."""
+        """Move the other keys, a few at a time, and tell all nodes who owns the slot now.
+
+        Told again until they agree: what a node hears meanwhile from one that did not know yet may undo it.
+        """
         while keys := self.left(3):
             self.move(*keys)
-        for node in (self._target, self._source, *self._cluster.nodes):
-            node.run("CLUSTER", "SETSLOT", self._slot, "NODE", self._target.id)
+
+        def agreed() -> bool:
+            for node in (self._target, self._source, *self._cluster.nodes):
+                node.run("CLUSTER", "SETSLOT", self._slot, "NODE", self._target.id)
+            return all(
+                any(first <= self._slot <= last for first, last in node.known().get(self._target.port, []))
+                for node in self._cluster.nodes
+            )
+
+        wait_until(agreed, f"all nodes know who owns slot {self._slot}")
 
     def refusals(self) -> int:
         """Count the calls that the source sent away because of the move."""
@@ -190,8 +201,8 @@ class SlotMove:
 class SentinelProcess:
     """One Sentinel, which decides in a hurry."""
 
-    def __init__(self, primary: int, *lines: str) -> None:
-        binary = redis_binary()
+    def __init__(self, engine: str, primary: int, *lines: str) -> None:
+        binary = redis_binary(engine)
         assert binary is not None
         self.port = free_port()
         self._folder = tempfile.TemporaryDirectory(prefix="workyard-sentinel-")
@@ -220,13 +231,14 @@ class SentinelProcess:
 class Watched:
     """A primary and a replica under three Sentinels; all ask for passwords, the Sentinels for another one."""
 
-    def __init__(self, password: str, sentinel_password: str) -> None:
+    def __init__(self, engine: str, password: str, sentinel_password: str) -> None:
         self.password = password
         locked = ("--requirepass", password, "--masterauth", password, "--repl-diskless-sync-delay", "0")
-        self.primary = RedisServer(*locked)
-        self.replica = RedisServer(*locked, "--replicaof", "127.0.0.1", str(self.primary.port))
+        self.primary = RedisServer(*locked, engine=engine)
+        self.replica = RedisServer(*locked, "--replicaof", "127.0.0.1", str(self.primary.port), engine=engine)
         self.sentinels = [
             SentinelProcess(
+                engine,
                 self.primary.port,
                 f"sentinel auth-pass {SERVICE} {password}",
                 f"requirepass {sentinel_password}",

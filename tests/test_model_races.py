@@ -29,13 +29,12 @@ MOST_BEFORE = 12
 
 
 @pytest.fixture(scope="module")
-def urls(server: WorkyardServer, request: pytest.FixtureRequest) -> Iterator[list[str]]:
+def urls(server: WorkyardServer, engine_options: tuple[str, ...]) -> Iterator[list[str]]:
     """The server of each engine; on a real Redis, two processes that share it."""
     with ExitStack() as stack:
         found = [server.url]
         if server.engine == "redis":
-            shared = request.getfixturevalue("redis_server").url
-            found.append(stack.enter_context(running_server("--redis-url", shared)).url)
+            found.append(stack.enter_context(running_server(*engine_options)).url)
         yield found
 
 

@@ -57,7 +57,9 @@ def no_long_command(server: RedisServer, watched: redis.Redis) -> Iterator[None]
     waited = waited_ms(server)
     yield
     waited = waited_ms(server) - waited
-    took = sorted(entry["duration"] / 1000 for entry in watched.slowlog_get(100_000))
+    # Emptying a long log takes Redis long too, and is noted.
+    noted = [entry for entry in watched.slowlog_get(100_000) if b"SLOWLOG" not in entry["command"]]
+    took = sorted(entry["duration"] / 1000 for entry in noted)
     assert took, "nothing was noted"
     assert took[-1] <= MOST_MS + waited, f"the slowest took {took[-5:]} ms, waiting for a core {waited} ms"
 
@@ -183,26 +185,23 @@ def test_a_queued_item_takes_at_most_a_kibibyte_and_a_half(api: Api, redis_serve
 
 
 def test_a_hundred_waiting_workers_are_served_in_order_over_a_bounded_number_of_connections(
-    redis_server: RedisServer, new_api: Callable[..., Api]
+    new_redis: Callable[..., RedisServer], new_api: Callable[..., Api]
 ) -> None:
     """The order in which they first looked, as Redis has it; a Redis of their own, to count connections."""
-    own, most = RedisServer(), 2
-    try:
-        with (
-            running_server("--redis-url", own.url, "--redis-connections", str(most)) as server,
-            redis.Redis(port=own.port, decode_responses=True) as watch,
-        ):
-            api = new_api(server.url, reset=False)
-            queue, links, order = _in_line(api, watch)
-            made = [item["id"] for item in api.enqueue(queue, WORKERS)]
-            served = {worker: json.loads(link.getresponse().read()) for worker, link in links.items()}
-            # The watching one, and the one that hears the wake-ups.
-            assert watch.info("clients")["connected_clients"] <= most + 2
-            assert [(served[worker] or {}).get("id") for worker in order] == made
-            for link in links.values():
-                link.close()
-    finally:
-        own.close()
+    own, most = new_redis(), 2
+    with (
+        running_server("--redis-url", own.url, "--redis-connections", str(most)) as server,
+        redis.Redis(port=own.port, decode_responses=True) as watch,
+    ):
+        api = new_api(server.url, reset=False)
+        queue, links, order = _in_line(api, watch)
+        made = [item["id"] for item in api.enqueue(queue, WORKERS)]
+        served = {worker: json.loads(link.getresponse().read()) for worker, link in links.items()}
+        # The watching one, and the one that hears the wake-ups.
+        assert watch.info("clients")["connected_clients"] <= most + 2
+        assert [(served[worker] or {}).get("id") for worker in order] == made
+        for link in links.values():
+            link.close()
 
 
 def _in_line(api: Api, watch: redis.Redis) -> tuple[str, dict[str, http.client.HTTPConnection], list[str]]:

@@ -6,13 +6,13 @@ Source: issue, Redis part. Also a demoted primary by a plain URL: a READONLY ans
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
 from harness import Api, RedisServer, running_server, wait_until
-from redis_topologies import SERVICE, Watched, raw, refusal, refused, require_redis
+from redis_topologies import SERVICE, Watched, raw, refusal, refused
 
 PASSWORD = "primary-s3cret"
 SENTINEL_PASSWORD = "sentinel-s3cret"
@@ -21,10 +21,9 @@ ANSWERED_WITHIN_S = 4.0
 
 
 @pytest.fixture(scope="module")
-def watched() -> Iterator[Watched]:
-    """A primary, a replica and three Sentinels."""
-    require_redis()
-    running = Watched(PASSWORD, SENTINEL_PASSWORD)
+def watched(redis_engine: str) -> Iterator[Watched]:
+    """A primary, a replica and three Sentinels, of each real Redis."""
+    running = Watched(redis_engine, PASSWORD, SENTINEL_PASSWORD)
     yield running
     running.close()
 
@@ -102,29 +101,26 @@ def test_after_a_failover_the_promoted_replica_serves_what_was_replicated(watche
         assert "s3cret" not in log
 
 
-def test_a_primary_that_becomes_a_replica_is_answered_503_until_there_is_one_again() -> None:
+def test_a_primary_that_becomes_a_replica_is_answered_503_until_there_is_one_again(
+    new_redis: Callable[..., RedisServer],
+) -> None:
     """By a plain URL. READONLY is no fault of the request and no 500; nothing of the step has run."""
-    require_redis()
-    server, primary = RedisServer(), RedisServer()
-    try:
-        with (
-            running_server("--redis-url", server.url) as workyard,
-            closing(Api(workyard.url)) as api,
-            closing(raw(server.port)) as client,
-        ):
-            queue = api.queue()
-            api.enqueue(queue)
-            # Loading the other's data would empty this one; it never gets that far, for the other does not let it in.
-            with closing(raw(primary.port)) as other:
-                other.execute_command("CONFIG", "SET", "requirepass", "locked")  # type: ignore[no-untyped-call]
-            client.execute_command("REPLICAOF", "127.0.0.1", primary.port)  # type: ignore[no-untyped-call]
-            answer = api.post(f"/_emulator/environments/{queue}/work", json={"count": 2})
-            assert (answer.status_code, answer.headers.get("retry-after")) == (503, "1")
-            client.execute_command("REPLICAOF", "NO", "ONE")  # type: ignore[no-untyped-call]
-            assert api.stats(queue)["depth"] == 1
-            api.enqueue(queue)
-            assert api.reset()["leftover_keys"] == 0
-            assert "ReadOnlyError" in workyard.log()
-    finally:
-        server.close()
-        primary.close()
+    server, primary = new_redis(), new_redis()
+    with (
+        running_server("--redis-url", server.url) as workyard,
+        closing(Api(workyard.url)) as api,
+        closing(raw(server.port)) as client,
+    ):
+        queue = api.queue()
+        api.enqueue(queue)
+        # Loading the other's data would empty this one; it never gets that far, for the other does not let it in.
+        with closing(raw(primary.port)) as other:
+            other.execute_command("CONFIG", "SET", "requirepass", "locked")  # type: ignore[no-untyped-call]
+        client.execute_command("REPLICAOF", "127.0.0.1", primary.port)  # type: ignore[no-untyped-call]
+        answer = api.post(f"/_emulator/environments/{queue}/work", json={"count": 2})
+        assert (answer.status_code, answer.headers.get("retry-after")) == (503, "1")
+        client.execute_command("REPLICAOF", "NO", "ONE")  # type: ignore[no-untyped-call]
+        assert api.stats(queue)["depth"] == 1
+        api.enqueue(queue)
+        assert api.reset()["leftover_keys"] == 0
+        assert "ReadOnlyError" in workyard.log()

@@ -5,7 +5,7 @@ show. Source: issue, Redis part; docs/redis.md.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -135,21 +135,19 @@ def test_the_documented_urls_are_urls() -> None:
 # -- ways to a server -----------------------------------------------------------------------------------------
 
 
-def test_work_passes_by_a_unix_socket(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_work_passes_by_a_unix_socket(
+    tmp_path_factory: pytest.TempPathFactory, new_redis: Callable[..., RedisServer]
+) -> None:
     """With a user and a password; no TCP port is named."""
-    require_redis()
     path = tmp_path_factory.mktemp("s") / "r.sock"
-    server = RedisServer("--unixsocket", str(path), "--requirepass", SECRET)
-    try:
-        with running_server("--redis-url", f"unix://default:{ENCODED}@{path}?db=1") as running:
-            passes_a_cycle(running)
-            with closing(raw(server.port, password=SECRET, db=1)) as client:
-                assert client.exists("wy:format")
-        message = refusal(f"unix://default:wr0ng@{path}")
-        assert f"unix://{path} cannot be used" in message
-        assert "wr0ng" not in message
-    finally:
-        server.close()
+    server = new_redis("--unixsocket", str(path), "--requirepass", SECRET)
+    with running_server("--redis-url", f"unix://default:{ENCODED}@{path}?db=1") as running:
+        passes_a_cycle(running)
+        with closing(raw(server.port, password=SECRET, db=1)) as client:
+            assert client.exists("wy:format")
+    message = refusal(f"unix://default:wr0ng@{path}")
+    assert f"unix://{path} cannot be used" in message
+    assert "wr0ng" not in message
 
 
 @pytest.fixture(scope="module")
@@ -182,10 +180,9 @@ def test_tls_that_is_not_trusted_refuses_to_start(tls: TlsServer, lacking: str) 
 
 
 @pytest.fixture(scope="module")
-def redis() -> Iterator[RedisServer]:
+def redis(redis_engine: str) -> Iterator[RedisServer]:
     """A server whose settings and users a test may change."""
-    require_redis()
-    server = RedisServer()
+    server = RedisServer(engine=redis_engine)
     yield server
     server.close()
 
@@ -307,25 +304,23 @@ def test_an_unreachable_redis_is_named_without_its_credentials(form: str) -> Non
     assert "s3cret" not in message
 
 
-def test_a_redis_that_no_longer_accepts_the_password_is_a_503_and_a_log_without_it() -> None:
+def test_a_redis_that_no_longer_accepts_the_password_is_a_503_and_a_log_without_it(
+    new_redis: Callable[..., RedisServer],
+) -> None:
     """A password that was right is wrong from one moment to the next: 503, and log lines without it."""
-    require_redis()
-    locked = RedisServer("--requirepass", SECRET)
-    try:
-        url = f"redis://:{ENCODED}@127.0.0.1:{locked.port}/0"
-        with (
-            running_server("--redis-url", url, "--log-level", "debug") as running,
-            closing(Api(running.url)) as api,
-        ):
-            queue = api.queue()
-            with closing(raw(locked.port, password=SECRET)) as client:
-                client.execute_command("CONFIG", "SET", "requirepass", "another")  # type: ignore[no-untyped-call]
-                client.execute_command("CLIENT", "KILL", "TYPE", "normal")  # type: ignore[no-untyped-call]
-            wait_until(lambda: api.get(api.path(queue, "stats")).status_code == 503, "the password is wrong now")
-            assert running.process.stdout is not None
-            assert running.stop() == 0, running.log()
-            output = running.ready_line + running.process.stdout.read() + running.log()
-            assert "AuthenticationError" in output
-            assert "s3cret" not in output
-    finally:
-        locked.close()
+    locked = new_redis("--requirepass", SECRET)
+    url = f"redis://:{ENCODED}@127.0.0.1:{locked.port}/0"
+    with (
+        running_server("--redis-url", url, "--log-level", "debug") as running,
+        closing(Api(running.url)) as api,
+    ):
+        queue = api.queue()
+        with closing(raw(locked.port, password=SECRET)) as client:
+            client.execute_command("CONFIG", "SET", "requirepass", "another")  # type: ignore[no-untyped-call]
+            client.execute_command("CLIENT", "KILL", "TYPE", "normal")  # type: ignore[no-untyped-call]
+        wait_until(lambda: api.get(api.path(queue, "stats")).status_code == 503, "the password is wrong now")
+        assert running.process.stdout is not None
+        assert running.stop() == 0, running.log()
+        output = running.ready_line + running.process.stdout.read() + running.log()
+        assert "AuthenticationError" in output
+        assert "s3cret" not in output

@@ -54,6 +54,7 @@ COMMANDS = (
     "XADD KEY * field value",
     "XCLAIM KEY group consumer 0 0-1",
     "XGROUP CREATE KEY group 0",
+    "XGROUP SETID KEY group 0",
     "XINFO GROUPS KEY",
     "XLEN KEY",
     "XPENDING KEY group",
