@@ -180,15 +180,17 @@ def test_a_deleted_environment_has_no_figures(api: Api) -> None:
 # -- more gaps than one step skips
 
 
-@pytest.mark.parametrize(("gaps", "first"), [(101, "poll"), (255, "stats")])
-def test_any_number_of_gaps_at_the_head_is_stepped_over(api: Api, gaps: int, first: str) -> None:
-    """The scripts skip a hundred at a time; one call still has the answer, whether it is a poll or the figures."""
+@pytest.mark.parametrize("first", ["poll", "stats"])
+@pytest.mark.parametrize(("gaps", "order"), [(101, 1), (510, -1)], ids=["oldest first", "newest first"])
+def test_any_number_of_gaps_at_the_head_is_stepped_over(api: Api, gaps: int, order: int, first: str) -> None:
+    """A script skips five hundred; one call still has the answer, whether it is a poll or the figures. Stopped newest
+    first, they come to the head of the queue all at once."""
     api.freeze()
     queue = api.queue()
     doomed = api.enqueue(queue, gaps)
     api.freeze(after(NOON, 7))
     [live] = api.enqueue(queue)
-    for made in doomed:
+    for made in doomed[::order]:
         api.ok(api.stop(queue, made["id"]))
     if first == "stats":
         assert api.stats(queue) == figures(1, 0, 7)
