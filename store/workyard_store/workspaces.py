@@ -24,6 +24,12 @@ _SPREAD = Script("workspace_spread", _HEAD, SCRIPTS / "workspace_spread.lua")
 _APPLY = Script("environment_apply", SCRIPTS / "_environment.lua", SCRIPTS / "environment_apply.lua")
 _PURGE = Script("environment_purge", SCRIPTS / "_environment.lua", SCRIPTS / "environment_purge.lua")
 
+#: ZADD, in a full Redis too, for deleting is what makes room: it lets a script go on that has begun to write, and ZREM
+#: needs no memory.
+_INTEND = """
+redis.call('ZREM', KEYS[1], ARGV[2])
+return redis.call('ZADD', KEYS[1], ARGV[1], ARGV[2])
+"""
 #: Items that one purge step removes: few enough not to hold Redis up.
 _PURGE_BATCH = 500
 #: Environments that one pipeline of a change is sent to.
@@ -206,7 +212,8 @@ class WorkspaceStore:
 
     async def intend_purge(self, workspace: str, environment_id: str) -> None:
         """Note that an environment is about to be deleted, so that any server can finish it after a crash."""
-        await self._engine.command("ZADD", self._keys.purge, self._access.wall(), f"{workspace} {environment_id}")
+        intent = (self._access.wall(), f"{workspace} {environment_id}")
+        await self._engine.command("EVAL", _INTEND, 1, self._keys.purge, *intent)
 
     async def abandon_purge(self, workspace: str, environment_id: str) -> None:
         """Take a note of `intend_purge` back: the deletion was refused."""
