@@ -38,7 +38,7 @@ class Enqueuer(Lane):
             first = self._enqueue(body)
             if self.random.random() < 0.1 and self._enqueue(body) != first:
                 raise LoadFailed(f"{self.name}: a repeated key answered other items: {body}")
-            self.finishing.wait(self.random.uniform(0, 0.06))
+            self.finishing.wait(self.random.uniform(0, 0.03))
 
     def _enqueue(self, body: dict[str, Any]) -> list[str]:
         path = f"/_emulator/environments/{self._given.environment}/work"
