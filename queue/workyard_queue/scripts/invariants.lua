@@ -2,8 +2,8 @@
 -- what the clock has ended.
 -- Atomic: all figures are of one instant, whatever goes on beside it.
 -- KEYS[1] environment. ARGV[1] wall us; [2] workspace or ''; [3] most items (and stream entries) to look at one by one;
--- [4] most violations to answer; then, for a longer queue, where the parts of the sample begin: integers of 0–999999,
--- the millionth of the index.
+-- [4] most violations to answer; then, for a longer queue, where in its stretch of the index each part of the
+-- sample begins: integers of 0–999999.
 -- Answer: {'OK', {rule, work id or '', text, …}, {violations, items, looked at, queued, leases, stopped, entries into
 -- stopped}}: the last three count what was looked at | {'GONE'} | {'FOREIGN'}.
 local refusal = begin()
@@ -44,6 +44,30 @@ check(last_delivered == delivered, 'counts', '', 'the group has delivered %s, th
 check(not newest or newest[1] <= us(E.entry) .. '-0', 'stamps', '', 'the stream is ahead of its record')
 check(not oldest or oldest[1] >= first_needed, 'trimmed', '', 'entry %s is needed no more', oldest and oldest[1])
 
+-- Of a queue that is looked at whole, what the items are compared with is read once; of a sample, for each item.
+local in_stream, handed_out, leased = {}, {}, {}
+if whole then
+  for _, entry in ipairs(call('XRANGE', STREAM, '-', '+')) do in_stream[entry[1]] = entry[2][2] end
+  for _, entry in ipairs(call('ZRANGE', POLLED, 0, -1)) do handed_out[entry] = true end
+  for _, lease in ipairs(call('ZRANGE', LEASES, 0, -1)) do leased[lease] = true end
+end
+
+local function owner_of(entry)
+  if whole or entry == '' then return in_stream[entry] end
+  local found = call('XRANGE', STREAM, entry, entry)[1]
+  return found and found[2][2]
+end
+
+local function is_handed_out(entry)
+  if whole then return handed_out[entry] or false end
+  return call('ZSCORE', POLLED, entry) and true or false
+end
+
+local function has_lease(member)
+  if whole then return leased[member] or false end
+  return call('ZSCORE', LEASES, member) and true or false
+end
+
 local LEASED = {starting = true, active = true, stopping = true}
 -- Which stamps an item of a state has (true) and has not (false).
 local STAGES = {
@@ -56,6 +80,8 @@ local STAGES = {
 -- Each is never later than the next, where both are there; `ever` may be ahead of the clock by microseconds.
 local CHAINS = {{'created', 'acked', 'started', 'beat'}, {'beat', 'ever'}, {'created', 'acked', 'stop', 'stopped'}, {'started', 'stop'}}
 local looked, leases, stopped, ends, queued = 0, 0, 0, 0, 0
+-- Live entry → item.
+local live = {}
 
 local function look(id, seq)
   looked = looked + 1
@@ -77,17 +103,16 @@ local function look(id, seq)
       end
     end
   end
-  local lease = call('ZSCORE', LEASES, lease_member(item.seq, id))
-  check((lease and true or false) == (LEASED[item.state] or false), 'lease', id, '%s lease while %s',
-    lease and 'a' or 'no', item.state)
+  local lease = has_lease(lease_member(item.seq, id))
+  check(lease == (LEASED[item.state] or false), 'lease', id, '%s lease while %s', lease and 'a' or 'no', item.state)
   if lease then leases = leases + 1 end
   if item.state == 'queued' then
     queued = queued + 1
-    local entry = item.entry ~= '' and call('XRANGE', STREAM, item.entry, item.entry)[1]
-    check(entry and entry[2][2] == id, 'entry', id, 'its entry %s is not in the stream', item.entry)
-    local handed_out = call('ZSCORE', POLLED, item.entry)
-    check((handed_out and true or false) == (item.entry <= delivered), 'pending', id, 'entry %s was %sdelivered and %shanded out',
-      item.entry, item.entry <= delivered and '' or 'not ', handed_out and '' or 'not ')
+    live[item.entry] = id
+    check(owner_of(item.entry) == id, 'entry', id, 'its entry %s is not in the stream', item.entry)
+    local is_out = is_handed_out(item.entry)
+    check(is_out == (item.entry <= delivered), 'pending', id, 'entry %s was %sdelivered and %shanded out',
+      item.entry, item.entry <= delivered and '' or 'not ', is_out and '' or 'not ')
   else
     check(item.entry == '', 'entry', id, 'a live entry while %s', item.state)
   end
@@ -99,12 +124,14 @@ local function look(id, seq)
 end
 
 if not whole then
-  local windows = math.max(#ARGV - 4, 1)
-  local size = math.min(math.floor(most / windows), items)
-  for i = 5, #ARGV do
-    local from = math.floor((items - size) * tonumber(ARGV[i]) / 999999)
-    local part = call('ZRANGE', INDEX, from, from + size - 1, 'WITHSCORES')
-    for j = 1, #part, 2 do look(part[j], part[j + 1]) end
+  -- One part of each stretch of the index, so that none is looked at twice.
+  local parts = #ARGV - 4
+  local stretch = items / parts
+  local size = math.floor(math.min(most / parts, stretch))
+  for part = 1, parts do
+    local from = math.floor((part - 1) * stretch + (stretch - size) * tonumber(ARGV[4 + part]) / 999999)
+    local members = call('ZRANGE', INDEX, from, from + size - 1, 'WITHSCORES')
+    for i = 1, #members, 2 do look(members[i], members[i + 1]) end
   end
   return {'OK', found, {violations, items, looked, depth + pending, leases, stopped, ends}}
 end
@@ -116,18 +143,19 @@ for i = 1, #index, 2 do
 end
 -- The other direction: nothing holds, waits or is pending but for the items that were looked at.
 check(call('ZCARD', LEASES) == leases, 'lease', '', '%d leases, %d items under lease', call('ZCARD', LEASES), leases)
-local live, dead = 0, 0
-for _, entry in ipairs(call('XRANGE', STREAM, us(E.delivered + 1) .. '-0', '+')) do
-  if is_live(entry) then live = live + 1 else dead = dead + 1 end
+local waiting, dead = 0, 0
+for entry, id in pairs(in_stream) do
+  if entry > delivered then
+    if live[entry] == id then waiting = waiting + 1 else dead = dead + 1 end
+  end
 end
-check(live == depth, 'counts', '', 'depth is %d, %d live entries wait', depth, live)
+check(waiting == depth, 'counts', '', 'depth is %d, %d live entries wait', depth, waiting)
 check(dead == E.tombs, 'counts', '', '%d tombstones are counted, %d are there', E.tombs, dead)
 check(depth + pending == queued, 'counts', '', 'depth %d and pending %d, but %d items are queued', depth, pending, queued)
 if pending > 0 then
   for _, row in ipairs(call('XPENDING', STREAM, GROUP, '-', '+', pending)) do
-    local entry = call('XRANGE', STREAM, row[1], row[1])[1]
-    check(entry and is_live(entry), 'pending', entry and entry[2][2] or '', 'entry %s is pending and not live', row[1])
-    check(call('ZSCORE', POLLED, row[1]), 'pending', '', 'entry %s is pending and was not handed out', row[1])
+    check(live[row[1]], 'pending', in_stream[row[1]] or '', 'entry %s is pending and not live', row[1])
+    check(handed_out[row[1]], 'pending', '', 'entry %s is pending and was not handed out', row[1])
   end
 end
 return {'OK', found, {violations, items, looked, queued, leases, stopped, ends}}
