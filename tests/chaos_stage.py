@@ -28,7 +28,11 @@ SERVERS = 2
 CREWS = (("worker", 3, 4), ("enqueuer", 1, 2))
 _ANSWER_WITHIN_S = RETRY_FOR_S + 3 * GIVE_UP_S
 #: What the promise is for: whatever was answered is on the disk.
-_DURABLE = ("--appendonly", "yes", "--appendfsync", "always", "--repl-diskless-sync-delay", "0")
+_DURABLE = (
+    "--appendonly", "yes", "--appendfsync", "always", "--repl-diskless-sync-delay", "0",
+    # Rewritten often, so that a restart reads a snapshot and what came after it.
+    "--auto-aof-rewrite-percentage", "50", "--auto-aof-rewrite-min-size", "500kb",
+)  # fmt: skip
 
 
 def steady_port() -> int:

@@ -5,7 +5,8 @@ start. A server of the older version must not run meanwhile, nor later: it refus
 
 | format | what changed                                                                    |
 |--------|---------------------------------------------------------------------------------|
-| 1 → 2  | work items count their entries into `stopped` (`ended`) and out of it (`revived`) |
+| 1 → 2  | work items count their entries into `stopped` (`ended`) and out of it (`revived`); environments count |
+|        | the items that wait (`waiting`), where the lag of the consumer group was taken before           |
 """
 
 from __future__ import annotations
@@ -37,14 +38,14 @@ async def upgrade(found: str, access: Access, workspaces: WorkspaceStore) -> Non
     _log.warning("bringing the stored data from format %s to %s", found, DATA_FORMAT)
     for workspace in await workspaces.all():
         for environment_id in await workspaces.environments(workspace):
-            await _count_ends(access, environment_id)
+            await _count(access, environment_id)
     await access.engine.mark_format()
 
 
-async def _count_ends(access: Access, environment_id: str) -> None:
-    reached = "0"
+async def _count(access: Access, environment_id: str) -> None:
+    reached, waiting = "0", "0"
     while reached:
         try:
-            _, reached = await access.run(_UPGRADE_1, environment_id, TRUSTED, reached, _BATCH)
+            _, reached, waiting = await access.run(_UPGRADE_1, environment_id, TRUSTED, reached, _BATCH, waiting)
         except EnvironmentNotFound:
             return  # Half created or half deleted.

@@ -121,7 +121,7 @@ async def check_server(client: Redis, where: str, keys: Keys, *, in_cluster: boo
     if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_REDIS:
         raise StartupRefused(
             f"Redis at {where} is version {version}; Workyard needs 7.0 or newer "
-            "(it counts on the lag of consumer groups). Upgrade it, or leave out --redis-url "
+            "(older ones keep other counts of consumer groups). Upgrade it, or leave out --redis-url "
             "to use the embedded engine."
         )
     if info.get("redis_mode") == "sentinel":

@@ -9,7 +9,8 @@
 -- A queued item has exactly one live entry: the one its `entry` names. Entry ids are `<microseconds>-0`, strictly
 -- rising and of one length, so that they sort as text; the date of an entry is its field `t`.
 -- Delivered and live: in the group's pending list and in POLLED. Delivered and settled: acknowledged (XACK).
--- Never delivered but no longer live: a tombstone, counted in `tombs`. XDEL would make the group's lag unknown.
+-- Never delivered and live: counted in `waiting`, the depth. Never delivered but no longer live: a tombstone, counted in
+-- `tombs`. The group's own lag is not used: Redis 7.0 loses it at a restart, and XDEL makes it unknown.
 local GROUP, CONSUMER = 'workers', 'workers'
 local BATCH = 100
 -- Tombstones one script steps over: some milliseconds.
@@ -33,22 +34,13 @@ local function is_live(entry)
   return call('HGET', work(entry[2][2]), 'entry') == entry[1]
 end
 
-local function pairs_of(flat)
-  local map = {}
-  for i = 1, #flat, 2 do
-    map[flat[i]] = flat[i + 1]
-  end
-  return map
-end
-
 -- Step over leading tombstones, so that the next undelivered entry is a live one: over all at once where nothing else
 -- waits, else over a bounded number. Answer true if some may be left. The group is told where it stands: reading the
 -- entries would cost as much again as looking at them.
 local function skip()
   if E.tombs == 0 then return false end
-  local group = pairs_of(call('XINFO', 'GROUPS', STREAM)[1])
   local dead, last = 0, us(E.delivered) .. '-0'
-  if group['lag'] == E.tombs then
+  if E.waiting == 0 then
     dead, last = E.tombs, us(E.entry) .. '-0'
   else
     -- Most often the first or second entry is live: look at few, and at more the longer the run is.
@@ -65,8 +57,7 @@ local function skip()
     end
   end
   if dead == 0 then return false end
-  -- Unknown until the first hand-out: then none was read.
-  call('XGROUP', 'SETID', STREAM, GROUP, last, 'ENTRIESREAD', (group['entries-read'] or 0) + dead)
+  call('XGROUP', 'SETID', STREAM, GROUP, last)
   E.delivered = tonumber(string.match(last, '^%d+'))
   E.tombs = E.tombs - dead
   call('HSET', ENV, 'delivered', us(E.delivered), 'tombs', us(E.tombs))
@@ -79,7 +70,8 @@ local function enter(id, date)
   E.entry = math.max(date, E.entry + 1)
   local entry = us(E.entry) .. '-0'
   call('XADD', STREAM, entry, 'w', id, 't', us(date))
-  call('HSET', ENV, 'entry', us(E.entry))
+  E.waiting = E.waiting + 1
+  call('HSET', ENV, 'entry', us(E.entry), 'waiting', us(E.waiting))
   call('HSET', work(id), 'state', 'queued', 'entry', entry)
 end
 
@@ -105,7 +97,8 @@ local function leave(id, entry)
     call('XACK', STREAM, GROUP, entry)
     trim()
   else
-    E.tombs = call('HINCRBY', ENV, 'tombs', 1)
+    E.tombs, E.waiting = E.tombs + 1, E.waiting - 1
+    call('HSET', ENV, 'tombs', us(E.tombs), 'waiting', us(E.waiting))
     -- At once, so that a poll does not have to step over all that was stopped before it.
     skip()
   end
@@ -147,8 +140,8 @@ local function open()
   if settle() then return 'AGAIN' end
 end
 
--- The consumer group's own figures. depth: never delivered and live; pending: delivered and not settled.
+-- depth: never delivered and live; pending: delivered and not settled; and the oldest entry that is pending.
 local function counts()
-  local group = pairs_of(call('XINFO', 'GROUPS', STREAM)[1])
-  return group['lag'] - E.tombs, group['pending'], group['last-delivered-id']
+  local pending = call('XPENDING', STREAM, GROUP)
+  return E.waiting, pending[1], pending[2]
 end

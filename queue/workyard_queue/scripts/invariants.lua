@@ -21,6 +21,14 @@ local function check(holds, rule, id, text, ...)
   end
 end
 
+local function pairs_of(flat)
+  local map = {}
+  for i = 1, #flat, 2 do
+    map[flat[i]] = flat[i + 1]
+  end
+  return map
+end
+
 if E.kind == 'cloud' then
   check(call('EXISTS', STREAM, POLLED, LEASES, INDEX, IDEM) == 0, 'counts', '', 'a cloud environment has a queue')
   return {'OK', found, {violations, 0, 0, 0, 0, 0, 0}}
@@ -29,8 +37,9 @@ end
 local items = call('ZCARD', INDEX)
 local whole = items <= most and call('XLEN', STREAM) <= most
 local delivered = us(E.delivered) .. '-0'
-local depth, pending, last_delivered = counts()
-local first_needed = pending > 0 and call('XPENDING', STREAM, GROUP)[2] or us(E.delivered + 1) .. '-0'
+local depth, pending, oldest_pending = counts()
+local last_delivered = pairs_of(call('XINFO', 'GROUPS', STREAM)[1])['last-delivered-id']
+local first_needed = pending > 0 and oldest_pending or us(E.delivered + 1) .. '-0'
 local oldest = call('XRANGE', STREAM, '-', '+', 'COUNT', 1)[1]
 local newest = call('XREVRANGE', STREAM, '+', '-', 'COUNT', 1)[1]
 

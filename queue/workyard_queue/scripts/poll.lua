@@ -22,7 +22,7 @@ else
   if skip() then return {'AGAIN'} end
   local read = call('XREADGROUP', 'GROUP', GROUP, CONSUMER, 'COUNT', 1, 'STREAMS', STREAM, '>')
   entry = read and read[1] and read[1][2][1]
-  if entry then call('HSET', ENV, 'delivered', string.match(entry[1], '^%d+')) end
+  if entry then call('HSET', ENV, 'delivered', string.match(entry[1], '^%d+'), 'waiting', us(E.waiting - 1)) end
 end
 if not entry then
   if E.frozen then return {'NONE', -1, -1, default_age} end

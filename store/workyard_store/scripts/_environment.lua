@@ -17,13 +17,13 @@ end
 
 local function begin()
   local v = call('HMGET', ENV, 'ws', 'kind', 'archived', 'shift', 'frozen', 'last', 'ttl', 'startup', 'reclaim',
-    'entry', 'delivered', 'tombs', 'seq')
+    'entry', 'delivered', 'tombs', 'seq', 'waiting')
   if not v[1] then return 'GONE' end
   if ARGV[2] ~= '' and ARGV[2] ~= v[1] then return 'FOREIGN' end
   E.kind, E.archived, E.frozen = v[2], v[3] ~= '', v[5] ~= ''
   E.ttl, E.startup, E.reclaim = tonumber(v[7]), tonumber(v[8]), tonumber(v[9])
   E.entry, E.delivered = tonumber(v[10]) or 0, tonumber(v[11]) or 0
-  E.tombs, E.seq = tonumber(v[12]) or 0, tonumber(v[13]) or 0
+  E.tombs, E.seq, E.waiting = tonumber(v[12]) or 0, tonumber(v[13]) or 0, tonumber(v[14]) or 0
   E.last = tonumber(v[6]) or 0
   E.now = math.max(E.frozen and tonumber(v[5]) or tonumber(ARGV[1]) + tonumber(v[4]), E.last)
 end
