@@ -7,6 +7,7 @@ The engines are the embedded one, Redis 7 and Redis 8; `--engine` picks some. A 
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -14,6 +15,12 @@ import pytest
 from harness import REDIS_ENGINES, Api, RedisServer, WorkyardServer, redis_binary
 
 ENGINES = ("embedded", *REDIS_ENGINES)
+
+
+def pytest_configure() -> None:
+    """Take Ctrl-C as it is: a shell that starts the tests in the background has it ignored, by all they start too."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
