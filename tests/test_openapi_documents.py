@@ -39,6 +39,17 @@ REFUSALS = {
     "ack_work": {401, 404, 409},
     "heartbeat_work": {400, 401, 404, 412},
     "stop_work": {400, 401, 404, 413},
+    "create_session": {400, 401, 404, 413},
+    "list_sessions": {400, 401},
+    "get_session": {401, 404},
+    "update_session": {400, 401, 404, 413},
+    "delete_session": {400, 401, 404},
+    "archive_session": {400, 401, 404},
+    "send_events": {400, 401, 404, 413},
+    "list_events": {400, 401, 404},
+    "stream_events": {401, 404},
+    "create_agent": {400, 401, 413},
+    "get_agent": {401, 404},
     "health": set(),
     "enqueue_work": {400, 404, 413},
     "issue_key": {400, 404, 413},
@@ -57,6 +68,10 @@ PARAMETERS: dict[tuple[str, str], Json] = {
     ("list_environments", "limit"): {"type": "integer", "minimum": 1, "maximum": 1000, "default": 20},
     ("list_environments", "include_archived"): {"type": "boolean", "default": False},
     ("list_work", "limit"): {"type": "integer", "minimum": 1, "maximum": 1000, "default": 20},
+    ("list_sessions", "limit"): {"type": "integer", "minimum": 1, "maximum": 1000, "default": 20},
+    ("list_sessions", "include_archived"): {"type": "boolean", "default": False},
+    ("list_events", "limit"): {"type": "integer", "minimum": 1, "maximum": 1000, "default": 20},
+    ("list_events", "order"): {"type": "string", "enum": ["asc", "desc"], "default": "asc"},
     ("delete_environment", "force"): {"type": "boolean", "default": False},
     ("poll_work", "block_ms"): {"type": "integer", "minimum": 1, "maximum": 999},
     ("poll_work", "reclaim_older_than_ms"): {"type": "integer", "minimum": 1},
@@ -102,6 +117,13 @@ SHAPES: dict[str, Json] = {
     "HeartbeatErrorDetails.error_code": {"const": "heartbeat_precondition_failed"},
     "HeartbeatErrorDetails.error_visibility": {"const": "user_facing"},
     "ErrorDetails.error_code": {"enum": ["invalid_config_type_change", "environment_archived", "invalid_metadata"]},
+    "SessionCreate.metadata": {"maxProperties": 16},
+    "SessionCreate.initial_events": {"type": "array", "maxItems": 50},
+    "EventsSend.events": {"type": "array", "minItems": 1},
+    "Session.type": {"const": "session"},
+    "Session.status": {"enum": ["rescheduling", "running", "idle", "terminated"]},
+    "SessionDeleted.type": {"const": "session_deleted"},
+    "UserToolConfirmation.result": {"enum": ["allow", "deny"]},
     "Enqueue.count": {"type": "integer", "minimum": 1, "maximum": 10_000, "default": 1},
     "ClockChange.mode": {"enum": ["real", "frozen"]},
     "ClockChange.advance_seconds": {"type": "number", "minimum": 0},
@@ -303,7 +325,8 @@ def test_every_answer_of_an_operation_is_described(operation_id: str) -> None:
             assert described["required"]
             assert described["description"]
         [(media, content)] = response["content"].items()
-        assert media == "application/json"
+        streams = (operation_id, status) == ("stream_events", 200)
+        assert media == ("text/event-stream" if streams else "application/json")
         if status >= 400:
             error = {"type": types.get(status, "invalid_request_error"), "message": "why"}
             envelope = {"type": "error", "error": error, "request_id": "req_01" + "a" * 22}
@@ -327,7 +350,8 @@ def test_every_parameter_and_body_is_described() -> None:
             assert body["type"] == "object"
             assert body["additionalProperties"] is False
             assert bool(operation["requestBody"].get("required")) is (
-                operation["operationId"] in ("create_environment", "change_clock")
+                operation["operationId"]
+                in ("create_environment", "create_session", "send_events", "create_agent", "change_clock")
             )
 
 
@@ -376,7 +400,18 @@ def test_a_property_has_the_enum_and_bounds_of_the_contract(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "title", ["Environment", "Work", "WorkQueueStats", "WorkHeartbeat", "EnvironmentPage", "Error"]
+    "title",
+    [
+        "Environment",
+        "Work",
+        "WorkQueueStats",
+        "WorkHeartbeat",
+        "EnvironmentPage",
+        "Session",
+        "Agent",
+        "EventPage",
+        "Error",
+    ],
 )
 def test_every_member_of_an_answer_is_required_and_examples_are_not_made_up_by_a_tool(title: str) -> None:
     """All members are always present; no title repeats a name."""
@@ -427,7 +462,7 @@ def test_every_link_names_an_operation_and_its_parameters() -> None:
                 resolved(document, parameter)["name"] for parameter in target["parameters"]
             }
             links += 1
-    assert links == 4
+    assert links == 7
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -1,5 +1,5 @@
 """What always holds of the queues, recounted from the raw keys. Changes nothing. The rules of an environment are
-checked in one script (`scripts/invariants.lua`); here is the one about environments that are gone.
+checked in one script (`scripts/invariants.lua`); here is the one about what is gone.
 
 | rule        | what holds                                                                                             |
 |-------------|--------------------------------------------------------------------------------------------------------|
@@ -11,7 +11,8 @@ checked in one script (`scripts/invariants.lua`); here is the one about environm
 | `stamps`    | an item has the stamps of its state, in order, none in the future                                      |
 | `life`      | an item entered `stopped` once more than it left it if it is stopped, else as often as it left it      |
 | `trimmed`   | the stream begins with an entry that is still needed                                                   |
-| `orphan`    | no key of a deleted environment is left, unless its deletion is under way                              |
+| `session`   | a session has its item (self-hosted), its last event on record, and an agent to read what is unread    |
+| `orphan`    | no key of a deleted environment or session is left, unless its deletion is under way                   |
 """
 
 from __future__ import annotations
@@ -117,12 +118,19 @@ class Invariants:
         was seen gone and after no deletion was on record belongs to nobody."""
         engine, keys = self._access.engine, self._access.keys
         by_environment: dict[str, set[str]] = {}
+        places: list[str] = []
         async for batch in engine.scan(f"{keys.prefix}:*"):
             total.keys += len(batch)
             for key in batch:
                 tag = keys.tag(key)
                 if tag.startswith("env_"):
                     by_environment.setdefault(tag, set()).add(key)
+                elif tag.startswith("session_"):
+                    places.append(key)
+        for key, named in zip(places, await engine.commands(("SMEMBERS", key) for key in places), strict=True):
+            for id_ in named:
+                by_environment.setdefault(id_, set()).add(key)
+        await self._orphaned_sessions(by_environment, total)
         suspects = [id_ for id_, found in by_environment.items() if keys.environment(id_) not in found]
         if not suspects:
             return
@@ -132,7 +140,28 @@ class Invariants:
             if exists or id_ in deleting:
                 continue
             left = sorted(by_environment[id_])
-            still = await engine.commands(("EXISTS", key) for key in left)
+            still = await engine.commands(
+                ("EXISTS", key) if keys.tag(key) == id_ else ("SISMEMBER", key, id_) for key in left
+            )
             for key, is_there in zip(left, still, strict=True):
                 if is_there:
                     total.add(Violation("orphan", id_, None, f"{key} is left of a deleted environment"))
+
+    async def _orphaned_sessions(self, by_environment: dict[str, set[str]], total: Recount) -> None:
+        """Look for keys of sessions that their environment does not list: a place comes first and goes last."""
+        engine, keys = self._access.engine, self._access.keys
+        found = [
+            (id_, key, key.removeprefix(keys.of(id_)).partition(":"))
+            for id_, of_environment in by_environment.items()
+            if keys.environment(id_) in of_environment
+            for key in of_environment
+        ]
+        found = [(id_, key, parts) for id_, key, parts in found if parts[0] in ("session", "events")]
+        listed = await engine.commands(
+            ("ZSCORE", keys.environment(id_, "sessions"), parts[2]) for id_, _, parts in found
+        )
+        unlisted = [(id_, key) for (id_, key, _), place in zip(found, listed, strict=True) if place is None]
+        still = await engine.commands(("EXISTS", key) for _, key in unlisted)
+        for (id_, key), is_there in zip(unlisted, still, strict=True):
+            if is_there:
+                total.add(Violation("orphan", id_, None, f"{key} is left of a deleted session"))

@@ -8,8 +8,14 @@ from workyard_store.access import SCRIPTS as STORE_SCRIPTS
 from workyard_store.redis import Script
 
 _HERE = files("workyard_queue") / "scripts"
+_HEADS = (STORE_SCRIPTS / "_environment.lua", _HERE / "_queue.lua")
 
 
 def queue_script(name: str) -> Script:
     """Return the script in `scripts/<name>.lua`."""
-    return Script(name, STORE_SCRIPTS / "_environment.lua", _HERE / "_queue.lua", _HERE / f"{name}.lua")
+    return Script(name, *_HEADS, _HERE / f"{name}.lua")
+
+
+def session_script(name: str) -> Script:
+    """Return the script in `scripts/session_<name>.lua`, with the rules of sessions before it."""
+    return Script(f"session_{name}", *_HEADS, _HERE / "_session.lua", _HERE / f"session_{name}.lua")

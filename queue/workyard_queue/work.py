@@ -20,6 +20,7 @@ from workyard_store.errors import (
     HeartbeatPreconditionFailed,
     InvalidMetadata,
     InvalidRequest,
+    SessionsActive,
     WorkListingUnsupported,
     WorkNotFound,
     WorkPollingUnsupported,
@@ -203,6 +204,9 @@ class WorkQueue:
                 case "REUSED":
                     raise InvalidRequest("idempotency_key: Was used before for a different request")
             items += [_item(environment_id, id_, fields) for (id_, _), fields in zip(batch, reply[1:], strict=True)]
+            # The items are in the index already: if a crash comes between, their places are entered by nobody, and
+            # only a worker whose key names no environment does not find its session.
+            await self._workspaces.places.add(environment_id, [session for _, session in batch])
         return items
 
     async def poll(
@@ -350,13 +354,14 @@ class WorkQueue:
         From the first moment it is unknown everywhere; this returns when nothing of it is left in Redis.
 
         Raises:
+            SessionsActive: sessions are neither archived nor terminated, and not *force*.
             DeleteRefused: work is queued, and not *force*.
         """
         await self._workspaces.intend_purge(workspace, environment_id)
         reply = await self._access.run(_DELETE, environment_id, caller, "1" if force else "0")
-        if reply[0] == "QUEUED":
+        if reply[0] != "OK":
             await self._workspaces.abandon_purge(workspace, environment_id)
-            raise DeleteRefused
+            raise SessionsActive(reply[1]) if reply[0] == "SESSIONS" else DeleteRefused
         return 1 + await self._workspaces.purge(workspace, environment_id)
 
     async def remove_environment(self, environment_id: str, *, workspace: str) -> int:

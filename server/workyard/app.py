@@ -8,15 +8,20 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from types import FrameType
 
 from fastapi import FastAPI
 
 from workyard_queue.invariants import Invariants
 from workyard_queue.polling import LongPoll
+from workyard_queue.sessions import Sessions
+from workyard_queue.streams import EventStreams
+from workyard_queue.turns import Turns
 from workyard_queue.upgrade import upgrade
 from workyard_queue.work import LeaseDefaults, WorkQueue
 from workyard_store.access import Access
+from workyard_store.agents import AgentStore
 from workyard_store.clock import wall_now
 from workyard_store.credentials import CredentialStore
 from workyard_store.environments import EnvironmentStore
@@ -28,7 +33,7 @@ from workyard_store.workspaces import WorkspaceStore
 from . import errors
 from .dependencies import Services
 from .headers import Envelope
-from .routes import control, docs, environments, work
+from .routes import agents, control, docs, environments, sessions, work
 from .settings import Settings
 
 _log = logging.getLogger("workyard")
@@ -55,13 +60,19 @@ def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now) -> Fas
             services = build_services(settings, engine, wall)
             await upgrade(stored_format, services.access, services.workspaces)
             app.state.services = services
-            await engine.subscribe(services.long_poll.heard)
-            tidy = asyncio.create_task(_tidy(services.workspaces))
+            await engine.subscribe(partial(_heard, services))
+            tidy = asyncio.create_task(_tidy(services))
+
+            def close() -> None:
+                services.long_poll.close()
+                services.streams.close()
+
             try:
-                with _on_shutdown(services.long_poll.close):
+                with _on_shutdown(close):
                     yield
             finally:
-                services.long_poll.close()
+                close()
+                services.turns.close()
                 tidy.cancel()
                 with suppress(asyncio.CancelledError):
                     await tidy
@@ -78,7 +89,7 @@ def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now) -> Fas
         # Nobody traces an emulator, and FastAPI would look for a tracer's settings at every request.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
-    for module in (work, environments, control, docs):
+    for module in (work, environments, sessions, agents, control, docs):
         # The routes themselves, not a router in a router: one match a request, and one list to describe.
         app.router.routes.extend(module.router.routes)
     errors.install(app)
@@ -100,6 +111,8 @@ def build_services(settings: Settings, engine: Engine, wall: Callable[[], int]) 
     workspaces = WorkspaceStore(access)
     defaults = LeaseDefaults(settings.default_ttl, settings.startup_lease, settings.reclaim_ms)
     queue = WorkQueue(access, workspaces, defaults)
+    turns = Turns(access, workspaces)
+    sessions = Sessions(access, workspaces, turns)
     return Services(
         settings=settings,
         engine=engine,
@@ -110,15 +123,35 @@ def build_services(settings: Settings, engine: Engine, wall: Callable[[], int]) 
         queue=queue,
         invariants=Invariants(access, workspaces),
         long_poll=LongPoll(queue),
+        agents=AgentStore(engine, workspaces),
+        sessions=sessions,
+        turns=turns,
+        streams=EventStreams(sessions),
     )
 
 
-async def _tidy(workspaces: WorkspaceStore) -> None:
+def _heard(services: Services, message: str | None) -> None:
+    """Pass a message of the wake channel on to whom it concerns: an environment `env_…`, or a session `session_…`."""
+    if message is None:
+        services.long_poll.heard(None)
+        services.streams.heard(None)
+    elif message.startswith("session_"):
+        services.streams.heard(message)
+    elif message.endswith("~"):
+        services.turns.heard(message[:-1])
+    else:
+        services.long_poll.heard(message)
+        if message.endswith("!"):
+            services.streams.heard_of_environment(message[:-1])
+
+
+async def _tidy(services: Services) -> None:
     """Finish, now and then, what another server's crash left half done."""
     while True:
         try:
-            await workspaces.finish_purges()
-            await workspaces.catch_up()
+            await services.workspaces.finish_purges()
+            await services.workspaces.catch_up()
+            await services.turns.make_good()
         except StorageUnavailable:
             _log.warning("could not look for unfinished work: Redis is away; trying again in %.0f s", _TIDY_EVERY_S)
         await asyncio.sleep(_TIDY_EVERY_S)

@@ -22,8 +22,12 @@ from starlette.responses import Response
 
 from workyard_queue.invariants import Invariants
 from workyard_queue.polling import LongPoll
+from workyard_queue.sessions import Sessions
+from workyard_queue.streams import EventStreams
+from workyard_queue.turns import Turns
 from workyard_queue.work import WorkQueue
 from workyard_store.access import Access, Caller
+from workyard_store.agents import AgentStore
 from workyard_store.credentials import CredentialStore
 from workyard_store.environments import EnvironmentStore
 from workyard_store.errors import AuthenticationFailed
@@ -48,6 +52,10 @@ class Services:
     queue: WorkQueue
     invariants: Invariants
     long_poll: LongPoll
+    agents: AgentStore
+    sessions: Sessions
+    turns: Turns
+    streams: EventStreams
 
 
 class Call(CheckedRequest):
@@ -105,6 +113,7 @@ class _Parameters:
                     continue
                 arguments[name], found = validate(value, loc=place)
                 problems += found
+        body = None
         if self._body is not None:
             body = await call.json()
             if body is None:
@@ -113,7 +122,7 @@ class _Parameters:
                 arguments[self._body.name], found = self._body.validate(body, loc=("body",))
                 problems += found
         if problems:
-            raise RequestValidationError(problems)
+            raise RequestValidationError(problems, body=body)
         return arguments
 
 

@@ -37,6 +37,7 @@ _CONTROL_TEXT = (
 _TAGS = {
     "Environments": "Where work runs: `cloud` ones, which the service hosts, and `self_hosted` ones, which have a queue.",
     "Work": "The queue of a self-hosted environment: poll an item, acknowledge it, hold it by heartbeats, stop it.",
+    "Sessions": "What a worker runs: sessions, their events, and the agents they are made of, as far as workers need them.",
     "Server": "The server itself.",
     "Queues": "Work and keys of one environment.",
     "Workspaces": "Clock, lease settings and reset of a workspace. Each API key is a workspace of its own.",
@@ -107,6 +108,11 @@ def success(
 ) -> dict[int | str, dict[str, Any]]:
     """Declare what a route answers with 200, and by *links* (see `link`) the calls that go on from there."""
     return {200: {"model": model, "description": description, **({"links": links} if links else {})}}
+
+
+def event_stream(description: str) -> dict[int | str, dict[str, Any]]:
+    """Declare that a route answers with server-sent events."""
+    return {200: {"description": description, "content": {"text/event-stream": {"schema": {"type": "string"}}}}}
 
 
 def link(description: str, operation: str, **parameters: str) -> dict[str, Any]:
@@ -212,7 +218,7 @@ def _complete(operation: dict[str, Any], parameters: Mapping[str, Any]) -> None:
         if status == "503":
             names.append("retry-after")
         response["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
-        content = response["content"]["application/json"]
+        [content] = response["content"].values()
         content["schema"] = _tidy(content["schema"])
         if content["schema"] == {"$ref": "#/components/schemas/Error"}:
             content["schema"] = {"$ref": f"#/components/schemas/{_error_name(int(status))}"}

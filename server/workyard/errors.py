@@ -92,7 +92,8 @@ async def _on_domain_error(request: Request, error: Exception) -> Response:
 async def _on_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     problems = "; ".join(
-        ": ".join(part for part in (_path(problem["loc"]), problem["msg"]) if part) for problem in error.errors()
+        ": ".join(part for part in (_path(problem["loc"], error.body), problem["msg"]) if part)
+        for problem in error.errors()
     )
     return envelope(request.scope, 400, "invalid_request_error", problems)
 
@@ -117,16 +118,24 @@ def allowed_methods(request: Request) -> list[str]:
     return sorted(methods)
 
 
-def _path(location: tuple[int | str, ...]) -> str:
+def _path(location: tuple[int | str, ...], body: object) -> str:
     """Return a problem's path as the client wrote it: no place of origin (`body`), no tag of a union.
 
-    Pydantic puts the tag of the shape it chose behind `config`, and behind the `networking` in it.
+    Pydantic puts the tag of the shape it chose behind the object that has the shape, which names it by its `type`.
     """
-    parts = [str(part) for part in location[1:]]
-    if parts[:1] == ["config"]:
-        del parts[1:2]
-        if parts[1:2] == ["networking"]:
-            del parts[2:3]
+    place, *steps = location
+    parts: list[str] = []
+    for n, step in enumerate(steps):
+        last = n == len(steps) - 1
+        if place == "body" and isinstance(step, str) and not last:
+            if not isinstance(body, dict) or body.get("type") == step or step not in body:
+                continue
+            body = body[step]
+        elif place == "body" and isinstance(step, int) and isinstance(body, list):
+            body = body[step]
+        elif place == "body" and last and not isinstance(body, dict):
+            continue
+        parts.append(str(step))
     return ".".join(parts)
 
 

@@ -9,15 +9,19 @@ WorkyardError
 │   ├── EnvironmentIsArchived
 │   ├── ConfigTypeChange
 │   ├── InvalidMetadata
+│   ├── SessionOutOfState
 │   └── WorkPollingUnsupported
 ├── NotFound
+│   ├── AgentNotFound
 │   ├── EnvironmentNotFound
 │   ├── KeyNotFound
+│   ├── SessionNotFound
 │   ├── WorkListingUnsupported
 │   └── WorkNotFound
 └── Conflict
     ├── AckOutOfState
     ├── DeleteRefused
+    │   └── SessionsActive
     └── HeartbeatPreconditionFailed
 """
 
@@ -99,8 +103,26 @@ class WorkPollingUnsupported(InvalidRequest):
         )
 
 
+class SessionOutOfState(InvalidRequest):
+    """The session's status does not allow the step. Source: wire-facts §5."""
+
+
 class NotFound(WorkyardError):
     """No such thing for this caller."""
+
+
+class AgentNotFound(NotFound):
+    """No such agent in the caller's workspace."""
+
+    def __init__(self, agent_id: str) -> None:
+        super().__init__(f"Agent {agent_id} not found.")
+
+
+class SessionNotFound(NotFound):
+    """Unknown, deleted, malformed, or another workspace's."""
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(f"Session {session_id} not found.")
 
 
 class EnvironmentNotFound(NotFound):
@@ -146,13 +168,21 @@ class AckOutOfState(Conflict):
 
 
 class DeleteRefused(Conflict):
-    """The environment still has queued work."""
+    """The environment is still in use: by queued work, unless the message says otherwise."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            "Cannot delete self-hosted environment with work in the queue. Either archive the environment first to "
-            "allow the queue to drain, or use force=true to delete immediately."
-        )
+    def __init__(
+        self,
+        message: str = "Cannot delete self-hosted environment with work in the queue. Either archive the environment "
+        "first to allow the queue to drain, or use force=true to delete immediately.",
+    ) -> None:
+        super().__init__(message)
+
+
+class SessionsActive(DeleteRefused):
+    """Sessions in the environment are neither archived nor terminated."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(f"Environment has {count} active sessions. Use force=true to delete anyway.")
 
 
 class HeartbeatPreconditionFailed(Conflict):

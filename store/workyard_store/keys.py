@@ -1,7 +1,7 @@
 """The one place where Redis keys are built. Owns every key name; reads and writes nothing.
 
-All keys of one environment share the hash tag `{env_…}`, all of one workspace `{wrkspc_…}`, so a script touches one
-slot of a Redis Cluster. Scripts get the first key in full and derive the rest from the same suffixes (`LUA_NAMES`).
+All keys of one environment, its sessions included, share the hash tag `{env_…}`, all of one workspace `{wrkspc_…}`, so a
+script touches one slot of a Redis Cluster. Scripts get the first key in full and derive the rest from the same suffixes (`LUA_NAMES`).
 
 | key                         | type   | deleted by         | holds                                                          |
 |-----------------------------|--------|--------------------|----------------------------------------------------------------|
@@ -11,6 +11,9 @@ slot of a Redis Cluster. Scripts get the first key in full and derive the rest f
 | `wy:{ws}:state`             | hash   | reset              | creation sequence, clock, settings, their generation           |
 | `wy:{ws}:envs`              | zset   | reset, purge       | its environments by creation sequence                          |
 | `wy:{ws}:live`              | zset   | reset, purge       | the same without the archived ones                             |
+| `wy:{ws}:sessions`          | zset   | reset, purge       | `<session id> <environment id>` by creation sequence           |
+| `wy:{ws}:agents`            | hash   | reset              | agent id → instant of its creation and its definition          |
+| `wy:{session}:at`           | set    | delete, purge      | environments that have a session of this id                    |
 | `wy:{env}:env`              | hash   | delete             | the record, its clock and settings, queue counters             |
 | `wy:{env}:work:<id>`        | hash   | purge              | one work item                                                  |
 | `wy:{env}:tokens:<id>`      | set    | re-queue, purge    | SHA-256 of the sessions tokens minted since the last enqueue   |
@@ -21,6 +24,10 @@ slot of a Redis Cluster. Scripts get the first key in full and derive the rest f
 | `wy:{env}:pollers`          | zset   | purge              | worker ids by their last poll                                  |
 | `wy:{env}:keys`             | hash   | purge              | SHA-256 of an environment key → JSON of what is known of it    |
 | `wy:{env}:idem`             | hash   | purge              | idempotency key → fingerprint of the enqueue it stands for     |
+| `wy:{env}:session:<id>`     | hash   | delete, purge      | one session: its record, its status, the agent's state         |
+| `wy:{env}:events:<id>`      | stream | delete, purge      | the session's events                                           |
+| `wy:{env}:sessions`         | zset   | purge              | session ids by creation sequence in the environment            |
+| `wy:{env}:due`              | zset   | purge              | session ids by the instant at which their agent has to act     |
 
 No key has a TTL: time belongs to the workspace's clock, which Redis does not know.
 `wy:wake` is a publish/subscribe channel, not a key.
@@ -39,7 +46,14 @@ LUA_NAMES = {
     "IDEM": "idem",
     "WORK_": "work:",
     "TOKENS_": "tokens:",
+    "SESSIONS": "sessions",
+    "SESSION_": "session:",
+    "EVENTS_": "events:",
+    "DUE": "due",
 }
+
+#: Suffixes of a workspace's keys that only a reset removes as a whole.
+WORKSPACE_NAMES = ("state", "envs", "live", "sessions", "agents")
 
 
 class Keys:
@@ -53,18 +67,22 @@ class Keys:
         self.wake = f"{prefix}:wake"
 
     def workspace(self, workspace: str, name: str = "state") -> str:
-        """Return a workspace's key: `state`, `envs` or `live`."""
+        """Return a workspace's key: its name is in `WORKSPACE_NAMES`."""
         return f"{self.prefix}:{{{workspace}}}:{name}"
 
     def environment(self, environment_id: str, name: str = "env") -> str:
         """Return an environment's key; *name* is a suffix from the table above."""
         return f"{self.prefix}:{{{environment_id}}}:{name}"
 
+    def session_at(self, session_id: str) -> str:
+        """Return the key that tells where a session is."""
+        return f"{self.prefix}:{{{session_id}}}:at"
+
     def of(self, tag: str) -> str:
         """Return what every key of one environment or workspace starts with."""
         return f"{self.prefix}:{{{tag}}}:"
 
     def tag(self, key: str) -> str:
-        """Return the environment or workspace that a key belongs to, or an empty string."""
+        """Return the environment, workspace or session that a key belongs to, or an empty string."""
         head = self.of("")[:-2]
         return key[len(head) : key.find("}")] if key.startswith(head) else ""

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from .access import SCRIPTS, Access
 from .clock import LAST_INSTANT, Clock, format_instant
 from .errors import InvalidRequest
+from .keys import WORKSPACE_NAMES
+from .places import SessionPlaces
 from .redis import Reply, Script
 
 _HEAD = SCRIPTS / "_workspace.lua"
 _RESERVE = Script("workspace_reserve", _HEAD, SCRIPTS / "workspace_reserve.lua")
+_SESSION = Script("workspace_session", _HEAD, SCRIPTS / "workspace_session.lua")
 _CONFIRM = Script("workspace_confirm", _HEAD, SCRIPTS / "workspace_confirm.lua")
 _CLOCK = Script("workspace_clock", _HEAD, SCRIPTS / "workspace_clock.lua")
 _SETTINGS = Script("workspace_settings", _HEAD, SCRIPTS / "workspace_settings.lua")
@@ -73,14 +76,19 @@ class ClockReading:
 
 
 class WorkspaceStore:
-    """Everything that belongs to a workspace and not to one of its environments."""
+    """Everything that belongs to a workspace and not to one of its environments.
+
+    Attributes:
+        places: where sessions are.
+    """
 
     def __init__(self, access: Access) -> None:
         self._access = access
         self._engine = access.engine
         self._keys = access.keys
+        self.places = SessionPlaces(access.engine, access.keys)
 
-    async def _write(self, script: Script, workspace: str, *arguments: str | int) -> Reply:
+    async def write(self, script: Script, workspace: str, *arguments: str | int) -> Reply:
         """Run a workspace script that may write its first key, after entering the workspace into the register."""
         enter = self._engine.command("SADD", self._keys.workspaces, workspace)
         if self._engine.spans_nodes:
@@ -94,14 +102,18 @@ class WorkspaceStore:
 
     async def reserve(self, workspace: str, environment_id: str) -> tuple[int, Profile]:
         """Give a new environment its creation sequence, and return what it copies."""
-        reply = await self._write(_RESERVE, workspace, self._access.wall(), environment_id)
+        reply = await self.write(_RESERVE, workspace, self._access.wall(), environment_id)
         return int(reply[0]), Profile.of(reply[1:])
 
     async def confirm(self, workspace: str, environment_id: str, sequence: int, copied: Profile) -> None:
         """Keep the place of an environment whose record now exists, and repeat a change that missed it."""
-        current = Profile.of(await self._write(_CONFIRM, workspace, self._access.wall(), environment_id, sequence))
+        current = Profile.of(await self.write(_CONFIRM, workspace, self._access.wall(), environment_id, sequence))
         if current.generation != copied.generation:
             await self._apply([environment_id], current)
+
+    async def reserve_session(self, workspace: str, environment_id: str, session_id: str) -> int:
+        """Give a new session its creation sequence, and its place in the workspace."""
+        return int(await self.write(_SESSION, workspace, self._access.wall(), f"{session_id} {environment_id}"))
 
     async def page(
         self, workspace: str, *, below: int | None, count: int, include_archived: bool
@@ -157,7 +169,7 @@ class WorkspaceStore:
         """
         wall = self._access.wall()
         field = "advance_seconds" if change == "advance" else "at"
-        reply = await self._write(_CLOCK, workspace, wall, change, "" if value is None else value, LAST_INSTANT)
+        reply = await self.write(_CLOCK, workspace, wall, change, "" if value is None else value, LAST_INSTANT)
         if reply[0] == "BACK":
             raise InvalidRequest(
                 f"{field}: Time never goes back: the workspace's clock is at {format_instant(int(reply[1]))}"
@@ -173,7 +185,7 @@ class WorkspaceStore:
         fields: list[str | int] = []
         for name, value in changes.items():
             fields += [name, "" if value is None else value]
-        profile = Profile.of(await self._write(_SETTINGS, workspace, self._access.wall(), *fields))
+        profile = Profile.of(await self.write(_SETTINGS, workspace, self._access.wall(), *fields))
         await self._spread(workspace, profile)
         return profile
 
@@ -222,11 +234,16 @@ class WorkspaceStore:
     async def purge(self, workspace: str, environment_id: str) -> int:
         """Remove all that a deleted environment left, its place in the workspace last. Return how many keys went."""
         removed = 0
+        count: int
         key = self._keys.environment(environment_id)
-        word = "MORE"
-        while word == "MORE":
-            word, count = await self._engine.run(_PURGE, key, _PURGE_BATCH)
+        ready: list[str] = []
+        while True:
+            word, count, *ready = await self._engine.run(_PURGE, key, _PURGE_BATCH, *ready)
             removed += count
+            if word != "MORE":
+                break
+            # Their places first: once the script has removed them, nothing tells any more where they were.
+            removed += await self.places.remove(workspace, environment_id, [id_ for id_ in ready[1::2] if id_])
         await self._engine.commands(
             [
                 ("ZREM", self._keys.workspace(workspace, "envs"), environment_id),
@@ -256,15 +273,19 @@ class WorkspaceStore:
         """Remove a workspace whose environments are gone; it is as if its API key had never been used."""
         keys = self._keys
         removed: int = await self._engine.command(
-            "UNLINK", *(keys.workspace(workspace, name) for name in ("state", "envs", "live"))
+            "UNLINK", *(keys.workspace(workspace, name) for name in WORKSPACE_NAMES)
         )
         await self._engine.command("SREM", keys.workspaces, workspace)
         return removed
 
     async def count_leftovers(self, tags: set[str]) -> int:
-        """Count the keys of the given environments and workspaces by scanning Redis, not by any index of ours."""
+        """Count the keys of the given environments and workspaces by scanning Redis, not by any index of ours; and the
+        places of sessions that name one of these environments."""
         left = 0
         if tags:
             async for batch in self._engine.scan(f"{self._keys.prefix}:*"):
                 left += sum(self._keys.tag(key) in tags for key in batch)
+                places = [key for key in batch if self._keys.tag(key).startswith("session_")]
+                named = await self._engine.commands(("SMEMBERS", key) for key in places)
+                left += sum(not tags.isdisjoint(environments) for environments in named)
         return left

@@ -4,7 +4,7 @@
 -- A work item is a hash: seq, session, state, created, entry (its live stream entry or ''),
 -- again ('1' once re-queued), acked, started, beat, ever (latest heartbeat of any life), ttl, stop, stopped, message
 -- ('1': a message waits that no ack has seen), ended (how often it became stopped), revived (how often it entered the
--- queue after that), and one field `m:<key>` per metadata key. Instants are microseconds.
+-- queue after that), gone ('1': its session was deleted), and one field `m:<key>` per metadata key. Instants are microseconds.
 --
 -- A queued item has exactly one live entry: the one its `entry` names. Entry ids are `<microseconds>-0`, strictly
 -- rising and of one length, so that they sort as text; the date of an entry is its field `t`.
@@ -75,6 +75,14 @@ local function enter(id, date)
   call('HSET', work(id), 'state', 'queued', 'entry', entry)
 end
 
+-- Make a new item and put it into the queue. `metadata`: fields `m:<key>` and their values, in turn.
+local function create(id, session_id, metadata)
+  E.seq = call('HINCRBY', ENV, 'seq', 1)
+  call('HSET', work(id), 'seq', us(E.seq), 'session', session_id, 'created', us(E.now), unpack(metadata))
+  call('ZADD', INDEX, us(E.seq), id)
+  enter(id, E.now)
+end
+
 -- Put an item back into the queue after a lapse.
 local function reenter(id, date)
   enter(id, date)
@@ -88,6 +96,13 @@ end
 local function revive(id, date)
   reenter(id, date)
   call('HINCRBY', work(id), 'revived', 1)
+end
+
+-- Pass a message on to an item: a stopped one re-enters the queue, any other will when it stops, unless the message is
+-- served before.
+local function message_to(id)
+  call('HSET', work(id), 'message', '1')
+  if call('HGET', work(id), 'state') == 'stopped' then revive(id, E.now) end
 end
 
 -- Take an item's live entry out of the queue.
@@ -113,6 +128,15 @@ local function finish(id, seq, date)
   local stopped = call('HGETALL', work(id))
   if call('HGET', work(id), 'message') then revive(id, date) end
   return stopped
+end
+
+-- Stop an item that is not stopped, at once. Answer it as it was then.
+local function stop_now(id)
+  local v = call('HMGET', work(id), 'state', 'entry', 'seq')
+  call('HSETNX', work(id), 'stop', us(E.now))
+  if v[1] == 'queued' then leave(id, v[2]) end
+  touch()
+  return finish(id, v[3], E.now)
 end
 
 -- Let the leases lapse that the clock has ended, in the order of their ends, a bounded number at a time.

@@ -1,9 +1,17 @@
 -- Make an environment unknown. What it leaves is purged afterwards.
 -- Atomic: no work enters between the check of the queue and the deletion.
 -- KEYS[1] environment. ARGV[1] wall us; [2] workspace or ''; [3] '1' for force.
--- Answer: {'OK'} | {'QUEUED'}: work is queued | {'AGAIN'} | {'GONE'} | {'FOREIGN'}.
+-- Answer: {'OK'} | {'SESSIONS', n}: n sessions are active | {'QUEUED'}: work is queued | {'AGAIN'} | {'GONE'} | {'FOREIGN'}.
 local refusal = open()
 if refusal then return {refusal} end
+if ARGV[3] ~= '1' then
+  local active = 0
+  for _, id in ipairs(call('ZRANGE', SESSIONS, 0, -1)) do
+    local v = call('HMGET', SESSION_ .. id, 'status', 'stub')
+    if v[1] and v[1] ~= 'terminated' and not v[2] then active = active + 1 end
+  end
+  if active > 0 then return {'SESSIONS', active} end
+end
 if E.kind == 'self_hosted' and ARGV[3] ~= '1' then
   local depth, pending = counts()
   if depth + pending > 0 then return {'QUEUED'} end

@@ -1,5 +1,5 @@
 -- Enqueue a batch of work items, one per session, or pass a message to the session of an item that exists.
--- Atomic: an item, its place in the index and its entry appear together.
+-- Atomic: an item, its place in the index and its entry appear together. An item has a session from then on (`_session.lua`).
 -- KEYS[1] environment. ARGV[1] wall us; [2] workspace or ''; [3] '1' if an existing item gets a message, '0' if it is
 -- only read; [4] idempotency key or ''; [5] fingerprint of the request the key stands for; [6] number n of metadata
 -- strings; then n strings (key, value, …); then pairs of work id and session id.
@@ -34,20 +34,15 @@ for i = first, #ARGV, 2 do
   local id, session = ARGV[i], ARGV[i + 1]
   local state = call('HGET', work(id), 'state')
   if not state then
-    E.seq = E.seq + 1
-    call('HSET', work(id), 'seq', us(E.seq), 'session', session, 'created', us(E.now), unpack(metadata))
-    call('ZADD', INDEX, us(E.seq), id)
-    enter(id, E.now)
+    create(id, session, metadata)
     entered = true
   elseif message then
-    call('HSET', work(id), 'message', '1')
-    if state == 'stopped' then revive(id, E.now) end
+    -- If the session was deleted, the item has a new one from now on.
+    call('HDEL', work(id), 'gone')
+    message_to(id)
   end
   answer[#answer + 1] = call('HGETALL', work(id))
 end
-if entered then
-  call('HSET', ENV, 'seq', us(E.seq))
-  wake()
-end
+if entered then wake() end
 touch()
 return answer

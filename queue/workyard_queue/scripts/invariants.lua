@@ -29,6 +29,25 @@ local function pairs_of(flat)
   return map
 end
 
+-- The sessions, of which a larger number is looked at in part: the newest.
+for _, id in ipairs(call('ZRANGE', SESSIONS, -most, -1)) do
+  local key = SESSION_ .. id
+  local v = call('HMGET', key, 'status', 'entry', 'seen', 'work', 'archived')
+  -- A place without a record is that of a session being made or removed.
+  if v[1] then
+    local item = E.kind == 'self_hosted' and v[4] or ''
+    check(item == '' or call('EXISTS', work(item)) == 1, 'session', item, '%s has no work item', id)
+    local last = call('XREVRANGE', EVENTS_ .. id, '+', '-', 'COUNT', 1)[1]
+    check((last and last[1] or '0-0') == v[2] .. '-0', 'session', item, '%s: the last event is %s, on record %s', id,
+      last and last[1] or 'none', v[2])
+    check(v[2] == v[3] or call('ZSCORE', DUE, id), 'session', item, '%s has events that no agent is to read', id)
+    check(v[5] == '' or v[1] == 'terminated', 'session', item, '%s is archived and %s', id, v[1])
+  end
+end
+for _, id in ipairs(call('ZRANGE', DUE, 0, most - 1)) do
+  check(call('EXISTS', SESSION_ .. id) == 1, 'session', '', '%s is due and does not exist', id)
+end
+
 if E.kind == 'cloud' then
   check(call('EXISTS', STREAM, POLLED, LEASES, INDEX, IDEM) == 0, 'counts', '', 'a cloud environment has a queue')
   return {'OK', found, {violations, 0, 0, 0, 0, 0, 0}}
@@ -129,6 +148,8 @@ local function look(id, seq)
   local is_stopped = item.state == 'stopped' and 1 or 0
   check(ended == revived + is_stopped, 'life', id, 'entered stopped %d times and left it %d times, and is %s', ended,
     revived, item.state)
+  check(not item.gone or call('EXISTS', SESSION_ .. item.session, EVENTS_ .. item.session) == 0, 'session', id,
+    '%s was deleted and is still there', item.session)
   stopped, ends = stopped + is_stopped, ends + ended
 end
 

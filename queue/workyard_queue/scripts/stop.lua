@@ -5,17 +5,12 @@
 local refusal = open()
 if refusal then return {refusal} end
 local id, force = ARGV[3], ARGV[4] == '1'
-local v = call('HMGET', work(id), 'state', 'entry', 'seq', 'again')
+local v = call('HMGET', work(id), 'state', 'again')
 local state = v[1]
 if not state then return {'MISSING'} end
 -- A graceful stop of an item that was queued before is the late stop of an earlier holder.
-local ends = state ~= 'stopped' and (force or (state == 'queued' and not v[4]))
-if ends then
-  call('HSETNX', work(id), 'stop', us(E.now))
-  if state == 'queued' then leave(id, v[2]) end
-  touch()
-  return {'OK', finish(id, v[3], E.now)}
-end
+local ends = state ~= 'stopped' and (force or (state == 'queued' and not v[2]))
+if ends then return {'OK', stop_now(id)} end
 if state == 'starting' or state == 'active' then
   call('HSET', work(id), 'state', 'stopping', 'stop', us(E.now))
   touch()

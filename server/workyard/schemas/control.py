@@ -255,9 +255,9 @@ class ResetDone(Shape):
 class Violation(Shape):
     """A rule of the queue that does not hold."""
 
-    rule: Literal["item_lost", "lease", "entry", "pending", "counts", "stamps", "life", "trimmed", "orphan"] = Field(
-        description="The rule, as docs/reliability.md lists it."
-    )
+    rule: Literal[
+        "item_lost", "lease", "entry", "pending", "counts", "stamps", "life", "trimmed", "session", "orphan"
+    ] = Field(description="The rule, as docs/reliability.md lists it.")
     environment_id: str = Field(description="The environment; of `orphan`, one that is deleted.")
     work_id: str | None = Field(description="The work item, if it is about one.")
     message: str = Field(description="What was found.")

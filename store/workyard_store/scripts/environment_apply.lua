@@ -10,4 +10,6 @@ if tonumber(ARGV[3]) > tonumber(call('HGET', ENV, 'generation')) then
     'reclaim', ARGV[8])
 end
 wake(true)
+-- Time may have come for an agent that waits.
+if call('EXISTS', DUE) == 1 then call('PUBLISH', WAKE, ENV_ID .. '~') end
 return {'OK'}

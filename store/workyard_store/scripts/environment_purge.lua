@@ -1,16 +1,31 @@
--- Remove a part of what a deleted environment left: work items first, the rest when there are none.
--- Atomic: an item is unlinked together with its place in the index, so a crash between two batches forgets none.
--- KEYS[1] environment. ARGV[1] how many items at most.
--- Answer: {'LIVE'}: it is not deleted, nothing was touched | {'MORE', keys removed} | {'DONE', keys removed}.
-if call('EXISTS', ENV) == 1 then return {'LIVE'} end
+-- Remove a part of what a deleted environment left, and name the next part; the rest when there is none.
+-- Atomic: an item or session is unlinked together with its place in the index, so a crash between two parts forgets none.
+-- KEYS[1] environment. ARGV[1] how many items or sessions at most to name; then pairs of work id and session id ('' where
+-- there is none): what an earlier answer named.
+-- Answer: {'LIVE', 0}: it is not deleted, nothing was touched | {'MORE', keys removed, work id, session id, …}: what to
+-- remove next | {'DONE', keys removed}.
+if call('EXISTS', ENV) == 1 then return {'LIVE', 0} end
 local removed = 0
-local ids = call('ZRANGE', INDEX, 0, tonumber(ARGV[1]) - 1)
-if #ids > 0 then
-  for _, id in ipairs(ids) do
-    removed = removed + call('UNLINK', WORK_ .. id, TOKENS_ .. id)
-  end
-  -- The last member takes the index itself with it, which counts as a removed key too.
-  call('ZREMRANGEBYRANK', INDEX, 0, #ids - 1)
-  return {'MORE', removed + 1 - call('EXISTS', INDEX)}
+-- The last member takes the index itself with it, which counts as a removed key too.
+local indexes = call('EXISTS', INDEX, SESSIONS, DUE)
+for i = 2, #ARGV, 2 do
+  local work, session = ARGV[i], ARGV[i + 1]
+  removed = removed + call('UNLINK', WORK_ .. work, TOKENS_ .. work, SESSION_ .. session, EVENTS_ .. session)
+  call('ZREM', INDEX, work)
+  call('ZREM', SESSIONS, session)
+  call('ZREM', DUE, session)
 end
-return {'DONE', call('UNLINK', STREAM, POLLED, LEASES, INDEX, POLLERS, KEYS_, IDEM)}
+removed = removed + indexes - call('EXISTS', INDEX, SESSIONS, DUE)
+local answer = {'MORE', removed}
+for _, work in ipairs(call('ZRANGE', INDEX, 0, tonumber(ARGV[1]) - 1)) do
+  answer[#answer + 1] = work
+  answer[#answer + 1] = call('HGET', WORK_ .. work, 'session') or ''
+end
+if #answer == 2 then
+  for _, session in ipairs(call('ZRANGE', SESSIONS, 0, tonumber(ARGV[1]) - 1)) do
+    answer[#answer + 1] = ''
+    answer[#answer + 1] = session
+  end
+end
+if #answer > 2 then return answer end
+return {'DONE', removed + call('UNLINK', STREAM, POLLED, LEASES, INDEX, POLLERS, KEYS_, IDEM, SESSIONS, DUE)}

@@ -1,0 +1,75 @@
+"""What is known of a session and of an event, and how it is read from Redis' answers. Writes nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .turns import Event
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One session. Instants are microseconds; `read_at` is the instant of the answer, `agent` None for a made-up one."""
+
+    id: str
+    environment_id: str
+    agent: dict[str, Any] | None
+    title: str | None
+    metadata: dict[str, str]
+    resources: list[dict[str, Any]]
+    vault_ids: list[str]
+    status: str
+    created_at: int
+    updated_at: int
+    archived_at: int | None
+    active_us: int
+    read_at: int
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEvent:
+    """One event. `entry` is its place in the session's stream, `processed_at` its date, both in microseconds."""
+
+    entry: int
+    processed_at: int
+    content: Event
+
+
+def session_of(environment_id: str, session_id: str, now: str, fields: list[str]) -> Session:
+    """Read a record as the scripts answer it, at the instant *now*."""
+    record = dict(zip(fields[::2], fields[1::2], strict=True))
+    active = int(record["active"])
+    if record["status"] == "running":
+        active += int(now) - int(record["since"])
+    return Session(
+        id=session_id,
+        environment_id=environment_id,
+        agent=json.loads(record["agent"]) if record["agent"] else None,
+        title=json.loads(record["title"]),
+        metadata=json.loads(record["metadata"]),
+        resources=json.loads(record["resources"]),
+        vault_ids=json.loads(record["vaults"]),
+        status=record["status"],
+        created_at=int(record["created"]),
+        updated_at=int(record["updated"]),
+        archived_at=int(record["archived"]) if record["archived"] else None,
+        active_us=active,
+        read_at=int(now),
+        version=int(record["version"]),
+    )
+
+
+def event_of(entry: Sequence[Any]) -> SessionEvent:
+    """Read an entry of a session's stream."""
+    fields = dict(zip(entry[1][::2], entry[1][1::2], strict=True))
+    return SessionEvent(int(entry[0].partition("-")[0]), int(fields["t"]), json.loads(fields["e"]))
+
+
+def merged_metadata(stored: Mapping[str, str], patch: Mapping[str, str | None]) -> dict[str, str]:
+    """Return metadata after a patch: a string sets, None deletes."""
+    merged = {**stored, **patch}
+    return {key: value for key, value in merged.items() if value is not None}

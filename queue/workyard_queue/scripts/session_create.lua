@@ -1,0 +1,23 @@
+-- Create a session with its first events; in a self-hosted environment, enqueue its work.
+-- Atomic: no session is without its item, and no item without its session.
+-- KEYS[1] environment. ARGV[1] wall us; [2] workspace or ''; [3] session id; [4] work id; [5] creation sequence in the
+-- workspace; then JSON: [6] agent; [7] title; [8] metadata; [9] resources; [10] vault ids; then each event.
+-- Answer: {'OK'} | {'ARCHIVED'} | {'AGAIN'} | {'GONE'} | {'FOREIGN'}.
+local refusal = open()
+if refusal then return {refusal} end
+if E.archived then return {'ARCHIVED'} end
+local id, work_id = ARGV[3], ARGV[4]
+store(id, work_id, us(E.now), ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10])
+if E.kind == 'self_hosted' then
+  create(work_id, id, {})
+  wake()
+end
+if ARGV[11] then
+  append(id, 11)
+  call('ZADD', DUE, us(E.now), id)
+  if E.kind == 'self_hosted' then message_to(work_id) end
+else
+  begin_idle(id, us(E.now))
+end
+touch()
+return {'OK'}

@@ -1,0 +1,10 @@
+-- Give a new session its place in the environment, before its place in the workspace and its record: whatever a crash
+-- leaves of it is found and removed with the environment.
+-- Atomic: only a live environment of the caller's takes a session.
+-- KEYS[1] environment. ARGV[1] wall us; [2] workspace or ''; [3] session id.
+-- Answer: {'OK', workspace} | {'ARCHIVED'} | {'GONE'} | {'FOREIGN'}.
+local refusal = begin()
+if refusal then return {refusal} end
+if E.archived then return {'ARCHIVED'} end
+call('ZADD', SESSIONS, call('HINCRBY', ENV, 'sessions', 1), ARGV[3])
+return {'OK', call('HGET', ENV, 'ws')}

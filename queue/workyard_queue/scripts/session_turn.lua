@@ -1,0 +1,12 @@
+-- Read what an agent needs to act, if it has to.
+-- Atomic: the state, the events and the version are of one instant.
+-- KEYS[1] environment. ARGV[1] wall us; [2] workspace or ''; [3] session id; [4] most events.
+-- Answer: {'OK', version, now us, agent's state (JSON), metadata (JSON), last entry read (us) or '0', {{entry id, {e, …}}, …}}
+-- | {'NONE'}: nothing to do | {'AGAIN'} | {'GONE'} | {'FOREIGN'}.
+local refusal = open()
+if refusal then return {refusal} end
+local id = ARGV[3]
+if is_due(id) == '' then return {'NONE'} end
+local v = call('HMGET', session(id), 'version', 'state', 'metadata', 'seen')
+local unseen = call('XRANGE', EVENTS_ .. id, '(' .. v[4] .. '-0', '+', 'COUNT', ARGV[4])
+return {'OK', v[1], us(E.now), v[2], v[3], v[4], unseen}

@@ -1,0 +1,298 @@
+"""Sessions and their events: one method a verb. Owns what goes into a script and what its answer means; who acts for a
+session is `turns.py`, who listens to one `streams.py`. Source: contract §5; reference/wire-facts.md §5.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from workyard_store.access import TRUSTED, Access, Caller
+from workyard_store.errors import (
+    EnvironmentNotFound,
+    InvalidRequest,
+    SessionNotFound,
+    SessionOutOfState,
+    StorageUnavailable,
+)
+from workyard_store.ids import canonical_session_id, new_id, work_id
+from workyard_store.pages import decode_cursor, encode_cursor
+from workyard_store.redis import Reply, Script
+from workyard_store.workspaces import WorkspaceStore
+
+from .lua import session_script
+from .records import Session, SessionEvent, event_of, session_of
+from .turns import Event, Turns
+
+_RESERVE = session_script("reserve")
+_CREATE = session_script("create")
+_GET = session_script("get")
+_EVENTS = session_script("events")
+_APPEND = session_script("append")
+_UPDATE = session_script("update")
+_ARCHIVE = session_script("archive")
+_DELETE = session_script("delete")
+
+#: Events that ask the agent to go on, which may need a worker again.
+_ASKING = ("user.message", "user.define_outcome", "user.tool_confirmation", "user.custom_tool_result")
+#: Times an update is tried again after another change came between. Each time somebody else has succeeded.
+_MOST_TRIES = 1000
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _asks(events: Sequence[Event]) -> str:
+    return "1" if any(event["type"] in _ASKING for event in events) else "0"
+
+
+class Sessions:
+    """The sessions of all environments of one Redis.
+
+    Every method but `create` and `list` raises `SessionNotFound` for a session the caller does not reach, and each
+    `StorageUnavailable` when Redis does not answer.
+    """
+
+    def __init__(self, access: Access, workspaces: WorkspaceStore, turns: Turns) -> None:
+        self._access = access
+        self._places = workspaces.places
+        self._workspaces = workspaces
+        self._turns = turns
+
+    async def create(
+        self,
+        environment_id: str,
+        caller: Caller,
+        *,
+        agent: dict[str, Any],
+        title: str | None,
+        metadata: dict[str, str],
+        resources: list[dict[str, Any]],
+        vault_ids: list[str],
+        events: Sequence[Event],
+    ) -> Session:
+        """Create a session from checked values; its agent acts on the first events before this returns.
+
+        Raises:
+            EnvironmentNotFound: the caller does not reach the environment.
+            InvalidRequest: it is archived.
+        """
+        session_id = new_id("session")
+        reply = await self._access.run(_RESERVE, environment_id, caller, session_id)
+        if reply[0] == "OK":
+            workspace = reply[1]
+            number = await self._workspaces.reserve_session(workspace, environment_id, session_id)
+            await self._places.add(environment_id, [session_id])
+            try:
+                reply = await self._access.run(
+                    _CREATE,
+                    environment_id,
+                    caller,
+                    session_id,
+                    work_id(environment_id, session_id),
+                    number,
+                    *map(_dump, (agent, title, metadata, resources, vault_ids, *events)),
+                )
+            except EnvironmentNotFound:
+                # Deleted meanwhile, and perhaps purged: nobody else will remove the place.
+                await self._places.remove(workspace, environment_id, [session_id])
+                raise
+        if reply[0] == "ARCHIVED":
+            raise InvalidRequest(f"Environment {environment_id} is archived.")
+        return await self.get(session_id, TRUSTED)
+
+    async def get(self, session_id: str, caller: Caller) -> Session:
+        """Return a session."""
+        environment_id, reply = await self._acted(_GET, session_id, caller)
+        return session_of(environment_id, _canonical(session_id), *reply[2:])
+
+    async def update(
+        self,
+        session_id: str,
+        caller: Caller,
+        change: Callable[[Session], tuple[dict[str, Any] | None, str | None, dict[str, str], Event | None]],
+    ) -> Session:
+        """Store what *change* makes of a session: agent, title, metadata, and the event that tells of it. It is called
+        again if another change came between.
+
+        Raises:
+            InvalidRequest: whatever *change* refuses.
+        """
+        for _ in range(_MOST_TRIES):
+            stored = await self.get(session_id, caller)
+            agent, title, metadata, event = change(stored)
+            reply = await self._access.run(
+                _UPDATE,
+                stored.environment_id,
+                TRUSTED,
+                stored.id,
+                work_id(stored.environment_id, stored.id),
+                stored.version,
+                "" if agent is None else _dump(agent),
+                _dump(title),
+                _dump(metadata),
+                *([] if event is None else [_dump(event)]),
+            )
+            if reply[0] == "OK":
+                return await self.get(session_id, caller)
+        raise StorageUnavailable
+
+    async def archive(self, session_id: str, caller: Caller) -> Session:
+        """Archive a session that does not run; its work stops. A repeat changes nothing.
+
+        Raises:
+            SessionOutOfState: it is running.
+        """
+        event = {"id": new_id("sevt"), "type": "session.status_terminated"}
+        environment_id = await self._settled(session_id, caller)
+        _, reply = await self._on_session(_ARCHIVE, session_id, caller, _dump(event), within=environment_id)
+        if reply[0] == "RUNNING":
+            raise SessionOutOfState(
+                f'Session {session_id} cannot be archived while its status is "{reply[1]}". '
+                "Only pending or idle sessions may be archived."
+            )
+        return await self.get(session_id, caller)
+
+    async def delete(self, session_id: str, caller: Caller) -> None:
+        """Delete a session that does not run, with its events; its work stops and stays on record.
+
+        Raises:
+            SessionOutOfState: it is running.
+        """
+        environment_id = await self._settled(session_id, caller)
+        environment_id, reply = await self._on_session(_DELETE, session_id, caller, within=environment_id)
+        if reply[0] == "RUNNING":
+            raise SessionOutOfState(
+                "Cannot delete session while it is running. Send an interrupt event or wait for the session to complete."
+            )
+        known = _canonical(session_id)
+        await self._places.remove(reply[1], environment_id, [known])
+        if reply[2]:
+            await self._access.engine.command("ZREM", self._access.keys.environment(environment_id, "sessions"), known)
+
+    async def append(self, session_id: str, caller: Caller, events: Sequence[Event]) -> list[SessionEvent]:
+        """Append a client's checked events, let the agent act on them, and return them with their date.
+
+        Raises:
+            InvalidRequest: the session is archived or terminated, or a worker's result is sent to a cloud environment.
+        """
+        results = [n for n, event in enumerate(events) if event["type"] == "user.tool_result"]
+        environment_id, reply = await self._on_session(
+            _APPEND, session_id, caller, _asks(events), "1" if results else "0", *map(_dump, events)
+        )
+        match reply[0]:
+            case "ARCHIVED":
+                raise SessionOutOfState(f"Session {session_id} is archived and takes no events.")
+            case "TERMINATED":
+                raise SessionOutOfState(f"Session {session_id} is terminated and takes no events.")
+            case "CLOUD":
+                raise InvalidRequest(f"events.{results[0]}: user.tool_result is only valid in self-hosted environments")
+        await self._turns.take(environment_id, _canonical(session_id))
+        return [SessionEvent(0, int(reply[1]), event) for event in events]
+
+    async def events(
+        self, session_id: str, caller: Caller, *, limit: int, page: str | None, order: str
+    ) -> tuple[list[SessionEvent], str | None]:
+        """Return a page of a session's events, oldest first if *order* is `asc`, and the cursor of the next one.
+
+        Raises:
+            InvalidRequest: *page* is not a cursor of this list in this order.
+        """
+        name = f"events {_canonical(session_id)} {order}"
+        behind = "" if page is None else decode_cursor(name, page)
+        _, reply = await self._acted(_EVENTS, session_id, caller, order, behind, limit + 1)
+        found = [event_of(entry) for entry in reply[3]]
+        shown = found[:limit]
+        return shown, encode_cursor(name, shown[-1].entry) if len(found) > limit else None
+
+    async def newest(self, session_id: str, caller: Caller) -> tuple[str, int]:
+        """Return a session's environment and the place of its last event."""
+        environment_id, reply = await self._acted(_EVENTS, session_id, caller, "desc", "", 1)
+        return environment_id, int(reply[2])
+
+    async def behind(self, environment_id: str, session_id: str, entry: int, count: int) -> list[SessionEvent]:
+        """Return up to *count* events after a place, oldest first."""
+        _, reply = await self._on_session(_EVENTS, session_id, TRUSTED, "asc", entry, count, within=environment_id)
+        return [event_of(each) for each in reply[3]]
+
+    async def _settled(self, session_id: str, caller: Caller) -> str:
+        """Return a session's environment, once its agent has nothing to do now."""
+        environment_id, _ = await self._acted(_GET, session_id, caller)
+        return environment_id
+
+    async def _acted(
+        self, script: Script, session_id: str, caller: Caller, *arguments: str | int, within: str | None = None
+    ) -> tuple[str, Reply]:
+        """Run a script that reads a session, again if its agent had to act first."""
+        environment_id, reply = await self._on_session(script, session_id, caller, *arguments, within=within)
+        if reply[1]:
+            await self._turns.take(environment_id, _canonical(session_id))
+            environment_id, reply = await self._on_session(
+                script, session_id, caller, *arguments, within=environment_id
+            )
+        return environment_id, reply
+
+    async def _on_session(
+        self, script: Script, session_id: str, caller: Caller, *arguments: str | int, within: str | None = None
+    ) -> tuple[str, Reply]:
+        """Run a script on a session, in the environment that the caller's token names or one that has the session."""
+        known = _canonical(session_id)
+        tried: set[str] = set()
+        for environment_id in [within] if within else [caller.environment_id]:
+            if environment_id is not None:
+                tried.add(environment_id)
+                if reply := await self._try(script, environment_id, caller, known, arguments):
+                    return environment_id, reply
+        for environment_id in [] if within else await self._places.environments_of(known):
+            if environment_id not in tried and (
+                reply := await self._try(script, environment_id, caller, known, arguments)
+            ):
+                return environment_id, reply
+        raise SessionNotFound(session_id)
+
+    async def _try(
+        self, script: Script, environment_id: str, caller: Caller, known: str, arguments: tuple[str | int, ...]
+    ) -> Reply:
+        try:
+            item = work_id(environment_id, known)
+            reply = await self._access.run(script, environment_id, caller, known, item, *arguments)
+        except EnvironmentNotFound:
+            return None
+        return None if reply[0] == "MISSING" else reply
+
+    async def list(
+        self, workspace: str, *, limit: int, page: str | None, include_archived: bool
+    ) -> tuple[list[Session], str | None]:
+        """Return a page of a workspace's sessions, newest first, and the cursor of the next one. Those that the control
+        plane enqueued work for are not among them.
+
+        Raises:
+            InvalidRequest: *page* is not a cursor of this list.
+        """
+        name = f"sessions {workspace}"
+        below = None if page is None else decode_cursor(name, page)
+        found: list[tuple[int, Session]] = []
+        while len(found) <= limit:
+            places = await self._places.page(workspace, below=below, count=limit + 1 - len(found))
+            for session_id, environment_id, number in places:
+                below = number
+                try:
+                    _, reply = await self._acted(_GET, session_id, TRUSTED, within=environment_id)
+                except SessionNotFound:
+                    continue  # Being created or deleted.
+                session = session_of(environment_id, session_id, *reply[2:])
+                if include_archived or session.archived_at is None:
+                    found.append((number, session))
+            if not places:
+                break
+        shown = found[:limit]
+        return [session for _, session in shown], encode_cursor(name, shown[-1][0]) if len(found) > limit else None
+
+
+def _canonical(session_id: str) -> str:
+    known = canonical_session_id(session_id)
+    if known is None:
+        raise SessionNotFound(session_id)
+    return known

@@ -1,0 +1,148 @@
+"""Who listens to a session's events in this process. Owns no event: listeners read the session behind the last one they
+sent, when the wake channel says that there is something. No Redis connection of a listener's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from types import TracebackType
+
+from workyard_store.access import Caller
+from workyard_store.errors import EnvironmentNotFound, SessionNotFound
+from workyard_store.ids import canonical_session_id
+
+from .records import SessionEvent
+from .sessions import Sessions
+
+#: Seconds of silence after which a listener gets a sign of life.
+PING_EVERY_S = 15.0
+#: Events that one read takes.
+_BATCH = 200
+#: Events behind which nothing follows.
+_LAST = ("session.status_terminated",)
+
+
+class Listener:
+    """One client that listens to one session, from its registration until `close`.
+
+    Attributes:
+        session_id: the session, and `environment_id` where it is.
+        entry: the place of the last event it has sent.
+        deleted_at: the instant at which the session was deleted, microseconds, if that was heard.
+    """
+
+    def __init__(self, streams: EventStreams, session_id: str) -> None:
+        self.session_id = session_id
+        self.environment_id = ""
+        self.entry = 0
+        self.deleted_at: int | None = None
+        self.news = asyncio.Event()
+        self._streams = streams
+
+    async def events(self) -> AsyncIterator[SessionEvent | str]:
+        """Yield each event once, `ping` when there was none for long, and `deleted` as the last if the session is gone.
+
+        Ends behind the session's last event, and when the server does.
+        """
+        while not self._streams.closing:
+            try:
+                async with asyncio.timeout(PING_EVERY_S):
+                    await self.news.wait()
+            except TimeoutError:
+                yield "ping"
+            self.news.clear()
+            found: list[SessionEvent] | None = None
+            while found is None or len(found) == _BATCH:
+                try:
+                    found = await self._streams.sessions.behind(
+                        self.environment_id, self.session_id, self.entry, _BATCH
+                    )
+                except (SessionNotFound, EnvironmentNotFound):
+                    yield "deleted"
+                    return
+                for event in found:
+                    self.entry = event.entry
+                    yield event
+                    if event.content["type"] in _LAST:
+                        return
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._streams.leave(self)
+
+    def __enter__(self) -> Listener:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class EventStreams:
+    """The listeners of this process.
+
+    Attributes:
+        sessions: where they read.
+        closing: whether the server is going down.
+    """
+
+    def __init__(self, sessions: Sessions) -> None:
+        self.sessions = sessions
+        self.closing = False
+        self._listeners: dict[str, set[Listener]] = {}
+
+    @property
+    def listening(self) -> int:
+        """Return how many clients listen here."""
+        return sum(map(len, self._listeners.values()))
+
+    async def listen(self, session_id: str, caller: Caller) -> Listener:
+        """Register a listener for all that is appended from now on. The caller closes it.
+
+        Raises:
+            SessionNotFound: the caller reaches no such session.
+        """
+        known = canonical_session_id(session_id)
+        if known is None:
+            raise SessionNotFound(session_id)
+        listener = Listener(self, known)
+        self._listeners.setdefault(known, set()).add(listener)
+        try:
+            listener.environment_id, listener.entry = await self.sessions.newest(session_id, caller)
+        except BaseException:
+            listener.close()
+            raise
+        return listener
+
+    def leave(self, listener: Listener) -> None:
+        """Forget a listener."""
+        others = self._listeners.get(listener.session_id, set())
+        others.discard(listener)
+        if not others:
+            self._listeners.pop(listener.session_id, None)
+
+    def heard(self, message: str | None) -> None:
+        """Take a message about a session from the wake channel, and wake its listeners.
+
+        Args:
+            message: the session's id, and behind `!` the instant of its deletion; None: something may have been missed.
+        """
+        session_id, _, deleted_at = (message or "").partition("!")
+        for each in list(self._listeners) if message is None else [session_id]:
+            for listener in self._listeners.get(each, ()):
+                listener.deleted_at = int(deleted_at) if deleted_at else listener.deleted_at
+                listener.news.set()
+
+    def heard_of_environment(self, environment_id: str) -> None:
+        """Wake the listeners of an environment's sessions: it may be gone."""
+        for listeners in self._listeners.values():
+            for listener in listeners:
+                if listener.environment_id == environment_id:
+                    listener.news.set()
+
+    def close(self) -> None:
+        """End every stream now: the server is going down."""
+        self.closing = True
+        self.heard(None)

@@ -1,0 +1,199 @@
+"""The turns of sessions' agents: when one acts, and that what it does is stored once. Owns no agent's behaviour.
+
+An agent is a pure function. A turn reads what it needs, lets it act, and commits the outcome if the session has not
+changed meanwhile; else the turn starts anew. Any server may take any turn, at any time, so a crash between an event and
+its turn costs nothing but time: the next access to the session, or the tidy loop, takes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from workyard_store.access import TRUSTED, Access
+from workyard_store.errors import EnvironmentNotFound, StorageUnavailable
+from workyard_store.ids import derived_suffix, work_id
+from workyard_store.workspaces import WorkspaceStore
+
+from .lua import session_script
+
+_TURN = session_script("turn")
+_COMMIT = session_script("commit")
+_DUE = session_script("due")
+_log = logging.getLogger("workyard.sessions")
+
+Event = dict[str, Any]
+#: Events that one turn reads.
+_MOST_EVENTS = 1000
+#: Sessions that one look for due ones names.
+_DUE_BATCH = 100
+#: Times a turn is tried again after the session changed. Each time somebody else has succeeded.
+_MOST_TRIES = 1000
+#: Environments that are looked through side by side.
+_AT_ONCE = 20
+#: Events of a client that an agent acts on; the rest of the stream is what agents themselves said.
+FROM_CLIENTS = ("user.", "system.")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What an agent does with what it has not seen yet.
+
+    Attributes:
+        state: what it wants to be given next time; JSON.
+        events: what it says; an `id` that is missing is made up.
+        status: of the session afterwards: `running`, `idle`, `terminated` or `rescheduling`.
+        due_at: the instant, microseconds, at which it wants to act although nothing happened; None: never.
+    """
+
+    state: Any
+    events: Sequence[Event]
+    status: str
+    due_at: int | None = None
+
+
+class Agent(Protocol):
+    """Anything that acts for a session: the scripted agent, or `silent`."""
+
+    def __call__(
+        self, session_id: str, metadata: Mapping[str, str], state: Any, unseen: Sequence[Event], now: int
+    ) -> Step:
+        """Act.
+
+        Args:
+            session_id: whose agent it is.
+            metadata: of the session.
+            state: of the step before; None at first.
+            unseen: clients' events since then, oldest first, with their ids.
+            now: the instant of the environment's clock, microseconds.
+        """
+
+
+def silent(session_id: str, metadata: Mapping[str, str], state: Any, unseen: Sequence[Event], now: int) -> Step:
+    """Act for a session without a script: take every message, answer nothing and go idle."""
+    asked = any(event["type"] in ("user.message", "user.define_outcome") for event in unseen)
+    said: list[Event] = []
+    if asked:
+        said = [
+            {"type": "session.status_running"},
+            {"type": "session.status_idle", "stop_reason": {"type": "end_turn"}},
+        ]
+    return Step(state, said, "idle")
+
+
+class Turns:
+    """Takes the turns of all sessions."""
+
+    def __init__(self, access: Access, workspaces: WorkspaceStore, agent: Agent = silent) -> None:
+        self._access = access
+        self._workspaces = workspaces
+        self._agent = agent
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+
+    async def take(self, environment_id: str, session_id: str) -> None:
+        """Let a session's agent act until it has nothing to do now.
+
+        Raises:
+            EnvironmentNotFound: the environment is gone.
+            StorageUnavailable: Redis did not answer, or others kept changing the session.
+        """
+        for _ in range(_MOST_TRIES):
+            reply = await self._access.run(_TURN, environment_id, TRUSTED, session_id, _MOST_EVENTS)
+            if reply[0] == "NONE":
+                return
+            _, version, now, state, metadata, seen, entries = reply
+            events = [json.loads(fields[1]) for _, fields in entries]
+            unseen = [event for event in events if event["type"].startswith(FROM_CLIENTS)]
+            step = self._agent(session_id, json.loads(metadata), json.loads(state), unseen, int(now))
+            said = [
+                json.dumps(
+                    {"id": "sevt_" + derived_suffix("event", session_id, version, str(n)), **event}, ensure_ascii=False
+                )
+                for n, event in enumerate(step.events)
+            ]
+            await self._access.run(
+                _COMMIT,
+                environment_id,
+                TRUSTED,
+                session_id,
+                work_id(environment_id, session_id),
+                version,
+                entries[-1][0].partition("-")[0] if entries else seen,
+                json.dumps(step.state, ensure_ascii=False),
+                step.status,
+                "" if step.due_at is None else step.due_at,
+                "1" if _needs_nobody(step) else "0",
+                *said,
+            )
+            if step.due_at is not None:
+                self._wait(environment_id, session_id, max(step.due_at - int(now), 0) / 1_000_000)
+        raise StorageUnavailable
+
+    async def take_due(self, environment_id: str) -> None:
+        """Take the turn of every session of an environment whose agent has to act."""
+        while True:
+            try:
+                _, *due = await self._access.run(_DUE, environment_id, TRUSTED, _DUE_BATCH)
+            except EnvironmentNotFound:
+                return
+            for session_id in due:
+                await self.take(environment_id, session_id)
+            if len(due) < _DUE_BATCH:
+                return
+
+    async def make_good(self) -> None:
+        """Take every turn that a crash, or the end of a server, has left."""
+        for workspace in await self._workspaces.all():
+            ids = await self._workspaces.environments(workspace)
+            for start in range(0, len(ids), _AT_ONCE):
+                await asyncio.gather(*[self.take_due(id_) for id_ in ids[start : start + _AT_ONCE]])
+
+    def heard(self, environment_id: str) -> None:
+        """Take an environment's due turns in the background: its clock was changed."""
+        self._start(environment_id)
+
+    def close(self) -> None:
+        """Forget what waits; another server, or the next start, takes it up."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        for task in self._tasks:
+            task.cancel()
+
+    def _wait(self, environment_id: str, session_id: str, seconds: float) -> None:
+        """Look again when the clock, if it ticks, has come to an instant. A clock that stands wakes by its change."""
+        earlier = self._timers.pop(session_id, None)
+        if earlier is not None:
+            earlier.cancel()
+
+        def come() -> None:
+            del self._timers[session_id]
+            self._start(environment_id)
+
+        self._timers[session_id] = asyncio.get_running_loop().call_later(seconds, come)
+
+    def _start(self, environment_id: str) -> None:
+        task = asyncio.create_task(self._in_background(environment_id))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _in_background(self, environment_id: str) -> None:
+        try:
+            await self.take_due(environment_id)
+        except (StorageUnavailable, EnvironmentNotFound) as error:
+            _log.warning("agents of %s did not act (%s); they will at the next access", environment_id, error)
+
+
+def _needs_nobody(step: Step) -> bool:
+    """Tell whether the session waits for a message and for nothing else: then no worker has to come back for it."""
+    if step.status == "terminated":
+        return True
+    if step.status != "idle":
+        return False
+    reasons = [event["stop_reason"]["type"] for event in step.events if event["type"] == "session.status_idle"]
+    return not reasons or reasons[-1] != "requires_action"

@@ -1,0 +1,43 @@
+"""`/v1/agents`: kept for sessions to take a copy of. Runs none. Source: issue C."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+from starlette.responses import Response
+
+from workyard_store.configs import checked_metadata
+
+from ..dependencies import Call, PublicRoute
+from ..documentation import refusals, success
+from ..responses import JsonResponse
+from ..schemas.agents import Agent, AgentCreate, definition_of, render_agent
+
+router = APIRouter(prefix="/v1/agents", tags=["Sessions"], route_class=PublicRoute)
+
+
+@router.post("", responses=success(Agent, "The new agent.") | refusals(400, 401, 413))
+async def create_agent(body: AgentCreate, call: Call) -> Response:
+    """Create an agent in the caller's workspace. It is kept as it was given; no model is called."""
+    services = call.services
+    checked_metadata(body.metadata or {})
+    workspace = await services.access.workspace(call.caller)
+    return JsonResponse(
+        render_agent(await services.agents.create(workspace, definition_of(body), services.access.wall()))
+    )
+
+
+@router.get(
+    "/{agent_id}",
+    responses=success(Agent, "The agent.") | refusals(401, 404, because={404: "No such agent for this caller."}),
+)
+async def get_agent(
+    agent_id: Annotated[
+        str, Path(description="The agent's id, `agent_…`.", examples=["agent_011CZkZ9X2dpNyB7HsEFoRfW"])
+    ],
+    call: Call,
+) -> Response:
+    """Read an agent."""
+    workspace = await call.services.access.workspace(call.caller)
+    return JsonResponse(render_agent(await call.services.agents.get(workspace, agent_id)))

@@ -1,0 +1,257 @@
+"""`/v1/sessions` and their events, as far as workers and those who give them work need them. Source: contract §5."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Path, Query
+from starlette.responses import Response, StreamingResponse
+
+from workyard_queue.records import Session as SessionRecord
+from workyard_queue.records import merged_metadata
+from workyard_queue.streams import Listener
+from workyard_queue.turns import Event
+from workyard_store.clock import format_instant
+from workyard_store.configs import checked_metadata
+from workyard_store.errors import SessionOutOfState
+from workyard_store.ids import canonical_session_id, derived_suffix, new_id
+
+from ..dependencies import Call, PublicRoute, QueryBoolean
+from ..documentation import event_stream, link, refusals, success
+from ..responses import JsonResponse
+from ..schemas.agents import UNKNOWN, AgentOverrides, AgentReference, overridden, render_session_agent, tools_of
+from ..schemas.common import DEFAULT_LIMIT, render_page
+from ..schemas.events import EventPage, EventsSend, EventsSent, content_of, render_event
+from ..schemas.sessions import (
+    Session,
+    SessionCreate,
+    SessionDeleted,
+    SessionPage,
+    SessionUpdate,
+    render_session,
+)
+from .environments import Limit, Page
+
+router = APIRouter(prefix="/v1/sessions", tags=["Sessions"], route_class=PublicRoute)
+
+_NO_SESSION = {404: "No such session for this caller."}
+_STATE = {400: "The request breaks a rule, or the session's status does not allow it; the message says which."}
+SessionId = Annotated[
+    str,
+    Path(description="The session's id, `session_…` or `sesn_…`.", examples=["session_011CZkZ9X2dpNyB7HsEFoRfW"]),
+]
+
+
+@router.post(
+    "",
+    responses=success(Session, "The new session.", events=link("See what it does.", "list_events", session_id="id"))
+    | refusals(
+        400,
+        401,
+        404,
+        413,
+        because={
+            400: "The request breaks a rule, or the environment is archived.",
+            404: "No such environment for this caller.",
+        },
+    ),
+)
+async def create_session(body: SessionCreate, call: Call) -> Response:
+    """Create a session. In a self-hosted environment its work is enqueued in the same step."""
+    services = call.services
+    session = await services.sessions.create(
+        body.environment_id,
+        call.caller,
+        agent=await _agent(call, body.agent),
+        title=body.title or None,
+        metadata=checked_metadata(body.metadata or {}),
+        resources=[{**resource.model_dump(), "access": resource.access or "read_write"} for resource in body.resources],
+        vault_ids=body.vault_ids,
+        events=[content_of(event) for event in body.initial_events],
+    )
+    return JsonResponse(render_session(session))
+
+
+@router.get(
+    "",
+    responses=success(
+        SessionPage,
+        "A page of sessions, newest first.",
+        next_page=link("Go on while `next_page` is not null.", "list_sessions", page="next_page"),
+    )
+    | refusals(400, 401),
+)
+async def list_sessions(
+    call: Call,
+    limit: Limit = DEFAULT_LIMIT,
+    page: Page = None,
+    include_archived: Annotated[QueryBoolean, Query(description="Whether archived ones are listed too.")] = False,
+) -> Response:
+    """List the sessions of the caller's workspace, newest first; not those of work that the control plane enqueued."""
+    rows, next_page = await call.services.sessions.list(
+        await call.services.access.workspace(call.caller), limit=limit, page=page, include_archived=include_archived
+    )
+    return JsonResponse(render_page([render_session(row) for row in rows], next_page))
+
+
+@router.get("/{session_id}", responses=success(Session, "The session.") | refusals(401, 404, because=_NO_SESSION))
+async def get_session(session_id: SessionId, call: Call) -> Response:
+    """Read a session, archived or not."""
+    return JsonResponse(render_session(await call.services.sessions.get(session_id, call.caller)))
+
+
+@router.post(
+    "/{session_id}",
+    responses=success(Session, "The changed session.") | refusals(400, 401, 404, 413, because=_NO_SESSION | _STATE),
+)
+async def update_session(session_id: SessionId, call: Call, body: SessionUpdate | None = None) -> Response:
+    """Change a session's title, metadata, or its agent's tools; what is left out stays."""
+    patch = body or SessionUpdate()
+    changed = await call.services.sessions.update(session_id, call.caller, lambda stored: _changed(stored, patch))
+    return JsonResponse(render_session(changed))
+
+
+@router.delete(
+    "/{session_id}",
+    responses=success(SessionDeleted, "It is gone.")
+    | refusals(400, 401, 404, because=_NO_SESSION | {400: "The session is running."}),
+)
+async def delete_session(session_id: SessionId, call: Call) -> Response:
+    """Delete a session that does not run, with its events. Its work is stopped, and stays on record."""
+    await call.services.sessions.delete(session_id, call.caller)
+    return JsonResponse({"id": canonical_session_id(session_id), "type": "session_deleted"})
+
+
+@router.post(
+    "/{session_id}/archive",
+    responses=success(Session, "The archived session.")
+    | refusals(400, 401, 404, because=_NO_SESSION | {400: "The session is running."}),
+)
+async def archive_session(session_id: SessionId, call: Call) -> Response:
+    """Archive a session that does not run: it is terminated, and its work stopped. A repeat changes nothing."""
+    return JsonResponse(render_session(await call.services.sessions.archive(session_id, call.caller)))
+
+
+@router.post(
+    "/{session_id}/events",
+    responses=success(EventsSent, "The events, all of them.")
+    | refusals(400, 401, 404, 413, because=_NO_SESSION | _STATE),
+)
+async def send_events(session_id: SessionId, call: Call, body: EventsSend) -> Response:
+    """Send events to a session: all or none. A message brings work that has stopped back into the queue."""
+    events = [content_of(event) for event in body.events]
+    sent = await call.services.sessions.append(session_id, call.caller, events)
+    return JsonResponse({"data": [render_event(event) for event in sent]})
+
+
+@router.get(
+    "/{session_id}/events",
+    responses=success(
+        EventPage,
+        "A page of events.",
+        next_page=link("Go on while `next_page` is not null.", "list_events", path="session_id", page="next_page"),
+    )
+    | refusals(400, 401, 404, because=_NO_SESSION),
+)
+async def list_events(
+    session_id: SessionId,
+    call: Call,
+    limit: Limit = DEFAULT_LIMIT,
+    page: Page = None,
+    order: Annotated[Literal["asc", "desc"], Query(description="`asc`: oldest first; `desc`: newest first.")] = "asc",
+) -> Response:
+    """List a session's events, oldest first."""
+    rows, next_page = await call.services.sessions.events(session_id, call.caller, limit=limit, page=page, order=order)
+    return JsonResponse(render_page([render_event(row) for row in rows], next_page))
+
+
+@router.get(
+    "/{session_id}/events/stream",
+    responses=event_stream("Each event as it happens: `event:` names its type, `data:` is the event.")
+    | refusals(401, 404, because=_NO_SESSION),
+    response_class=StreamingResponse,
+)
+async def stream_events(session_id: SessionId, call: Call) -> Response:
+    """Follow a session's events from now on, as server-sent events.
+
+    Nothing that happens after the head of the answer is missed, so a client that lists the events then has them all.
+    `event: ping` is a sign of life. The stream ends behind `session.status_terminated` and `session.deleted`, and when
+    the server does.
+    """
+    listener = await call.services.streams.listen(session_id, call.caller)
+    return _EventStream(_frames(listener, call.services.access.wall), listener)
+
+
+class _EventStream(StreamingResponse):
+    """A stream that stops listening however it ends, before its first frame too."""
+
+    def __init__(self, frames: AsyncIterator[bytes], listener: Listener) -> None:
+        super().__init__(frames, media_type="text/event-stream", headers={"cache-control": "no-store"})
+        # Without the parameter `charset`, which no other answer has.
+        self.headers["content-type"] = "text/event-stream"
+        self._listener = listener
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        with self._listener:
+            await super().__call__(scope, receive, send)
+
+
+async def _frames(listener: Listener, wall: Any) -> AsyncIterator[bytes]:
+    # The head leaves together with the first frame.
+    yield _frame({"type": "ping"})
+    async for event in listener.events():
+        if event == "ping":
+            yield _frame({"type": "ping"})
+        elif isinstance(event, str):
+            identifier = "sevt_" + derived_suffix("deleted", listener.session_id)
+            date = format_instant(listener.deleted_at or wall())
+            yield _frame({"id": identifier, "type": "session.deleted", "processed_at": date})
+        else:
+            yield _frame(render_event(event))
+
+
+def _frame(event: Event) -> bytes:
+    text = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
+    return f"event: {event['type']}\ndata: {text}\n\n".encode("utf-8", "replace")
+
+
+async def _agent(call: Call, choice: str | AgentReference | AgentOverrides) -> dict[str, Any]:
+    """Return the copy of an agent that a new session takes."""
+    agent_id = choice if isinstance(choice, str) else choice.id
+    workspace = await call.services.access.workspace(call.caller)
+    stored = await call.services.agents.find(workspace, agent_id)
+    definition = UNKNOWN if stored is None else stored.definition
+    if isinstance(choice, AgentOverrides):
+        definition = overridden(definition, choice)
+    return render_session_agent(agent_id, definition)
+
+
+def _changed(
+    stored: SessionRecord, patch: SessionUpdate
+) -> tuple[dict[str, Any] | None, str | None, dict[str, str], Event | None]:
+    """Return agent, title and metadata after an update, and the event that names what is new."""
+    if stored.status == "terminated":
+        word = "terminated" if stored.archived_at is None else "archived"
+        raise SessionOutOfState(f"Session {stored.id} is {word} and cannot be updated.")
+    agent, news = stored.agent, dict[str, Any]()
+    if patch.agent is not None:
+        if stored.status == "running":
+            raise SessionOutOfState(f"Session {stored.id} is running: its agent cannot be updated.")
+        agent = dict(agent or render_session_agent("agent_workyard", UNKNOWN))
+        if patch.agent.tools is not None:
+            agent["tools"] = tools_of(patch.agent.tools)
+        if patch.agent.mcp_servers is not None:
+            agent["mcp_servers"] = [server.model_dump() for server in patch.agent.mcp_servers]
+        if agent != stored.agent:
+            news["agent"] = agent
+    title = (patch.title or None) if "title" in patch.model_fields_set else stored.title
+    if title is not None and title != stored.title:
+        news["title"] = title
+    metadata = checked_metadata(merged_metadata(stored.metadata, patch.metadata or {}))
+    if metadata and metadata != stored.metadata:
+        news["metadata"] = metadata
+    changes = news or title != stored.title or metadata != stored.metadata
+    event = {"id": new_id("sevt"), "type": "session.updated", **news} if changes else None
+    return agent, title, metadata, event

@@ -1,0 +1,302 @@
+"""Wire shapes of agents, as far as a session carries them. Source: issue C; the SDK's types of agents."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from workyard_store.agents import Agent as AgentRecord
+from workyard_store.agents import Definition
+from workyard_store.clock import format_instant
+
+from .common import Body, Metadata, Shape, Timestamp
+
+Effort = Literal["low", "medium", "high", "xhigh", "max"]
+AgentId = Annotated[str, Field(min_length=1, max_length=256)]
+_ALLOW = {"type": "always_allow"}
+_TOOLSET: dict[str, Any] = {
+    "type": "agent_toolset_20260401",
+    "configs": [],
+    "default_config": {"enabled": True, "permission_policy": _ALLOW},
+}
+
+
+class Policy(Body):
+    """Whether calls of a tool need a confirmation."""
+
+    type: Literal["always_allow", "always_ask", "auto"] = Field(description="The policy.")
+
+
+class ToolDefaults(Body):
+    """What holds for the tools of a set that have no setting of their own."""
+
+    enabled: bool | None = Field(None, description="Whether the tools may be used; true unless given.")
+    permission_policy: Policy | None = Field(None, description="Whether calls need a confirmation; never unless given.")
+
+
+class ToolConfig(ToolDefaults):
+    """The setting of one built-in tool."""
+
+    name: Literal["bash", "edit", "read", "write", "glob", "grep", "web_fetch", "web_search"] = Field(
+        description="The tool."
+    )
+    type: Literal["bash", "edit", "read", "write", "glob", "grep", "web_fetch", "web_search"] | None = Field(
+        None, description="Equal to `name`."
+    )
+
+
+class McpToolConfig(ToolDefaults):
+    """The setting of one tool of an MCP server."""
+
+    name: str = Field(description="The tool.")
+
+
+class AgentToolset(Body):
+    """The built-in tools, which a worker runs in a self-hosted environment."""
+
+    type: Literal["agent_toolset_20260401"] = Field(description="The kind of tool.")
+    configs: list[ToolConfig] = Field([], description="Settings of single tools.")
+    default_config: ToolDefaults | None = Field(None, description="What holds for the others.")
+
+
+class McpToolset(Body):
+    """The tools of an MCP server. Kept, never connected to."""
+
+    type: Literal["mcp_toolset"] = Field(description="The kind of tool.")
+    mcp_server_name: Annotated[str, Field(min_length=1, max_length=255)] = Field(description="The server's name.")
+    configs: list[McpToolConfig] = Field([], description="Settings of single tools.")
+    default_config: ToolDefaults | None = Field(None, description="What holds for the others.")
+
+
+class CustomTool(Body):
+    """A tool of the client's own, which it answers by `user.custom_tool_result`."""
+
+    type: Literal["custom"] = Field(description="The kind of tool.")
+    name: Annotated[str, Field(pattern=r"^[0-9A-Za-z_-]{1,128}$")] = Field(description="The tool's name.")
+    description: str = Field(description="What it does.")
+    input_schema: dict[str, Any] = Field(description="JSON Schema of its input, an object.")
+
+
+class McpServer(Body):
+    """An MCP server. Kept, never connected to."""
+
+    type: Literal["url"] = Field(description="The kind of address.")
+    name: str = Field(description="Its name.")
+    url: str = Field(description="Its address.")
+
+
+class Skill(Body):
+    """A skill that the agent has."""
+
+    type: Literal["anthropic", "custom"] = Field(description="Whose skill it is.")
+    skill_id: str = Field(description="The skill.")
+    version: str | None = Field(None, description="Its version; the latest unless given.")
+
+
+class EffortLevel(Body):
+    """How hard the model works."""
+
+    type: Effort = Field(description="The level.")
+
+
+class ModelConfig(Body):
+    """The model with its settings. Kept, never called."""
+
+    id: Annotated[str, Field(min_length=1)] = Field(description="The model.")
+    effort: Effort | EffortLevel | None = Field(None, description="How hard it works.")
+    inference_geo: str | None = Field(None, description="Where it runs.")
+    speed: Literal["standard", "fast"] | None = Field(None, description="How fast it answers.")
+
+
+class ServiceAccount(Body):
+    """The identity that runs use by default, the only one here."""
+
+    type: Literal["service_account"] = Field(description="The kind of identity.")
+
+
+Model = Annotated[str, Field(min_length=1)] | ModelConfig
+Tool = Annotated[AgentToolset | McpToolset | CustomTool, Field(discriminator="type")]
+Tools = Annotated[list[Tool], Field(max_length=256)]
+McpServers = Annotated[list[McpServer], Field(max_length=20)]
+
+
+class AgentCreate(Body):
+    """Request to create an agent. What it says of a model is kept and shown; no model is called."""
+
+    name: Annotated[str, Field(min_length=1, max_length=256)] = Field(description="Name for people.")
+    model: Model = Field(description="The model.")
+    description: str | None = Field(None, description="What the agent does.")
+    system: Annotated[str, Field(max_length=100_000)] | None = Field(None, description="System prompt.")
+    tools: Tools = Field([], description="The tools it has.")
+    mcp_servers: McpServers = Field([], description="The MCP servers of its toolsets.")
+    skills: list[Skill] = Field([], description="The skills it has.")
+    metadata: Metadata | None = Field(None, description="Own key-value pairs.")
+    execution_identity: ServiceAccount | None = Field(None, description="Whose identity runs use.")
+
+
+class AgentReference(Body):
+    """An agent, by its id and perhaps its version. There is one version of each here."""
+
+    type: Literal["agent"] = Field(description="Always `agent`.")
+    id: AgentId = Field(description="The agent; one that was never created stands for a default one.")
+    version: Annotated[int, Field(ge=1)] | None = Field(None, description="Its version.")
+
+
+class AgentOverrides(Body):
+    """An agent, some of whose members are replaced for one session."""
+
+    type: Literal["agent_with_overrides"] = Field(description="Always `agent_with_overrides`.")
+    id: AgentId = Field(description="The agent.")
+    version: Annotated[int, Field(ge=1)] | None = Field(None, description="Its version.")
+    model: Model | None = Field(None, description="The model instead of the agent's.")
+    system: Annotated[str, Field(max_length=100_000)] | None = Field(
+        None, description="The prompt instead; null: none."
+    )
+    tools: Tools | None = Field(None, description="The tools instead.")
+    mcp_servers: McpServers | None = Field(None, description="The MCP servers instead.")
+    skills: list[Skill] | None = Field(None, description="The skills instead.")
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, dict):
+        return str(value.get("type"))
+    return str(getattr(value, "type", "id"))
+
+
+AgentChoice = Annotated[
+    Annotated[AgentId, Tag("id")]
+    | Annotated[AgentReference, Tag("agent")]
+    | Annotated[AgentOverrides, Tag("agent_with_overrides")],
+    Discriminator(
+        _kind,
+        custom_error_type="agent_choice",
+        custom_error_message="Input should be the id of an agent, or an object of type 'agent' or 'agent_with_overrides'",
+    ),
+]
+
+
+class AgentModel(Shape):
+    """The model with its settings."""
+
+    id: str = Field(description="The model.")
+    effort: EffortLevel = Field(description="How hard it works.")
+    inference_geo: str | None = Field(description="Where it runs.")
+    speed: Literal["standard", "fast"] = Field(description="How fast it answers.")
+
+
+class SessionAgent(Shape):
+    """An agent as a session has it: a copy from when the session was created."""
+
+    id: str = Field(description="Identifier.")
+    type: Literal["agent"] = Field(description="Always `agent`.")
+    name: str = Field(description="Name for people.")
+    description: str | None = Field(description="What the agent does.")
+    model: AgentModel = Field(description="The model.")
+    system: str | None = Field(description="System prompt.")
+    tools: list[dict[str, Any]] = Field(description="The tools, as they were given, with their defaults.")
+    mcp_servers: list[McpServer] = Field(description="The MCP servers.")
+    skills: list[dict[str, Any]] = Field(description="The skills.")
+    multiagent: None = Field(description="Always null: the agent is alone.")
+    execution_identity: ServiceAccount = Field(description="Whose identity runs use.")
+    version: Annotated[int, Field(ge=1)] = Field(description="Always 1: agents are not changed here.")
+
+
+class Agent(SessionAgent):
+    """An agent."""
+
+    metadata: Metadata = Field(description="Own key-value pairs.")
+    created_at: Timestamp = Field(description="When it was created.")
+    updated_at: Timestamp = Field(description="When it was last changed.")
+    archived_at: Timestamp | None = Field(description="Always null: agents are not archived here.")
+
+
+def definition_of(body: AgentCreate) -> Definition:
+    """Return what is kept of a new agent."""
+    return {
+        "name": body.name,
+        "description": body.description,
+        "model": _model(body.model),
+        "system": body.system,
+        "tools": tools_of(body.tools),
+        "mcp_servers": [server.model_dump() for server in body.mcp_servers],
+        "skills": _skills(body.skills),
+        "metadata": body.metadata or {},
+    }
+
+
+#: What an agent is that was never created.
+UNKNOWN: Definition = {
+    "name": "agent",
+    "description": None,
+    "model": {"id": "emulated", "effort": {"type": "high"}, "inference_geo": None, "speed": "standard"},
+    "system": None,
+    "tools": [_TOOLSET],
+    "mcp_servers": [],
+    "skills": [],
+    "metadata": {},
+}
+
+
+def overridden(definition: Definition, choice: AgentOverrides) -> Definition:
+    """Return a definition with the members that a session replaces."""
+    changed = dict(definition)
+    if choice.model is not None:
+        changed["model"] = _model(choice.model)
+    if "system" in choice.model_fields_set:
+        changed["system"] = choice.system
+    if choice.tools is not None:
+        changed["tools"] = tools_of(choice.tools)
+    if choice.mcp_servers is not None:
+        changed["mcp_servers"] = [server.model_dump() for server in choice.mcp_servers]
+    if choice.skills is not None:
+        changed["skills"] = _skills(choice.skills)
+    return changed
+
+
+def tools_of(tools: list[AgentToolset | McpToolset | CustomTool]) -> list[dict[str, Any]]:
+    """Return tools with their defaults."""
+    return [tool.model_dump() if isinstance(tool, CustomTool) else _toolset(tool) for tool in tools]
+
+
+def _toolset(tool: AgentToolset | McpToolset) -> dict[str, Any]:
+    default = _settled(tool.default_config or ToolDefaults(), True, _ALLOW)
+    configs = []
+    for config in tool.configs:
+        named = {"name": config.name} | ({"type": config.name} if isinstance(config, ToolConfig) else {})
+        configs.append(named | _settled(config, default["enabled"], default["permission_policy"]))
+    server = {"mcp_server_name": tool.mcp_server_name} if isinstance(tool, McpToolset) else {}
+    return {"type": tool.type, **server, "configs": configs, "default_config": default}
+
+
+def _settled(given: ToolDefaults, enabled: bool, policy: dict[str, str]) -> dict[str, Any]:
+    return {
+        "enabled": enabled if given.enabled is None else given.enabled,
+        "permission_policy": policy if given.permission_policy is None else given.permission_policy.model_dump(),
+    }
+
+
+def _model(given: str | ModelConfig) -> dict[str, Any]:
+    config = ModelConfig(id=given) if isinstance(given, str) else given
+    effort = config.effort.type if isinstance(config.effort, EffortLevel) else config.effort or "high"
+    geo, speed = config.inference_geo, config.speed or "standard"
+    return {"id": config.id, "effort": {"type": effort}, "inference_geo": geo, "speed": speed}
+
+
+def _skills(skills: list[Skill]) -> list[dict[str, Any]]:
+    return [{"type": each.type, "skill_id": each.skill_id, "version": each.version or "latest"} for each in skills]
+
+
+def render_session_agent(agent_id: str, definition: Definition) -> dict[str, Any]:
+    """Render an agent as a session has it."""
+    members = {name: value for name, value in definition.items() if name != "metadata"}
+    identity = {"type": "service_account"}
+    fixed = {"multiagent": None, "execution_identity": identity, "version": 1}
+    return {"id": agent_id, "type": "agent", **members, **fixed}
+
+
+def render_agent(agent: AgentRecord) -> dict[str, Any]:
+    """Render an agent."""
+    created = format_instant(agent.created_at)
+    dates = {"created_at": created, "updated_at": created, "archived_at": None}
+    return {**render_session_agent(agent.id, agent.definition), "metadata": agent.definition["metadata"], **dates}

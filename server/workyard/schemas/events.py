@@ -1,0 +1,200 @@
+"""Wire shapes of the events that clients send, and how every event is rendered. Source: the SDK's types of events."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
+
+from workyard_queue.records import SessionEvent
+from workyard_queue.turns import Event
+from workyard_store.clock import format_instant
+from workyard_store.ids import new_id
+
+from .common import Body, NextPage, Shape
+
+MOST_INITIAL = 50
+MOST_SENT = 1000
+_ACCOMPANIED = ("user.message", "user.tool_result", "user.custom_tool_result")
+
+
+class TextBlock(Body):
+    """Text."""
+
+    type: Literal["text"] = Field(description="The kind of block.")
+    text: str = Field(description="The text.")
+
+
+class ImageBlock(Body):
+    """An image. Kept, never looked at."""
+
+    type: Literal["image"] = Field(description="The kind of block.")
+    source: dict[str, Any] = Field(description="Where the image is.")
+
+
+class DocumentBlock(Body):
+    """A document. Kept, never looked at."""
+
+    type: Literal["document"] = Field(description="The kind of block.")
+    source: dict[str, Any] = Field(description="Where the document is.")
+    title: str | None = Field(None, description="Its title.")
+    context: str | None = Field(None, description="What the model is told of it.")
+
+
+class Citations(Body):
+    """Whether a search result is to be cited."""
+
+    enabled: bool = Field(description="Whether it is.")
+
+
+class SearchResultBlock(Body):
+    """A search result."""
+
+    type: Literal["search_result"] = Field(description="The kind of block.")
+    source: str = Field(description="Where it was found.")
+    title: str = Field(description="Its title.")
+    content: list[TextBlock] = Field(description="What was found.")
+    citations: Citations = Field(description="Whether it is to be cited.")
+
+
+class RedactedBlock(Body):
+    """Content that was taken out."""
+
+    type: Literal["redacted"] = Field(description="The kind of block.")
+
+
+MessageContent = list[Annotated[TextBlock | ImageBlock | DocumentBlock | RedactedBlock, Field(discriminator="type")]]
+ResultContent = list[Annotated[TextBlock | ImageBlock | DocumentBlock | SearchResultBlock, Field(discriminator="type")]]
+
+
+class UserMessage(Body):
+    """A message for the agent."""
+
+    type: Literal["user.message"] = Field(description="The kind of event.")
+    content: Annotated[MessageContent, Field(min_length=1)] = Field(description="What it says.")
+
+
+class UserInterrupt(Body):
+    """Ends what the agent is doing."""
+
+    type: Literal["user.interrupt"] = Field(description="The kind of event.")
+    session_thread_id: str | None = Field(None, description="The thread to interrupt; all unless given.")
+
+
+class UserToolConfirmation(Body):
+    """Allows or denies a call that waits for it."""
+
+    type: Literal["user.tool_confirmation"] = Field(description="The kind of event.")
+    tool_use_id: str = Field(description="The `agent.tool_use` event that waits.")
+    result: Literal["allow", "deny"] = Field(description="The decision.")
+    deny_message: str | None = Field(None, description="Why; only with `deny`.")
+
+
+class UserToolResult(Body):
+    """The result of a built-in tool, which a worker ran."""
+
+    type: Literal["user.tool_result"] = Field(description="The kind of event.")
+    tool_use_id: str = Field(description="The `agent.tool_use` event it answers.")
+    content: ResultContent | None = Field(None, description="The result.")
+    is_error: bool | None = Field(None, description="Whether the tool failed.")
+
+
+class UserCustomToolResult(Body):
+    """The result of a custom tool."""
+
+    type: Literal["user.custom_tool_result"] = Field(description="The kind of event.")
+    custom_tool_use_id: str = Field(description="The `agent.custom_tool_use` event it answers.")
+    content: ResultContent | None = Field(None, description="The result.")
+    is_error: bool | None = Field(None, description="Whether the tool failed.")
+
+
+class TextRubric(Body):
+    """A rubric in words."""
+
+    type: Literal["text"] = Field(description="The kind of rubric.")
+    content: Annotated[str, Field(max_length=262_144)] = Field(description="The words.")
+
+
+class FileRubric(Body):
+    """A rubric in a file. Kept, never read."""
+
+    type: Literal["file"] = Field(description="The kind of rubric.")
+    file_id: str = Field(description="The file.")
+
+
+class UserDefineOutcome(Body):
+    """Says what the agent should produce. Kept; nothing is evaluated."""
+
+    type: Literal["user.define_outcome"] = Field(description="The kind of event.")
+    description: str = Field(description="What the agent should produce.")
+    rubric: Annotated[TextRubric | FileRubric, Field(discriminator="type")] = Field(description="How it is graded.")
+    max_iterations: Annotated[int, Field(ge=1, le=20)] | None = Field(None, description="Tries at most.")
+
+
+class SystemMessage(Body):
+    """Context for the turn that it accompanies; the last event of its request."""
+
+    type: Literal["system.message"] = Field(description="The kind of event.")
+    content: Annotated[list[TextBlock], Field(min_length=1)] = Field(description="What it says.")
+
+
+SentEvent = Annotated[
+    UserMessage
+    | UserInterrupt
+    | UserToolConfirmation
+    | UserCustomToolResult
+    | UserDefineOutcome
+    | UserToolResult
+    | SystemMessage,
+    Field(discriminator="type"),
+]
+InitialEvent = Annotated[UserMessage | UserDefineOutcome, Field(discriminator="type")]
+
+
+def _in_order(events: list[SentEvent]) -> list[SentEvent]:
+    for n, event in enumerate(events):
+        if isinstance(event, SystemMessage) and (
+            n != len(events) - 1 or n == 0 or events[n - 1].type not in _ACCOMPANIED
+        ):
+            raise PydanticCustomError(
+                "system_message_place",
+                "system.message must be the last event, right behind the message or result that it accompanies",
+            )
+        if isinstance(event, UserToolConfirmation) and event.result == "allow" and event.deny_message is not None:
+            raise PydanticCustomError("deny_message", "deny_message is only allowed when result is 'deny'")
+    return events
+
+
+class EventsSend(Body):
+    """Request to send events to a session."""
+
+    events: Annotated[list[SentEvent], Field(min_length=1, max_length=MOST_SENT), AfterValidator(_in_order)] = Field(
+        description="The events, taken in their order, all or none."
+    )
+
+
+class EventsSent(Shape):
+    """The events that were sent."""
+
+    data: list[dict[str, Any]] = Field(description="Each with its `id` and its date, `processed_at`.")
+
+
+class EventPage(Shape):
+    """A page of a session's events, oldest first unless asked otherwise."""
+
+    data: list[dict[str, Any]] = Field(
+        description="The events: `id`, `type`, `processed_at`, and what their type has besides."
+    )
+    next_page: NextPage
+
+
+def content_of(event: SentEvent) -> Event:
+    """Return what is kept of a client's event, with the id it gets."""
+    outcome = {"outcome_id": new_id("outc")} if isinstance(event, UserDefineOutcome) else {}
+    return {"id": new_id("sevt"), **event.model_dump(exclude_none=True), **outcome}
+
+
+def render_event(event: SessionEvent) -> dict[str, Any]:
+    """Render an event."""
+    return {**event.content, "processed_at": format_instant(event.processed_at)}

@@ -1,0 +1,181 @@
+"""Wire shapes of sessions. Source: contract §5; the SDK's types of sessions."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, WithJsonSchema
+
+from workyard_queue.records import Session as SessionRecord
+from workyard_store.clock import format_instant
+
+from .agents import UNKNOWN, AgentChoice, McpServers, SessionAgent, Tools, render_session_agent
+from .common import (
+    ENVIRONMENT_ID,
+    SESSION_ID,
+    Body,
+    Metadata,
+    NextPage,
+    Shape,
+    Timestamp,
+    metadata_patch_schema,
+    optional_instant,
+)
+from .events import MOST_INITIAL, InitialEvent
+
+Title = Annotated[str, Field(max_length=1024)]
+Status = Literal["rescheduling", "running", "idle", "terminated"]
+MetadataPatch = Annotated[dict[str, str | None], WithJsonSchema(metadata_patch_schema(None))]
+
+
+class MemoryStore(Body):
+    """A memory store of the session. Kept and shown."""
+
+    type: Literal["memory_store"] = Field(description="The kind of resource, the only one here.")
+    memory_store_id: str = Field(description="The memory store.")
+    access: Literal["read_write", "read_only"] | None = Field(None, description="`read_write` unless given.")
+    instructions: Annotated[str, Field(max_length=4096)] | None = Field(None, description="How to use it.")
+
+
+class SessionCreate(Body):
+    """Request to create a session."""
+
+    agent: AgentChoice = Field(
+        description="The agent: its id, or an object with it. An id that was never created stands for a default agent."
+    )
+    environment_id: str = Field(description="The environment it runs in.")
+    title: Title | None = Field(None, description="Title for people.")
+    metadata: Metadata | None = Field(
+        None, description="Own key-value pairs: at most 16, keys to 64, values to 512 characters."
+    )
+    resources: Annotated[list[MemoryStore], Field(max_length=100)] = Field([], description="What it may use.")
+    vault_ids: Annotated[list[str], Field(max_length=100)] = Field([], description="Kept and shown.")
+    initial_events: Annotated[list[InitialEvent], Field(max_length=MOST_INITIAL)] = Field(
+        [], description="The first events. Without one the session is idle at once."
+    )
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "agent": "agent_011CZkZ9X2dpNyB7HsEFoRfW",
+                    "environment_id": "env_011CZkZ9X2dpNyB7HsEFoRfW",
+                    "initial_events": [{"type": "user.message", "content": [{"type": "text", "text": "echo hello"}]}],
+                }
+            ]
+        }
+    )
+
+
+class AgentUpdate(Body):
+    """What may change of a session's agent; each list is replaced as a whole."""
+
+    tools: Tools | None = Field(None, description="The tools.")
+    mcp_servers: McpServers | None = Field(None, description="The MCP servers.")
+
+
+class SessionUpdate(Body):
+    """Request to change a session; what is left out stays."""
+
+    title: Title | None = Field(None, description="New title; null or an empty one clears it.")
+    metadata: MetadataPatch | None = Field(
+        None, description="Patch: a string sets a key, null deletes it. At most 16 keys in the result."
+    )
+    agent: AgentUpdate | None = Field(None, description="New tools or MCP servers; not while the session runs.")
+    model_config = ConfigDict(json_schema_extra={"examples": [{"title": "renamed", "metadata": {"team": None}}]})
+
+
+class SessionStats(Shape):
+    """How long the session took."""
+
+    active_seconds: Annotated[float, Field(ge=0)] = Field(description="Seconds it was running.")
+    duration_seconds: Annotated[float, Field(ge=0)] = Field(
+        description="Seconds since its creation; until its end, once it is terminated."
+    )
+
+
+class CacheCreation(Shape):
+    """Tokens put into a cache: none."""
+
+    ephemeral_1h_input_tokens: Literal[0] = Field(description="Always 0.")
+    ephemeral_5m_input_tokens: Literal[0] = Field(description="Always 0.")
+
+
+class SessionUsage(Shape):
+    """What the session used: no model runs, so no tokens."""
+
+    active_seconds: Annotated[float, Field(ge=0)] = Field(description="Seconds it was running.")
+    cache_creation: CacheCreation = Field(description="Tokens put into a cache.")
+    cache_read_input_tokens: Literal[0] = Field(description="Always 0.")
+    input_tokens: Literal[0] = Field(description="Always 0.")
+    output_tokens: Literal[0] = Field(description="Always 0.")
+
+
+class Session(Shape):
+    """A session."""
+
+    id: str = Field(
+        description="Identifier, `session_…`.", pattern=SESSION_ID, examples=["session_011CZkZ9X2dpNyB7HsEFoRfW"]
+    )
+    type: Literal["session"] = Field(description="Always `session`.")
+    agent: SessionAgent = Field(description="Its agent, as it was when the session was created.")
+    environment_id: str = Field(description="The environment it runs in.", pattern=ENVIRONMENT_ID)
+    status: Status = Field(description="What it is doing: `idle` waits for an event, `terminated` has ended.")
+    title: Title | None = Field(description="Title for people.")
+    metadata: Metadata = Field(description="Own key-value pairs.")
+    resources: list[MemoryStore] = Field(description="What it may use.")
+    vault_ids: list[str] = Field(description="As given.")
+    outcome_evaluations: Annotated[list[None], Field(max_length=0)] = Field(
+        description="Always empty: no outcome is evaluated."
+    )
+    budget: None = Field(description="Always null: no budget is kept.")
+    deployment_id: None = Field(description="Always null: there are no deployments.")
+    stats: SessionStats = Field(description="How long it took.")
+    usage: SessionUsage = Field(description="What it used.")
+    created_at: Timestamp = Field(description="When it was created.")
+    updated_at: Timestamp = Field(description="When it, or its status, was last changed.")
+    archived_at: Timestamp | None = Field(description="When it was archived; null while it is not.")
+
+
+class SessionPage(Shape):
+    """A page of sessions, newest first."""
+
+    data: list[Session] = Field(description="The rows of this page.")
+    next_page: NextPage
+
+
+class SessionDeleted(Shape):
+    """Confirmation of a deletion."""
+
+    id: str = Field(description="The session that is gone.", pattern=SESSION_ID)
+    type: Literal["session_deleted"] = Field(description="Always `session_deleted`.")
+
+
+def render_session(session: SessionRecord) -> dict[str, Any]:
+    """Render a session."""
+    until = session.updated_at if session.status == "terminated" else session.read_at
+    active = session.active_us / 1_000_000
+    return {
+        "id": session.id,
+        "type": "session",
+        "agent": render_session_agent("agent_workyard", UNKNOWN) if session.agent is None else session.agent,
+        "environment_id": session.environment_id,
+        "status": session.status,
+        "title": session.title,
+        "metadata": session.metadata,
+        "resources": session.resources,
+        "vault_ids": session.vault_ids,
+        "outcome_evaluations": [],
+        "budget": None,
+        "deployment_id": None,
+        "stats": {"active_seconds": active, "duration_seconds": (until - session.created_at) / 1_000_000},
+        "usage": {
+            "active_seconds": active,
+            "cache_creation": {"ephemeral_1h_input_tokens": 0, "ephemeral_5m_input_tokens": 0},
+            "cache_read_input_tokens": 0,
+            "input_tokens": 0,
+            "output_tokens": 0,
+        },
+        "created_at": format_instant(session.created_at),
+        "updated_at": format_instant(session.updated_at),
+        "archived_at": optional_instant(session.archived_at),
+    }

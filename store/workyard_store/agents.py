@@ -1,0 +1,62 @@
+"""Agents: kept as they were defined, for sessions to take a copy of. Runs none. Source: issue C; reference, Agents."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from .access import SCRIPTS
+from .errors import AgentNotFound
+from .ids import is_id, new_id
+from .redis import Engine, Script
+from .workspaces import WorkspaceStore
+
+_CREATE = Script("agent_create", SCRIPTS / "_workspace.lua", SCRIPTS / "agent_create.lua")
+
+Definition = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """One agent. `definition` has the members of the wire that the client gave, with their defaults. Microseconds."""
+
+    id: str
+    definition: Definition
+    created_at: int
+
+
+class AgentStore:
+    """The agents of all workspaces."""
+
+    def __init__(self, engine: Engine, workspaces: WorkspaceStore) -> None:
+        self._engine = engine
+        self._workspaces = workspaces
+
+    async def create(self, workspace: str, definition: Definition, wall: int) -> Agent:
+        """Keep a definition under a new id."""
+        agent_id = new_id("agent")
+        text = json.dumps(definition, ensure_ascii=False, separators=(",", ":"))
+        created = await self._workspaces.write(_CREATE, workspace, wall, agent_id, text)
+        return Agent(agent_id, definition, int(created))
+
+    async def get(self, workspace: str, agent_id: str) -> Agent:
+        """Return an agent.
+
+        Raises:
+            AgentNotFound: the workspace has none of this id.
+        """
+        stored = await self.find(workspace, agent_id)
+        if stored is None:
+            raise AgentNotFound(agent_id)
+        return stored
+
+    async def find(self, workspace: str, agent_id: str) -> Agent | None:
+        """Return an agent, or None."""
+        if not is_id("agent", agent_id):
+            return None
+        stored = await self._engine.command("HGET", self._engine.keys.workspace(workspace, "agents"), agent_id)
+        if stored is None:
+            return None
+        created, _, text = stored.partition(" ")
+        return Agent(agent_id, json.loads(text), int(created))
