@@ -88,7 +88,7 @@ def silent(session_id: str, metadata: Mapping[str, str], state: Any, unseen: Seq
 class Turns:
     """Takes the turns of all sessions."""
 
-    def __init__(self, access: Access, workspaces: WorkspaceStore, agent: Agent = silent) -> None:
+    def __init__(self, access: Access, workspaces: WorkspaceStore, agent: Agent) -> None:
         self._access = access
         self._workspaces = workspaces
         self._agent = agent

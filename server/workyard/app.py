@@ -17,7 +17,7 @@ from workyard_queue.invariants import Invariants
 from workyard_queue.polling import LongPoll
 from workyard_queue.sessions import Sessions
 from workyard_queue.streams import EventStreams
-from workyard_queue.turns import Turns
+from workyard_queue.turns import Agent, Turns, silent
 from workyard_queue.upgrade import upgrade
 from workyard_queue.work import LeaseDefaults, WorkQueue
 from workyard_store.access import Access
@@ -42,12 +42,13 @@ _log = logging.getLogger("workyard")
 _TIDY_EVERY_S = 30.0
 
 
-def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now) -> FastAPI:
+def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now, agent: Agent = silent) -> FastAPI:
     """Return the application.
 
     Args:
         settings: the settings.
         wall: the wall clock in microseconds, for tests.
+        agent: acts for sessions.
 
     Raises (when it starts): StartupRefused, if the Redis named in the settings cannot be used.
     """
@@ -57,7 +58,7 @@ def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now) -> Fas
         engine = open_engine(settings)
         try:
             stored_format = await engine.open()
-            services = build_services(settings, engine, wall)
+            services = build_services(settings, engine, wall, agent)
             await upgrade(stored_format, services.access, services.workspaces)
             app.state.services = services
             await engine.subscribe(partial(_heard, services))
@@ -105,13 +106,13 @@ def open_engine(settings: Settings) -> Engine:
     return Engine.at(settings.redis_url, keys, connections=settings.redis_connections)
 
 
-def build_services(settings: Settings, engine: Engine, wall: Callable[[], int]) -> Services:
+def build_services(settings: Settings, engine: Engine, wall: Callable[[], int], agent: Agent) -> Services:
     """Put the services together over an engine."""
     access = Access(engine, engine.keys, wall)
     workspaces = WorkspaceStore(access)
     defaults = LeaseDefaults(settings.default_ttl, settings.startup_lease, settings.reclaim_ms)
     queue = WorkQueue(access, workspaces, defaults)
-    turns = Turns(access, workspaces)
+    turns = Turns(access, workspaces, agent)
     sessions = Sessions(access, workspaces, turns)
     return Services(
         settings=settings,
