@@ -23,7 +23,9 @@ def session(api: Api, environment: str, **fields: Any) -> dict[str, Any]:
 
 def events(api: Api, session_id: str, **query: Any) -> list[dict[str, Any]]:
     """List a session's events."""
-    rows: list[dict[str, Any]] = api.ok(api.get(f"/v1/sessions/{session_id}/events", params={"limit": 1000, **query}))["data"]
+    rows: list[dict[str, Any]] = api.ok(api.get(f"/v1/sessions/{session_id}/events", params={"limit": 1000, **query}))[
+        "data"
+    ]
     return rows
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from workyard_store.access import TRUSTED, Access
-from workyard_store.errors import EnvironmentNotFound, StorageUnavailable
+from workyard_store.errors import EnvironmentNotFound, StorageUnavailable, WorkyardError
 from workyard_store.ids import derived_suffix, work_id
 from workyard_store.workspaces import WorkspaceStore
 
@@ -93,6 +93,7 @@ class Turns:
         self._workspaces = workspaces
         self._agent = agent
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = False
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
     async def take(self, environment_id: str, session_id: str) -> None:
@@ -131,20 +132,30 @@ class Turns:
                 *said,
             )
             if step.due_at is not None:
-                self._wait(environment_id, session_id, max(step.due_at - int(now), 0) / 1_000_000)
+                self.look(environment_id)
         raise StorageUnavailable
 
     async def take_due(self, environment_id: str) -> None:
-        """Take the turn of every session of an environment whose agent has to act."""
-        while True:
+        """Take the turn of every session of an environment whose agent has to act, and look again when time alone lets
+        the next one act."""
+        failed: set[str] = set()
+        due = {""}
+        while due:
             try:
-                _, *due = await self._access.run(_DUE, environment_id, TRUSTED, _DUE_BATCH)
+                _, ahead_us, *found = await self._access.run(_DUE, environment_id, TRUSTED, _DUE_BATCH)
+                due = set(found) - failed
+                for session_id in due:
+                    try:
+                        await self.take(environment_id, session_id)
+                    except WorkyardError:
+                        raise
+                    except Exception:
+                        # An agent that fails must not hold up all others.
+                        _log.exception("the agent of %s failed", session_id)
+                        failed.add(session_id)
             except EnvironmentNotFound:
                 return
-            for session_id in due:
-                await self.take(environment_id, session_id)
-            if len(due) < _DUE_BATCH:
-                return
+        self._set_timer(environment_id, ahead_us)
 
     async def make_good(self) -> None:
         """Take every turn that a crash, or the end of a server, has left."""
@@ -153,34 +164,29 @@ class Turns:
             for start in range(0, len(ids), _AT_ONCE):
                 await asyncio.gather(*[self.take_due(id_) for id_ in ids[start : start + _AT_ONCE]])
 
-    def heard(self, environment_id: str) -> None:
-        """Take an environment's due turns in the background: its clock was changed."""
-        self._start(environment_id)
+    def look(self, environment_id: str) -> None:
+        """Take an environment's due turns in the background: its clock was changed, or an agent waits for an instant."""
+        if not self._closing:
+            task = asyncio.create_task(self._in_background(environment_id))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     def close(self) -> None:
         """Forget what waits; another server, or the next start, takes it up."""
+        self._closing = True
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
         for task in self._tasks:
             task.cancel()
 
-    def _wait(self, environment_id: str, session_id: str, seconds: float) -> None:
-        """Look again when the clock, if it ticks, has come to an instant. A clock that stands wakes by its change."""
-        earlier = self._timers.pop(session_id, None)
+    def _set_timer(self, environment_id: str, ahead_us: int) -> None:
+        earlier = self._timers.pop(environment_id, None)
         if earlier is not None:
             earlier.cancel()
-
-        def come() -> None:
-            del self._timers[session_id]
-            self._start(environment_id)
-
-        self._timers[session_id] = asyncio.get_running_loop().call_later(seconds, come)
-
-    def _start(self, environment_id: str) -> None:
-        task = asyncio.create_task(self._in_background(environment_id))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        if ahead_us >= 0 and not self._closing:
+            loop = asyncio.get_running_loop()
+            self._timers[environment_id] = loop.call_later(ahead_us / 1_000_000, self.look, environment_id)
 
     async def _in_background(self, environment_id: str) -> None:
         try:

@@ -139,7 +139,7 @@ def _heard(services: Services, message: str | None) -> None:
     elif message.startswith("session_"):
         services.streams.heard(message)
     elif message.endswith("~"):
-        services.turns.heard(message[:-1])
+        services.turns.look(message[:-1])
     else:
         services.long_poll.heard(message)
         if message.endswith("!"):
