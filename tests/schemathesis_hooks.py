@@ -22,9 +22,13 @@ from schemathesis.openapi.checks import RejectedPositiveData
 
 _ENV, _WORK = "/v1/environments/{environment_id}", "/v1/environments/{environment_id}/work"
 ENQUEUE = "POST /_emulator/environments/{environment_id}/work"
+_SESSION = "/v1/sessions/{session_id}"
+STREAM = f"GET {_SESSION}/events/stream"
 _BATCH = 500
 _CURSOR = "page: Invalid cursor"
 _FRACTION = r"\w+: Input should be a valid integer"
+_NESTED_FRACTION = r"[\w.]+: Input should be a valid integer"
+_STRICT = "JSON Schema takes 3.0 for an integer, the strict types of contract §1 do not"
 
 #: Requests that their schema allows and the server refuses: operation → status, message → why the schema cannot tell.
 ACCEPTED: dict[str, dict[tuple[int, str], str]] = {
@@ -49,6 +53,24 @@ ACCEPTED: dict[str, dict[tuple[int, str], str]] = {
     f"POST {_WORK}/{{work_id}}/heartbeat": {
         (412, "Heartbeat precondition failed: .*"): "compares with the stored heartbeat",
     },
+    "GET /v1/sessions": {(400, _CURSOR): "a cursor carries a seal; only the server can make one"},
+    f"GET {_SESSION}/events": {(400, _CURSOR): "a cursor carries a seal; only the server can make one"},
+    "POST /v1/agents": {(400, _NESTED_FRACTION): _STRICT},
+    "POST /v1/sessions": {
+        (400, r"Environment \w+ is archived\."): "depends on the state of the stored environment",
+        (400, _NESTED_FRACTION): _STRICT,
+    },
+    f"POST {_SESSION}": {
+        (400, r"Session \w+ is (archived|terminated) and cannot be updated\."): "depends on the state of the session",
+        (400, r"metadata: too many keys .*"): "counts the keys of the result, not of the patch",
+    },
+    f"POST {_SESSION}/events": {
+        (400, r"Session \w+ is (archived|terminated) and takes no events\."): "depends on the state of the session",
+        (400, r"events: system\.message must be .*"): "looks at the events before",
+        (400, r"events: deny_message is only .*"): "looks at two members of one of several shapes",
+        (400, r"events\.\d+: user\.tool_result is only .*"): "depends on the kind of the stored environment",
+        (400, _NESTED_FRACTION): _STRICT,
+    },
     "POST /_emulator/clock": {
         (400, "at: Time never goes back: .*"): "depends on the clock",
         (400, r"(at|advance_seconds): A clock stops at .*"): "depends on the clock",
@@ -62,6 +84,8 @@ ACCEPTED: dict[str, dict[tuple[int, str], str]] = {
     },
 }
 
+#: The environments that the run has made.
+_environments: list[str] = []
 #: How often each operation gave each status; written to the file that `WORKYARD_SEEN` names.
 _seen: defaultdict[str, defaultdict[int, int]] = defaultdict(lambda: defaultdict(int))
 
@@ -89,7 +113,16 @@ def filter_failure(
 
 @schemathesis.hook
 def before_call(context: schemathesis.HookContext, case: schemathesis.Case[Any], kwargs: dict[str, Any]) -> None:
-    """Enqueue one batch at most: thousands of items take the embedded engine seconds. The bound is tested elsewhere."""
+    """Enqueue one batch at most: thousands of items take the embedded engine seconds. The bound is tested elsewhere.
+    And archive a session before its stream is read, which would not end otherwise."""
+    body = case.body if isinstance(case.body, dict) else {}
+    if case.operation.label == "POST /v1/sessions" and _environments and isinstance(body.get("environment_id"), str):
+        # Whatever text stands there is as good: only an environment that exists takes a session.
+        case.body = {**body, "environment_id": _environments[-1]}
+    session = (case.path_parameters or {}).get("session_id")
+    if case.operation.label == STREAM and re.fullmatch(r"\w+", str(session), re.ASCII):
+        url = httpx.URL(str(case.operation.base_url)).join(f"/v1/sessions/{session}/archive")
+        httpx.post(url, headers={"x-api-key": os.environ["WORKYARD_KEY"]})
     if case.operation.label == ENQUEUE and isinstance(case.body, dict):
         count = case.body.get("count")
         if type(count) is int and _BATCH < count <= 10_000:
@@ -102,6 +135,7 @@ def after_call(context: schemathesis.HookContext, case: schemathesis.Case[Any], 
     _seen[case.operation.label][response.status_code] += 1
     if case.operation.label == "POST /v1/environments" and response.status_code == 200:
         environment = json.loads(response.content)
+        _environments.append(environment["id"])
         if environment["config"]["type"] == "self_hosted":
             url = httpx.URL(str(response.request.url)).join(f"/_emulator/environments/{environment['id']}/work")
             httpx.post(url, json={"count": 3}).raise_for_status()

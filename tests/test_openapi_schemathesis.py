@@ -37,6 +37,7 @@ def test_the_server_does_what_its_document_says(
         env=clean_environment(
             {
                 "WORKYARD_QUEUE": other.queue(),
+                "WORKYARD_KEY": run.api_key,
                 "WORKYARD_SEEN": str(seen),
                 "HYPOTHESIS_STORAGE_DIRECTORY": str(tmp_path / "hypothesis"),
                 "PYTHONIOENCODING": "utf-8",

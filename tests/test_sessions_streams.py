@@ -93,6 +93,9 @@ def test_a_stream_brings_what_happens_after_its_head_as_it_is_listed(
     api.ok(api.post(f"/v1/sessions/{made}/archive"))
     assert stream.ended()
     assert stream.types == ANSWERED * 3 + ["session.status_terminated"]
+    late = follow(made)
+    assert late.ended()
+    assert (late.events, late.pings) == ([], 1)
 
 
 def test_a_stream_of_a_deleted_session_ends_with_that(api: Api, follow: Callable[[str], Follower]) -> None:

@@ -17,7 +17,8 @@ from harness import NOON, after, refused
 from workyard.app import create_app
 from workyard.dependencies import Services
 from workyard.settings import Settings
-from workyard_queue.turns import Agent, Event, Step
+from workyard_queue.records import Event
+from workyard_queue.turns import Agent, Step
 from workyard_store.access import Caller
 
 API_KEY = "turns"
@@ -44,15 +45,15 @@ def echo(session_id: str, metadata: Mapping[str, str], state: Any, unseen: Seque
 def slow(session_id: str, metadata: Mapping[str, str], state: Any, unseen: Sequence[Event], now: int) -> Step:
     """Run for ten seconds, then be done."""
     if texts(unseen):
-        return Step(now + WAIT_S * 1_000_000, [RUNS], "running", now + WAIT_S * 1_000_000)
-    return Step(None, [DONE], "idle") if state and state <= now else Step(state, [], "running", state)
+        return Step(now + WAIT_S * 1_000_000, [RUNS], "running", now + WAIT_S * 1_000_000, busy=True)
+    return Step(None, [DONE], "idle") if state and state <= now else Step(state, [], "running", state, busy=True)
 
 
 def tool_user(session_id: str, metadata: Mapping[str, str], state: Any, unseen: Sequence[Event], now: int) -> Step:
     """Call a tool and wait for its result."""
     if any(event["type"] == "user.tool_result" for event in unseen):
         return Step(None, [DONE], "idle")
-    return Step("waits", [RUNS, TOOL, ACTION], "idle")
+    return Step("waits", [RUNS, TOOL, ACTION], "idle", busy=True)
 
 
 def quitter(session_id: str, metadata: Mapping[str, str], state: Any, unseen: Sequence[Event], now: int) -> Step:

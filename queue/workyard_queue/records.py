@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .turns import Event
+from workyard_store.clock import format_instant
+
+Event = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,11 @@ def event_of(entry: Sequence[Any]) -> SessionEvent:
     """Read an entry of a session's stream."""
     fields = dict(zip(entry[1][::2], entry[1][1::2], strict=True))
     return SessionEvent(int(entry[0].partition("-")[0]), int(fields["t"]), json.loads(fields["e"]))
+
+
+def rendered(event: SessionEvent) -> Event:
+    """Return an event as clients and agents see it."""
+    return {**event.content, "processed_at": format_instant(event.processed_at)}
 
 
 def merged_metadata(stored: Mapping[str, str], patch: Mapping[str, str | None]) -> dict[str, str]:

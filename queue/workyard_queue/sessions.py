@@ -4,6 +4,7 @@ session is `turns.py`, who listens to one `streams.py`. Source: contract §5; re
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,8 +23,8 @@ from workyard_store.redis import Reply, Script
 from workyard_store.workspaces import WorkspaceStore
 
 from .lua import session_script
-from .records import Session, SessionEvent, event_of, session_of
-from .turns import Event, Turns
+from .records import Event, Session, SessionEvent, event_of, session_of
+from .turns import Turns
 
 _RESERVE = session_script("reserve")
 _CREATE = session_script("create")
@@ -203,19 +204,19 @@ class Sessions:
         name = f"events {_canonical(session_id)} {order}"
         behind = "" if page is None else decode_cursor(name, page)
         _, reply = await self._acted(_EVENTS, session_id, caller, order, behind, limit + 1)
-        found = [event_of(entry) for entry in reply[3]]
+        found = [event_of(entry) for entry in reply[2]]
         shown = found[:limit]
         return shown, encode_cursor(name, shown[-1].entry) if len(found) > limit else None
 
-    async def newest(self, session_id: str, caller: Caller) -> tuple[str, int]:
-        """Return a session's environment and the place of its last event."""
+    async def newest(self, session_id: str, caller: Caller) -> tuple[str, SessionEvent]:
+        """Return a session's environment and its last event."""
         environment_id, reply = await self._acted(_EVENTS, session_id, caller, "desc", "", 1)
-        return environment_id, int(reply[2])
+        return environment_id, event_of(reply[2][0])
 
     async def behind(self, environment_id: str, session_id: str, entry: int, count: int) -> list[SessionEvent]:
         """Return up to *count* events after a place, oldest first."""
         _, reply = await self._on_session(_EVENTS, session_id, TRUSTED, "asc", entry, count, within=environment_id)
-        return [event_of(each) for each in reply[3]]
+        return [event_of(each) for each in reply[2]]
 
     async def _settled(self, session_id: str, caller: Caller) -> str:
         """Return a session's environment, once its agent has nothing to do now."""
@@ -276,19 +277,23 @@ class Sessions:
         found: list[tuple[int, Session]] = []
         while len(found) <= limit:
             places = await self._places.page(workspace, below=below, count=limit + 1 - len(found))
-            for session_id, environment_id, number in places:
+            sessions = await asyncio.gather(*[self._listed(id_, environment_id) for id_, environment_id, _ in places])
+            for (_, _, number), session in zip(places, sessions, strict=True):
                 below = number
-                try:
-                    _, reply = await self._acted(_GET, session_id, TRUSTED, within=environment_id)
-                except SessionNotFound:
-                    continue  # Being created or deleted.
-                session = session_of(environment_id, session_id, *reply[2:])
-                if include_archived or session.archived_at is None:
+                if session is not None and (include_archived or session.archived_at is None):
                     found.append((number, session))
             if not places:
                 break
         shown = found[:limit]
         return [session for _, session in shown], encode_cursor(name, shown[-1][0]) if len(found) > limit else None
+
+    async def _listed(self, session_id: str, environment_id: str) -> Session | None:
+        """Return a session of a list, or None: it is being created or deleted."""
+        try:
+            _, reply = await self._acted(_GET, session_id, TRUSTED, within=environment_id)
+        except SessionNotFound:
+            return None
+        return session_of(environment_id, session_id, *reply[2:])
 
 
 def _canonical(session_id: str) -> str:

@@ -29,6 +29,7 @@ class Listener:
     Attributes:
         session_id: the session, and `environment_id` where it is.
         entry: the place of the last event it has sent.
+        over: whether that was the session's last.
         deleted_at: the instant at which the session was deleted, microseconds, if that was heard.
     """
 
@@ -36,6 +37,7 @@ class Listener:
         self.session_id = session_id
         self.environment_id = ""
         self.entry = 0
+        self.over = False
         self.deleted_at: int | None = None
         self.news = asyncio.Event()
         self._streams = streams
@@ -45,7 +47,7 @@ class Listener:
 
         Ends behind the session's last event, and when the server does.
         """
-        while not self._streams.closing:
+        while not (self.over or self._streams.closing):
             try:
                 async with asyncio.timeout(PING_EVERY_S):
                     await self.news.wait()
@@ -62,10 +64,8 @@ class Listener:
                     yield "deleted"
                     return
                 for event in found:
-                    self.entry = event.entry
+                    self.entry, self.over = event.entry, event.content["type"] in _LAST
                     yield event
-                    if event.content["type"] in _LAST:
-                        return
 
     def close(self) -> None:
         """Listen no more."""
@@ -110,7 +110,8 @@ class EventStreams:
         listener = Listener(self, known)
         self._listeners.setdefault(known, set()).add(listener)
         try:
-            listener.environment_id, listener.entry = await self.sessions.newest(session_id, caller)
+            listener.environment_id, last = await self.sessions.newest(session_id, caller)
+            listener.entry, listener.over = last.entry, last.content["type"] in _LAST
         except BaseException:
             listener.close()
             raise

@@ -20,13 +20,13 @@ from workyard_store.ids import derived_suffix, work_id
 from workyard_store.workspaces import WorkspaceStore
 
 from .lua import session_script
+from .records import Event, event_of, rendered
 
 _TURN = session_script("turn")
 _COMMIT = session_script("commit")
 _DUE = session_script("due")
 _log = logging.getLogger("workyard.sessions")
 
-Event = dict[str, Any]
 #: Events that one turn reads.
 _MOST_EVENTS = 1000
 #: Sessions that one look for due ones names.
@@ -47,13 +47,16 @@ class Step:
         state: what it wants to be given next time; JSON.
         events: what it says; an `id` that is missing is made up.
         status: of the session afterwards: `running`, `idle`, `terminated` or `rescheduling`.
-        due_at: the instant, microseconds, at which it wants to act although nothing happened; None: never.
+        due_at_us: the instant, microseconds, at which it wants to act although nothing happened; None: never.
+        busy: whether a message is not served to the end: if the session's work stops now, it has to come back. True
+            also of an idle session that waits for the result of a tool.
     """
 
     state: Any
     events: Sequence[Event]
     status: str
-    due_at: int | None = None
+    due_at_us: int | None = None
+    busy: bool = False
 
 
 class Agent(Protocol):
@@ -68,7 +71,7 @@ class Agent(Protocol):
             session_id: whose agent it is.
             metadata: of the session.
             state: of the step before; None at first.
-            unseen: clients' events since then, oldest first, with their ids.
+            unseen: clients' events since then, oldest first, with `id` and `processed_at`.
             now: the instant of the environment's clock, microseconds.
         """
 
@@ -108,7 +111,7 @@ class Turns:
             if reply[0] == "NONE":
                 return
             _, version, now, state, metadata, seen, entries = reply
-            events = [json.loads(fields[1]) for _, fields in entries]
+            events = [rendered(event_of(entry)) for entry in entries]
             unseen = [event for event in events if event["type"].startswith(FROM_CLIENTS)]
             step = self._agent(session_id, json.loads(metadata), json.loads(state), unseen, int(now))
             said = [
@@ -127,11 +130,11 @@ class Turns:
                 entries[-1][0].partition("-")[0] if entries else seen,
                 json.dumps(step.state, ensure_ascii=False),
                 step.status,
-                "" if step.due_at is None else step.due_at,
-                "1" if _needs_nobody(step) else "0",
+                "" if step.due_at_us is None else step.due_at_us,
+                "0" if step.busy else "1",
                 *said,
             )
-            if step.due_at is not None:
+            if step.due_at_us is not None:
                 self.look(environment_id)
         raise StorageUnavailable
 
@@ -193,13 +196,3 @@ class Turns:
             await self.take_due(environment_id)
         except (StorageUnavailable, EnvironmentNotFound) as error:
             _log.warning("agents of %s did not act (%s); they will at the next access", environment_id, error)
-
-
-def _needs_nobody(step: Step) -> bool:
-    """Tell whether the session waits for a message and for nothing else: then no worker has to come back for it."""
-    if step.status == "terminated":
-        return True
-    if step.status != "idle":
-        return False
-    reasons = [event["stop_reason"]["type"] for event in step.events if event["type"] == "session.status_idle"]
-    return not reasons or reasons[-1] != "requires_action"

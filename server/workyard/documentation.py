@@ -111,8 +111,22 @@ def success(
 
 
 def event_stream(description: str) -> dict[int | str, dict[str, Any]]:
-    """Declare that a route answers with server-sent events."""
-    return {200: {"description": description, "content": {"text/event-stream": {"schema": {"type": "string"}}}}}
+    """Declare that a route answers with server-sent events; the schema is that of one event."""
+    schema = {
+        "type": "object",
+        "description": "One event of the stream.",
+        "properties": {
+            "event": {"type": "string", "description": "The type of the event; `ping` is only a sign of life."},
+            "data": {
+                "type": "string",
+                "contentMediaType": "application/json",
+                "description": "The event, as a list of events shows it.",
+            },
+        },
+        "required": ["event", "data"],
+        "additionalProperties": False,
+    }
+    return {200: {"description": description, "content": {"text/event-stream": {"schema": schema}}}}
 
 
 def link(description: str, operation: str, **parameters: str) -> dict[str, Any]:

@@ -30,7 +30,9 @@ script touches one slot of a Redis Cluster. Scripts get the first key in full an
 | `wy:{env}:due`              | zset   | purge              | session ids by the instant at which their agent has to act     |
 
 No key has a TTL: time belongs to the workspace's clock, which Redis does not know.
-`wy:wake` is a publish/subscribe channel, not a key.
+`wy:wake` is a publish/subscribe channel, not a key. Its messages: `<environment>`: there is work, wake one poll;
+`<environment>!`: something else changed, wake all; `<environment>~`: time may have come for an agent; `<session>`: it has
+events; `<session>!<us>`: it was deleted at this instant.
 """
 
 from __future__ import annotations

@@ -34,15 +34,14 @@ class SessionPlaces:
             await self._engine.commands(("SREM", self._keys.session_at(id_), environment_id) for id_ in ids)
 
     async def remove(self, workspace: str, environment_id: str, session_ids: Iterable[str]) -> int:
-        """Remove the places of an environment's sessions. Return how many keys went."""
+        """Remove the places of an environment's sessions. Return how many there were: each a key of its own, but where
+        another environment has a session of the same id."""
         ids = list(session_ids)
         if not ids:
             return 0
         listed = self._keys.workspace(workspace, "sessions")
         await self._engine.command("ZREM", listed, *[f"{id_} {environment_id}" for id_ in ids])
-        gone = await self._engine.commands(("SREM", self._keys.session_at(id_), environment_id) for id_ in ids)
-        left = await self._engine.commands(("EXISTS", self._keys.session_at(id_)) for id_ in ids)
-        return sum(bool(removed) and not there for removed, there in zip(gone, left, strict=True))
+        return sum(await self._engine.commands(("SREM", self._keys.session_at(id_), environment_id) for id_ in ids))
 
     async def page(self, workspace: str, *, below: int | None, count: int) -> list[tuple[str, str, int]]:
         """Return up to *count* places of a workspace (session id, environment id, sequence), newest first."""

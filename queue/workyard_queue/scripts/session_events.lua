@@ -2,7 +2,7 @@
 -- Atomic: the part is of one instant.
 -- KEYS[1] environment. ARGV[1] wall us; [2] workspace or ''; [3] session id; [4] work id; [5] asc|desc; [6] the entry (us)
 -- to continue behind, or ''; [7] how many.
--- Answer: {'OK', '1' if its agent has to act first, else '', its last entry us, {{entry id, {e, …, t, …}}, …}}
+-- Answer: {'OK', '1' if its agent has to act first, else '', {{entry id, {e, …, t, …}}, …}}
 -- | {'MISSING'} | {'AGAIN'} | {'GONE'} | {'FOREIGN'}.
 local refusal = open()
 if refusal then return {refusal} end
@@ -15,4 +15,4 @@ if ARGV[5] == 'asc' then
 else
   found = call('XREVRANGE', EVENTS_ .. id, from or '+', '-', 'COUNT', ARGV[7])
 end
-return {'OK', is_due(id), call('HGET', session(id), 'entry'), found}
+return {'OK', is_due(id), found}

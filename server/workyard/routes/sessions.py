@@ -9,10 +9,9 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path, Query
 from starlette.responses import Response, StreamingResponse
 
+from workyard_queue.records import Event, merged_metadata, rendered
 from workyard_queue.records import Session as SessionRecord
-from workyard_queue.records import merged_metadata
 from workyard_queue.streams import Listener
-from workyard_queue.turns import Event
 from workyard_store.clock import format_instant
 from workyard_store.configs import checked_metadata
 from workyard_store.errors import SessionOutOfState
@@ -23,7 +22,7 @@ from ..documentation import event_stream, link, refusals, success
 from ..responses import JsonResponse
 from ..schemas.agents import UNKNOWN, AgentOverrides, AgentReference, overridden, render_session_agent, tools_of
 from ..schemas.common import DEFAULT_LIMIT, render_page
-from ..schemas.events import EventPage, EventsSend, EventsSent, content_of, render_event
+from ..schemas.events import EventPage, EventsSend, EventsSent, content_of
 from ..schemas.sessions import (
     Session,
     SessionCreate,
@@ -38,6 +37,18 @@ router = APIRouter(prefix="/v1/sessions", tags=["Sessions"], route_class=PublicR
 
 _NO_SESSION = {404: "No such session for this caller."}
 _STATE = {400: "The request breaks a rule, or the session's status does not allow it; the message says which."}
+_GOES_ON = {
+    name: link(text, operation, session_id="id")
+    for name, operation, text in (
+        ("read", "get_session", "See how it is."),
+        ("change", "update_session", "Rename it."),
+        ("send", "send_events", "Give it something to do."),
+        ("list", "list_events", "See what it has done."),
+        ("follow", "stream_events", "See what it does."),
+        ("archive", "archive_session", "End it and keep it."),
+        ("delete", "delete_session", "End it."),
+    )
+}
 SessionId = Annotated[
     str,
     Path(description="The session's id, `session_…` or `sesn_…`.", examples=["session_011CZkZ9X2dpNyB7HsEFoRfW"]),
@@ -46,7 +57,7 @@ SessionId = Annotated[
 
 @router.post(
     "",
-    responses=success(Session, "The new session.", events=link("See what it does.", "list_events", session_id="id"))
+    responses=success(Session, "The new session.", **_GOES_ON)
     | refusals(
         400,
         401,
@@ -143,7 +154,7 @@ async def send_events(session_id: SessionId, call: Call, body: EventsSend) -> Re
     """Send events to a session: all or none. A message brings work that has stopped back into the queue."""
     events = [content_of(event) for event in body.events]
     sent = await call.services.sessions.append(session_id, call.caller, events)
-    return JsonResponse({"data": [render_event(event) for event in sent]})
+    return JsonResponse({"data": [rendered(event) for event in sent]})
 
 
 @router.get(
@@ -164,7 +175,7 @@ async def list_events(
 ) -> Response:
     """List a session's events, oldest first."""
     rows, next_page = await call.services.sessions.events(session_id, call.caller, limit=limit, page=page, order=order)
-    return JsonResponse(render_page([render_event(row) for row in rows], next_page))
+    return JsonResponse(render_page([rendered(row) for row in rows], next_page))
 
 
 @router.get(
@@ -209,7 +220,7 @@ async def _frames(listener: Listener, wall: Any) -> AsyncIterator[bytes]:
             date = format_instant(listener.deleted_at or wall())
             yield _frame({"id": identifier, "type": "session.deleted", "processed_at": date})
         else:
-            yield _frame(render_event(event))
+            yield _frame(rendered(event))
 
 
 def _frame(event: Event) -> bytes:

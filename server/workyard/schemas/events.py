@@ -1,4 +1,4 @@
-"""Wire shapes of the events that clients send, and how every event is rendered. Source: the SDK's types of events."""
+"""Wire shapes of the events that clients send. Source: the SDK's types of events."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
-from workyard_queue.records import SessionEvent
-from workyard_queue.turns import Event
-from workyard_store.clock import format_instant
+from workyard_queue.records import Event
 from workyard_store.ids import new_id
 
 from .common import Body, NextPage, Shape
@@ -193,8 +191,3 @@ def content_of(event: SentEvent) -> Event:
     """Return what is kept of a client's event, with the id it gets."""
     outcome = {"outcome_id": new_id("outc")} if isinstance(event, UserDefineOutcome) else {}
     return {"id": new_id("sevt"), **event.model_dump(exclude_none=True), **outcome}
-
-
-def render_event(event: SessionEvent) -> dict[str, Any]:
-    """Render an event."""
-    return {**event.content, "processed_at": format_instant(event.processed_at)}
