@@ -1,0 +1,22 @@
+"""The scripted agent that stands where the real service has a model: scripts, and what they do. No Redis, no HTTP."""
+
+from .advance import Step, advance
+from .events import Event
+from .script import DEFAULT_SCRIPT, SCHEMA_FILE, Script, script_schema
+from .script_text import check_script, parse_script
+from .state import Report, State, report
+
+__all__ = [
+    "DEFAULT_SCRIPT",
+    "SCHEMA_FILE",
+    "Event",
+    "Report",
+    "Script",
+    "State",
+    "Step",
+    "advance",
+    "check_script",
+    "parse_script",
+    "report",
+    "script_schema",
+]

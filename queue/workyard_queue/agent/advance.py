@@ -1,0 +1,175 @@
+"""The scripted agent: what a session's agent does next, as a pure function. No Redis, no HTTP, no clock, nothing random.
+
+It stands where the real service has a model. `advance` takes the events that the agent has not seen and returns the
+events that it answers with; who stores them, and when it is called, is the caller's business. The same arguments give
+the same answer, so a step that was lost between computing and storing is simply computed again.
+
+Each event is played out to where the agent can do nothing more before the next one is looked at: so it makes no
+difference whether events are given one by one or together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from workyard_store.clock import parse_instant
+
+from .events import RESULTS, Event, text_of
+from .play import Player, ends_turn
+from .script import Script, calls_of
+from .state import MOST_NOTES, MadeCall, State, Status, Timeout, Unexpected
+
+#: How much of an id that a client sent is quoted, in characters.
+LONGEST_ID = 128
+
+
+@dataclass(frozen=True)
+class Step:
+    """What the agent does: to be stored as one."""
+
+    state: State
+    events: list[Event]
+    #: The session's status after the events.
+    status: Status
+    #: When `advance` must be called again, even without an event, in microseconds; None: not before the next event.
+    due_at_us: int | None
+    #: Whether a message has not been served to the end of its turn. Also true of a session that is idle because a call
+    #: waits (`requires_action`): its work is not done.
+    busy: bool
+
+
+def advance(
+    script: Script, state: State | None, unseen: Sequence[Event], now_us: int, event_id: Callable[[int], str]
+) -> Step:
+    """Return what the agent does about the *unseen* events, by *now_us*.
+
+    Without a *state* the session is new; with no event either, it goes idle at once. *event_id* gives the id of the
+    agent's n-th event in this session, from 0. The agent's own events among the unseen are passed over.
+
+    An event's `processed_at`, if it has one, is when it happened: what was due before then goes before it, however late
+    it is looked at. A `wait` begins when the step before it was due; a call times out counted from *now_us*, since
+    nobody could answer it before.
+    """
+    play = _Agent(script, state, now_us, event_id)
+    if state is None and not unseen:
+        play.go_idle()
+    for event in unseen:
+        happened = parse_instant(str(event.get("processed_at")))
+        play.pass_time(now_us if happened is None else min(happened, now_us))
+        play.take(event)
+    play.pass_time(now_us)
+    return play.step()
+
+
+class _Agent(Player):
+    """One call of `advance`: what happens to the agent, in its order."""
+
+    def step(self) -> Step:
+        state = self.state
+        return Step(state, self.events, state.status, state.due_us, state.in_turn or bool(state.queue))
+
+    def pass_time(self, until_us: int) -> None:
+        """Do what is due by *until_us*, each thing at its own time."""
+        while (due := self.state.due_us) is not None and due <= until_us:
+            self.at_us = max(self.at_us, due)
+            if self.state.wait_until_us is not None:
+                self.state.wait_until_us = None
+                self.next_step()
+            else:
+                self._time_out(due)
+            self.go_on()
+        self.at_us = max(self.at_us, until_us)
+
+    def take(self, event: Mapping[str, Any]) -> None:
+        """Do what an event asks for."""
+        kind = event.get("type")
+        if self.state.status == "terminated" or not isinstance(kind, str):
+            return
+        if kind == "user.message":
+            self._enqueue(text_of(event.get("content")))
+        elif kind == "user.define_outcome":
+            self._enqueue(str(event.get("description", "")))
+        elif kind == "user.interrupt" and self.state.in_turn:
+            self._interrupt()
+        elif kind in RESULTS:
+            self._take_result(event, *RESULTS[kind])
+        elif kind == "user.tool_confirmation":
+            self._take_confirmation(event)
+        elif kind.startswith(("user.", "system.")):
+            self.say_idle_again()
+        self.go_on()
+
+    def _enqueue(self, message: str) -> None:
+        self.state.queue.append(message if self.script.uses_message else "")
+
+    def _interrupt(self) -> None:
+        """Stop the turn: its calls are given up, the next message starts the turn after it."""
+        state = self.state
+        state.interrupts += 1
+        state.interrupted = True
+        state.wait_until_us = None
+        self.give_up("was given up at an interrupt")
+        while state.step < len(self.script.steps):
+            ended = ends_turn(self.script.steps[state.step])
+            state.step += 1
+            if ended:
+                break
+        self.end_turn("end_turn")
+
+    def _take_result(self, event: Mapping[str, Any], answers: str, member: str) -> None:
+        call = self._open_call(event, member)
+        if call is None:
+            return
+        if call.event != answers:
+            self._note(event, member, f"is {call.event}, which takes another kind of result")
+        elif call.waits_for == "confirmation":
+            self._note(event, member, "waits for its confirmation: it must not be run before")
+        else:
+            call.text, call.is_error = text_of(event.get("content")), event.get("is_error") is True
+            self.close(call, "was answered before")
+            self.resume()
+
+    def _take_confirmation(self, event: Mapping[str, Any]) -> None:
+        call = self._open_call(event, "tool_use_id")
+        if call is None:
+            return
+        if call.waits_for != "confirmation":
+            self._note(event, "tool_use_id", "waits for no confirmation")
+        elif event.get("result") == "allow":
+            made = self.script.steps[self.state.step]
+            self.run(call, calls_of(made)[self.state.calls.index(call)])
+            if call.waits_for is None:
+                self.resume()
+        else:
+            call.text = str(event.get("deny_message") or "")
+            self.deny(call)
+            self.resume()
+
+    def _open_call(self, event: Mapping[str, Any], member: str) -> MadeCall | None:
+        """Return the open call that an event names; note the event if there is none."""
+        for call in self.state.open_calls:
+            if call.id == event.get(member):
+                return call
+        self._note(event, member, self.state.closed.get(str(event.get(member)), "is not a call of this session"))
+        return None
+
+    def _note(self, event: Mapping[str, Any], member: str, problem: str) -> None:
+        """Make an event out of place visible: in the session's events and in the report."""
+        call_id = str(event.get(member, ""))[:LONGEST_ID]
+        self.state.unexpected_count += 1
+        note = Unexpected(event_id=str(event.get("id", ""))[:LONGEST_ID], call_id=call_id, problem=problem)
+        self.state.unexpected = [*self.state.unexpected, note][-MOST_NOTES:]
+        self.emit_error("unknown_error", f"Unexpected {event['type']}: {call_id} {problem}.", "retrying")
+        self.say_idle_again()
+
+    def _time_out(self, due_us: int) -> None:
+        limit = self.script.result_limit_seconds
+        late = [call for call in self.state.open_calls if call.until_us <= due_us]
+        for call in late:
+            self.state.timeouts_count += 1
+            note = Timeout(call_id=call.id, name=call.name, step=self.state.step, waited_for=call.waits_for or "result")
+            self.state.timeouts = [*self.state.timeouts, note][-MOST_NOTES:]
+        names = ", ".join(f"the {call.waits_for} of {call.name} ({call.id})" for call in late)
+        self.fail_turn(f"{names} did not come within {limit:g} seconds")

@@ -1,0 +1,65 @@
+"""The shapes of events: what the scripted agent reads out of those it gets and puts into its own. Decides nothing.
+
+Source: the types of the SDK, `anthropic.types.beta.sessions`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from .script import Call, McpToolCall, ToolCall
+
+Event = dict[str, Any]
+_T = TypeVar("_T")
+_PLACEHOLDER = re.compile(r"\{\{(message|result)\}\}")
+#: Event of a result → the call it answers, and the member that names it.
+RESULTS = {
+    "user.tool_result": ("agent.tool_use", "tool_use_id"),
+    "user.custom_tool_result": ("agent.custom_tool_use", "custom_tool_use_id"),
+}
+#: Call that the service can run → the event of its result, and the member that names the call.
+SERVED = {
+    "agent.tool_use": ("agent.tool_result", "tool_use_id"),
+    "agent.mcp_tool_use": ("agent.mcp_tool_result", "mcp_tool_use_id"),
+}
+
+
+def text_of(content: Any) -> str:
+    """Return the text of content blocks, blocks of other kinds left out."""
+    blocks = content if isinstance(content, list) else []
+    texts = [block.get("text") for block in blocks if isinstance(block, Mapping)]
+    return "\n".join(text for text in texts if isinstance(text, str))
+
+
+def text_block(text: str) -> list[Event]:
+    """Return content that is one text."""
+    return [{"type": "text", "text": text}]
+
+
+def filled(value: _T, texts: Mapping[str, str]) -> _T:
+    """Return *value* with the placeholders in its strings replaced, keys left as they are.
+
+    A text that is put in is not looked through again: nobody can make a placeholder by sending one.
+    """
+    if isinstance(value, str):
+        return _PLACEHOLDER.sub(lambda found: texts[found[1]], value)  # type: ignore[return-value]
+    if isinstance(value, dict):
+        return {key: filled(each, texts) for key, each in value.items()}  # type: ignore[return-value]
+    if isinstance(value, list):
+        return [filled(each, texts) for each in value]  # type: ignore[return-value]
+    return value
+
+
+def call_fields(call: Call, texts: Mapping[str, str]) -> Event:
+    """Return what the event of a call says of it."""
+    fields: Event = {"name": call.name, "input": filled(call.input, texts)}
+    if isinstance(call, McpToolCall):
+        fields["mcp_server_name"] = call.server
+    if isinstance(call, ToolCall | McpToolCall):
+        fields["evaluated_permission"] = call.permission
+        # A refusal by the service comes before any policy. Source: the SDK's docstring of `evaluation`.
+        if call.permission != "deny":
+            fields["evaluation"] = {"type": f"always_{call.permission}"}
+    return fields

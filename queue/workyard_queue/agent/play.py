@@ -1,0 +1,241 @@
+"""Plays the steps of a script: calls, their ends, and everything that the agent says. Events and time that come to it
+are `advance.py`'s business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from workyard_store.clock import format_instant
+
+from .events import SERVED, Event, call_fields, filled, text_block
+from .script import (
+    Call,
+    ErrorType,
+    ExpectResult,
+    Fail,
+    Failure,
+    Idle,
+    RetryStatus,
+    Say,
+    Script,
+    StopReason,
+    Terminate,
+    Wait,
+    calls_of,
+)
+from .state import MOST_CLOSED, MadeCall, State, WaitsFor
+
+
+class Player:
+    """A script at some point of a session, and the events that come of playing on from there."""
+
+    def __init__(self, script: Script, state: State | None, now_us: int, event_id: Callable[[int], str]) -> None:
+        self.script = script
+        self.state = State() if state is None else state.model_copy(deep=True)
+        self.now_us = now_us
+        self.at_us = 0
+        self.event_id = event_id
+        self.events: list[Event] = []
+
+    def go_on(self) -> None:
+        """Play steps until something must happen first."""
+        state = self.state
+        while state.status != "terminated":
+            if not state.in_turn:
+                if not state.queue:
+                    return
+                self._begin_turn()
+            elif state.wait_until_us is not None or state.open_calls:
+                return
+            elif state.step >= len(self.script.steps):
+                self.end_turn("end_turn")
+            else:
+                state.reached = state.step
+                self._play(self.script.steps[state.step])
+
+    def _begin_turn(self) -> None:
+        state = self.state
+        state.message = state.queue.pop(0)
+        state.in_turn = True
+        state.turns += 1
+        if state.step < len(self.script.steps) or self.script.repeat:
+            state.step %= len(self.script.steps)
+            state.failure, state.interrupted = None, False
+        else:
+            state.messages_after_end += 1
+        self.run_again()
+
+    def _play(self, step: object) -> None:
+        match step:
+            case Say(say=text):
+                self.emit("agent.message", content=text_block(filled(text, self._texts())))
+                self.next_step()
+            case ExpectResult(expect_result=matcher):
+                call = self.state.calls[matcher.call]
+                problem = matcher.problem(call.text, is_error=call.is_error, denied=call.denied)
+                if problem is None:
+                    self.next_step()
+                else:
+                    self.fail_turn(f"expect_result, of {call.name} ({call.id}): {problem}")
+            case Wait(wait=seconds):
+                self.state.wait_until_us = self.at_us + round(seconds * 1_000_000)
+            case Idle(idle=reason):
+                self.next_step()
+                self.end_turn(reason)
+            case Terminate():
+                self._terminate()
+            case Fail(fail=failure):
+                self.emit_error(failure.type, failure.message, failure.retry_status)
+                if failure.retry_status == "terminal":
+                    self._terminate()
+                else:
+                    self.next_step()
+                    if failure.retry_status == "exhausted":
+                        self.end_turn("retries_exhausted")
+            case _:
+                self._make(calls_of(step))
+
+    def next_step(self) -> None:
+        """Leave the step that was just played."""
+        self.state.step += 1
+        if self.state.step == len(self.script.steps):
+            self.state.runs += 1
+
+    def end_turn(self, reason: StopReason) -> None:
+        """Give the word back. A turn that just ended is no pause where a message waits: no worker should leave then."""
+        state = self.state
+        state.in_turn = False
+        state.message = ""
+        state.calls = []
+        state.stop_reason = reason
+        if reason == "retries_exhausted":
+            state.messages_dropped += len(state.queue)
+            state.queue = []
+        if not state.queue or reason != "end_turn":
+            self.go_idle()
+
+    def fail_turn(self, problem: str) -> None:
+        """End the script: what a worker did is not what it expects."""
+        self.state.failure = f"steps.{self.state.reached}: {problem}"
+        self.give_up("was given up when its turn failed")
+        self.state.step = len(self.script.steps)
+        self.emit_error("unknown_error", f"The script failed at {self.state.failure}.", "exhausted")
+        self.end_turn("retries_exhausted")
+
+    def _terminate(self) -> None:
+        self.next_step()
+        state = self.state
+        state.in_turn = False
+        state.messages_dropped += len(state.queue)
+        state.calls, state.queue = [], []
+        state.status = "terminated"
+        self.emit("session.status_terminated")
+
+    # Calls.
+
+    def _make(self, calls: Sequence[Call]) -> None:
+        """Make all calls, then wait for those that somebody else runs or confirms."""
+        made = []
+        for call in calls:
+            id = self.emit(call.event, **call_fields(call, self._texts()))
+            made.append(MadeCall(id=id, event=call.event, name=call.name))
+        self.state.calls = made
+        for call, record in zip(calls, made, strict=True):
+            if call.permission == "deny":
+                self.deny(record)
+            elif call.permission == "ask":
+                self._wait_for("confirmation", record)
+            else:
+                self.run(record, call)
+        if self.state.open_calls:
+            self.go_idle()
+        else:
+            self.next_step()
+
+    def run(self, record: MadeCall, call: Call) -> None:
+        """Have a call run: by a client, or by the service, whose result the script gives."""
+        if call.result is None:
+            self._wait_for("result", record)
+            return
+        self.run_again()
+        record.text, record.is_error = filled(call.result.text, self._texts()), call.result.is_error
+        kind, member = SERVED[record.event]
+        self.emit(kind, **{member: record.id, "content": text_block(record.text), "is_error": record.is_error})
+        self.close(record, "was run by the service")
+
+    def _wait_for(self, what: WaitsFor, record: MadeCall) -> None:
+        record.waits_for = what
+        record.until_us = self.now_us + round(self.script.result_limit_seconds * 1_000_000)
+
+    def deny(self, record: MadeCall) -> None:
+        """End a call without its being run: no result will come."""
+        record.denied = record.is_error = True
+        self.close(record, "was denied")
+
+    def close(self, record: MadeCall, fate: str) -> None:
+        """Wait for a call no longer; *fate* says why, should a result come all the same."""
+        record.waits_for = None
+        closed = {**self.state.closed, record.id: fate}
+        self.state.closed = dict(list(closed.items())[-MOST_CLOSED:])
+
+    def give_up(self, fate: str) -> None:
+        """Close all calls of the turn."""
+        for record in self.state.open_calls:
+            self.close(record, fate)
+        self.state.calls = []
+
+    def resume(self) -> None:
+        """Go on with the steps, or say what is still waited for."""
+        if self.state.open_calls:
+            self.go_idle()
+        else:
+            self.run_again()
+            self.next_step()
+
+    # What the agent says.
+
+    def go_idle(self) -> None:
+        """Say what the session waits for: calls, or a message."""
+        state = self.state
+        state.status = "idle"
+        waiting = [call.id for call in state.open_calls]
+        if waiting:
+            reason: Event = {"type": "requires_action", "event_ids": waiting}
+        else:
+            reason = {"type": state.stop_reason}
+        self.emit("session.status_idle", stop_reason=reason, stop_details=None)
+
+    def say_idle_again(self) -> None:
+        """Keep an idle the last event of an idle session: by that a worker knows that nothing more will come."""
+        if self.state.status == "idle":
+            self.go_idle()
+
+    def run_again(self) -> None:
+        """Say that the agent works, unless it was said."""
+        if self.state.status != "running":
+            self.state.status = "running"
+            self.emit("session.status_running")
+
+    def emit_error(self, kind: ErrorType, message: str, retry_status: RetryStatus) -> None:
+        """Add a `session.error`."""
+        self.emit("session.error", error={"type": kind, "message": message, "retry_status": {"type": retry_status}})
+
+    def emit(self, kind: str, **fields: Any) -> str:
+        """Add an event; return its id."""
+        id = self.event_id(self.state.emitted)
+        self.state.emitted += 1
+        self.events.append({"type": kind, "id": id, "processed_at": format_instant(self.now_us), **fields})
+        return id
+
+    def _texts(self) -> dict[str, str]:
+        return {"message": self.state.message, "result": "\n".join(call.text for call in self.state.calls)}
+
+
+def ends_turn(step: object) -> bool:
+    """Tell whether the next turn begins after *step*."""
+    match step:
+        case Idle() | Fail(fail=Failure(retry_status="exhausted")):
+            return True
+    return False

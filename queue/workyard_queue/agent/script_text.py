@@ -1,0 +1,126 @@
+"""Reads scripts from YAML or JSON, and says in words what is wrong with one. What a script is: `script.py`."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any, NoReturn
+
+import yaml
+from pydantic import ValidationError
+
+from workyard_store.errors import InvalidRequest
+
+from .script import Script
+
+LONGEST_SCRIPT = 262_144
+
+
+_INTEGER = r"-?(?:0|[1-9][0-9]*)"
+#: What a plain scalar is: what JSON has, and no more. In YAML 1.1, `no`, `12:30` and `2026-01-01` are not strings.
+_SCALARS = {
+    "null": ("~|null|", ["~", "n", ""]),
+    "bool": ("true|false", ["t", "f"]),
+    "int": (_INTEGER, list("-0123456789")),
+    "float": (rf"{_INTEGER}(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?", list("-0123456789")),
+}
+
+
+class _Loader(yaml.SafeLoader):
+    """No aliases, of which a few lines can stand for more than fits into memory; no tags, which PyYAML does not check."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            self._refuse("aliases are not taken")
+        if getattr(self.current_event, "tag", None) is not None:
+            self._refuse("tags are not taken")
+        return super().compose_node(parent, index)
+
+    def _refuse(self, problem: str) -> NoReturn:
+        raise yaml.MarkedYAMLError(problem=problem, problem_mark=self.current_event.start_mark)
+
+
+_Loader.yaml_implicit_resolvers = {}
+for _tag, (_form, _first) in _SCALARS.items():
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_form})\Z"), _first)
+
+
+def parse_script(text: str) -> Script:
+    """Return the script that *text* holds as YAML or JSON.
+
+    Raises:
+        InvalidRequest: it is neither, or not a script; the message names each step and field.
+    """
+    if len(text) > LONGEST_SCRIPT:
+        raise InvalidRequest(f"Script exceeds {LONGEST_SCRIPT} characters")
+    try:
+        value = _parse(text)
+    except yaml.YAMLError as error:
+        raise InvalidRequest(f"Script is not valid YAML or JSON: {_yaml_problem(error)}") from None
+    except RecursionError:
+        raise InvalidRequest("Script is nested too deeply") from None
+    except ValueError as error:
+        # A number with more digits than Python takes.
+        raise InvalidRequest(f"Script is not valid YAML or JSON: {error}") from None
+    return check_script(value)
+
+
+def _parse(text: str) -> Any:
+    try:
+        # First: JSON that is indented by tabs is not YAML.
+        return json.loads(text)
+    except ValueError:
+        return yaml.load(text, _Loader)
+
+
+def check_script(value: Any) -> Script:
+    """Return *value*, plain data, as a script.
+
+    Raises:
+        InvalidRequest: it is not one; the message names each step and field, such as `steps.1.use_tool.name`.
+    """
+    if not isinstance(value, dict):
+        raise InvalidRequest("Script must be a mapping with the key steps")
+    try:
+        problems = [f"{path}: String contains a character that cannot be stored" for path in _unstorable(value, "")]
+        if not problems:
+            return Script.model_validate(value)
+    except ValidationError as error:
+        problems = [": ".join(part for part in (_path(p["loc"]), p["msg"]) if part) for p in error.errors()]
+    except RecursionError:
+        raise InvalidRequest("Script is nested too deeply") from None
+    raise InvalidRequest("; ".join(problems))
+
+
+def _unstorable(value: Any, path: str) -> Iterator[str]:
+    """Yield the path of each string with U+0000 or a lone surrogate, keys included."""
+    children: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, str):
+        if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
+            yield path
+    elif isinstance(value, dict):
+        children = value.items()
+    elif isinstance(value, list):
+        children = enumerate(value)
+    for key, child in children:
+        below = f"{path}.{key}" if path else str(key)
+        yield from _unstorable(key, path or "Script")
+        yield from _unstorable(child, below)
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    """Return a problem's path as it was written: Pydantic names a step's kind twice, as its tag and as its key."""
+    parts = [
+        str(part)
+        for place, part in enumerate(location)
+        if not (place and isinstance(location[place - 1], int) and location[place : place + 2] == (part, part))
+    ]
+    return ".".join(parts).removesuffix(".[key]")
+
+
+def _yaml_problem(error: yaml.YAMLError) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem or error.context}"
+    return str(error).partition("\n")[0]
