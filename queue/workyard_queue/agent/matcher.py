@@ -54,6 +54,8 @@ Pattern = Annotated[
 ]
 Path = Annotated[str, Field(json_schema_extra={"pattern": f"^{_PATH}$"}), AfterValidator(_checked_path)]
 
+Values = Annotated[dict[Path, JsonValue], Field(min_length=1, json_schema_extra={"additionalProperties": False})]
+
 
 class Matcher(BaseModel):
     """Conditions on the result of one call; all that are given must hold."""
@@ -74,13 +76,13 @@ class Matcher(BaseModel):
     )
     is_error: bool | None = Field(None, description="The tool failed, or did not. A denied call counts as failed.")
     denied: bool | None = Field(None, description="The call was denied, or was not.")
-    json_values: dict[Path, JsonValue] | None = Field(
+    json_values: Values | None = Field(
         None, alias="json", description="The text is JSON with this value at each path, such as $.items[0].name."
     )
 
     @model_validator(mode="after")
     def _says_something(self) -> Matcher:
-        given = (self.equals, self.contains, self.matches, self.is_error, self.denied, self.json_values or None)
+        given = (self.equals, self.contains, self.matches, self.is_error, self.denied, self.json_values)
         if all(condition is None for condition in given):
             raise PydanticCustomError("matcher", "Give at least one of " + ", ".join(_CONDITIONS))
         return self

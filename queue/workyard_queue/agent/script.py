@@ -174,7 +174,7 @@ class Idle(_Bare):
 
     word: ClassVar[str] = "idle"
     default: ClassVar[JsonValue] = "end_turn"
-    idle: StopReason = Field("end_turn", description="The `stop_reason`.")
+    idle: StopReason = Field(description="The `stop_reason`.")
 
 
 class Terminate(_Bare):
@@ -182,7 +182,7 @@ class Terminate(_Bare):
 
     word: ClassVar[str] = "terminate"
     default: ClassVar[JsonValue] = True
-    terminate: Literal[True] = True
+    terminate: Literal[True]
 
 
 Call = ToolCall | CustomToolCall | McpToolCall
