@@ -6,7 +6,7 @@ The agents here are functions of a few lines, injected where the scripted one go
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from workyard.app import create_app
 from workyard.dependencies import Services
 from workyard.settings import Settings
 from workyard_queue.records import Event
-from workyard_queue.turns import Agent, Step
+from workyard_queue.turns import Agent, Step, Turn
 from workyard_store.access import Caller
 
 API_KEY = "turns"
@@ -36,27 +36,30 @@ def texts(unseen: Sequence[Event]) -> list[str]:
     return [event["content"][0]["text"] for event in unseen if event["type"] == "user.message"]
 
 
-def echo(session_id: str, metadata: Mapping[str, str], state: Any, unseen: Sequence[Event], now: int) -> Step:
+def echo(turn: Turn) -> Step:
     """Say each message back with its number."""
-    said = [{"type": "agent.message", "content": [{"type": "text", "text": each}]} for each in texts(unseen)]
-    return Step((state or 0) + len(said), [RUNS, *said, DONE], "idle")
+    said = [{"type": "agent.message", "content": [{"type": "text", "text": each}]} for each in texts(turn.unseen)]
+    return Step((turn.state or 0) + len(said), [RUNS, *said, DONE], "idle")
 
 
-def slow(session_id: str, metadata: Mapping[str, str], state: Any, unseen: Sequence[Event], now: int) -> Step:
+def slow(turn: Turn) -> Step:
     """Run for ten seconds, then be done."""
-    if texts(unseen):
-        return Step(now + WAIT_S * 1_000_000, [RUNS], "running", now + WAIT_S * 1_000_000, busy=True)
-    return Step(None, [DONE], "idle") if state and state <= now else Step(state, [], "running", state, busy=True)
+    if texts(turn.unseen):
+        until = turn.now + WAIT_S * 1_000_000
+        return Step(until, [RUNS], "running", until, busy=True)
+    if turn.state and turn.state <= turn.now:
+        return Step(None, [DONE], "idle")
+    return Step(turn.state, [], "running", turn.state, busy=True)
 
 
-def tool_user(session_id: str, metadata: Mapping[str, str], state: Any, unseen: Sequence[Event], now: int) -> Step:
+def tool_user(turn: Turn) -> Step:
     """Call a tool and wait for its result."""
-    if any(event["type"] == "user.tool_result" for event in unseen):
+    if any(event["type"] == "user.tool_result" for event in turn.unseen):
         return Step(None, [DONE], "idle")
     return Step("waits", [RUNS, TOOL, ACTION], "idle", busy=True)
 
 
-def quitter(session_id: str, metadata: Mapping[str, str], state: Any, unseen: Sequence[Event], now: int) -> Step:
+def quitter(turn: Turn) -> Step:
     """End the session."""
     return Step(None, [RUNS, {"type": "session.status_terminated"}], "terminated")
 
@@ -67,14 +70,12 @@ class Failing:
     def __init__(self, times: int) -> None:
         self.left = times
 
-    def __call__(
-        self, session_id: str, metadata: Mapping[str, str], state: Any, unseen: Sequence[Event], now: int
-    ) -> Step:
+    def __call__(self, turn: Turn) -> Step:
         """Act."""
         if self.left:
             self.left -= 1
             raise RuntimeError("the server died")
-        return echo(session_id, metadata, state, unseen, now)
+        return echo(turn)
 
 
 class Stage(NamedTuple):
@@ -266,9 +267,9 @@ async def test_the_agents_state_is_kept_from_turn_to_turn(stage: Any) -> None:
     """And so is what it was given: the state it returned, each event once."""
     seen: list[tuple[Any, list[str]]] = []
 
-    def counting(session_id: str, metadata: Mapping[str, str], state: Any, unseen: Sequence[Event], now: int) -> Step:
-        seen.append((state, texts(unseen)))
-        return echo(session_id, metadata, state, unseen, now)
+    def counting(turn: Turn) -> Step:
+        seen.append((turn.state, texts(turn.unseen)))
+        return echo(turn)
 
     on = await stage(counting)
     for text in ("a", "b", "c"):
@@ -280,10 +281,10 @@ async def test_an_agent_that_fails_does_not_hold_up_the_others(stage: Any, caplo
     """Its session waits on; the failure is in the log, and each other session is answered."""
     down = True
 
-    def fails(session_id: str, metadata: Mapping[str, str], state: Any, unseen: Sequence[Event], now: int) -> Step:
-        if down or texts(unseen) == ["bad"]:
+    def fails(turn: Turn) -> Step:
+        if down or texts(turn.unseen) == ["bad"]:
             raise RuntimeError("a bug")
-        return echo(session_id, metadata, state, unseen, now)
+        return echo(turn)
 
     on = await stage(fails)
     body = {"agent": "agent_x", "environment_id": on.queue}

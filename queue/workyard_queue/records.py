@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, cast
 
 from workyard_store.clock import format_instant
 
 Event = dict[str, Any]
+#: Where a session's script came from.
+Source = Literal["session", "metadata", "workspace", "server", "built_in"]
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One session. Instants are microseconds; `read_at` is the instant of the answer, `agent` None for a made-up one."""
+    """One session. Instants are microseconds; `read_at` is the instant of the answer, `agent` None for a made-up one,
+    `script` None before its first turn, unless it was given one.
+    """
 
     id: str
     environment_id: str
@@ -30,6 +34,17 @@ class Session:
     active_us: int
     read_at: int
     version: int
+    workspace: str
+    script: ChosenScript | None
+    agent_state: Any
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenScript:
+    """The script of a session as its JSON text, and where it came from."""
+
+    text: str
+    source: Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +56,7 @@ class SessionEvent:
     content: Event
 
 
-def session_of(environment_id: str, session_id: str, now: str, fields: list[str]) -> Session:
+def session_of(environment_id: str, session_id: str, now: str, workspace: str, fields: list[str]) -> Session:
     """Read a record as the scripts answer it, at the instant *now*."""
     record = dict(zip(fields[::2], fields[1::2], strict=True))
     active = int(record["active"])
@@ -62,6 +77,9 @@ def session_of(environment_id: str, session_id: str, now: str, fields: list[str]
         active_us=active,
         read_at=int(now),
         version=int(record["version"]),
+        workspace=workspace,
+        script=ChosenScript(record["script"], cast(Source, record["source"])) if record.get("script") else None,
+        agent_state=json.loads(record["state"]),
     )
 
 

@@ -13,6 +13,7 @@ from workyard_store.access import TRUSTED, Access, Caller
 from workyard_store.errors import (
     EnvironmentNotFound,
     InvalidRequest,
+    SessionIsBusy,
     SessionNotFound,
     SessionOutOfState,
     StorageUnavailable,
@@ -23,7 +24,7 @@ from workyard_store.redis import Reply, Script
 from workyard_store.workspaces import WorkspaceStore
 
 from .lua import session_script
-from .records import Event, Session, SessionEvent, event_of, session_of
+from .records import ChosenScript, Event, Session, SessionEvent, event_of, session_of
 from .turns import Turns
 
 _RESERVE = session_script("reserve")
@@ -34,6 +35,7 @@ _APPEND = session_script("append")
 _UPDATE = session_script("update")
 _ARCHIVE = session_script("archive")
 _DELETE = session_script("delete")
+_SCRIPT = session_script("script")
 
 #: Events that ask the agent to go on, which may need a worker again.
 _ASKING = ("user.message", "user.define_outcome", "user.tool_confirmation", "user.custom_tool_result")
@@ -72,6 +74,7 @@ class Sessions:
         metadata: dict[str, str],
         resources: list[dict[str, Any]],
         vault_ids: list[str],
+        script: ChosenScript | None,
         events: Sequence[Event],
     ) -> Session:
         """Create a session from checked values; its agent acts on the first events before this returns.
@@ -94,7 +97,10 @@ class Sessions:
                     session_id,
                     work_id(environment_id, session_id),
                     number,
-                    *map(_dump, (agent, title, metadata, resources, vault_ids, *events)),
+                    *map(_dump, (agent, title, metadata, resources, vault_ids)),
+                    "" if script is None else script.text,
+                    "" if script is None else script.source,
+                    *map(_dump, events),
                 )
             except EnvironmentNotFound:
                 # Deleted meanwhile, and perhaps purged: nobody else will remove the place.
@@ -138,6 +144,37 @@ class Sessions:
             )
             if reply[0] == "OK":
                 return await self.get(session_id, caller)
+        raise StorageUnavailable
+
+    async def set_script(
+        self, session_id: str, caller: Caller, script: ChosenScript, state: Callable[[Any], Any]
+    ) -> None:
+        """Give a session another script, for its turns from now on; *state* makes the agent's new memory of the old.
+
+        Raises:
+            SessionIsBusy: it is in mid-turn.
+            SessionOutOfState: it is terminated.
+        """
+        for _ in range(_MOST_TRIES):
+            stored = await self.get(session_id, caller)
+            reply = await self._access.run(
+                _SCRIPT,
+                stored.environment_id,
+                TRUSTED,
+                stored.id,
+                work_id(stored.environment_id, stored.id),
+                stored.version,
+                script.text,
+                script.source,
+                _dump(state(stored.agent_state)),
+            )
+            match reply[0]:
+                case "OK":
+                    return
+                case "BUSY":
+                    raise SessionIsBusy(session_id)
+                case "TERMINATED":
+                    raise SessionOutOfState(f"Session {session_id} is terminated: no script can act for it.")
         raise StorageUnavailable
 
     async def archive(self, session_id: str, caller: Caller) -> Session:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,7 +20,7 @@ from workyard_store.ids import derived_suffix, work_id
 from workyard_store.workspaces import WorkspaceStore
 
 from .lua import session_script
-from .records import Event, event_of, rendered
+from .records import ChosenScript, Event, event_of, rendered
 
 _TURN = session_script("turn")
 _COMMIT = session_script("commit")
@@ -59,42 +59,54 @@ class Step:
     busy: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What an agent is given to act on. Instants are microseconds of the environment's clock.
+
+    Attributes:
+        session_id: whose agent it is.
+        script: of the session; JSON.
+        state: of the step before; None at first.
+        unseen: clients' events since then, oldest first, with `id` and `processed_at`.
+        now: the instant at which it acts.
+        cloud: whether the environment is a cloud one, which no worker serves.
+        held_since: since when a worker holds the session's work; None: nobody does.
+        metadata: of the session.
+    """
+
+    session_id: str
+    script: str
+    state: Any
+    unseen: Sequence[Event]
+    now: int
+    cloud: bool
+    held_since: int | None
+    metadata: Mapping[str, str]
+
+
 class Agent(Protocol):
-    """Anything that acts for a session: the scripted agent, or `silent`."""
+    """Anything that acts for a session: `scripted.play`, or what a test puts in its place. Pure: the same turn, the same
+    step."""
 
-    def __call__(
-        self, session_id: str, metadata: Mapping[str, str], state: Any, unseen: Sequence[Event], now: int
-    ) -> Step:
-        """Act.
-
-        Args:
-            session_id: whose agent it is.
-            metadata: of the session.
-            state: of the step before; None at first.
-            unseen: clients' events since then, oldest first, with `id` and `processed_at`.
-            now: the instant of the environment's clock, microseconds.
-        """
-
-
-def silent(session_id: str, metadata: Mapping[str, str], state: Any, unseen: Sequence[Event], now: int) -> Step:
-    """Act for a session without a script: take every message, answer nothing and go idle."""
-    asked = any(event["type"] in ("user.message", "user.define_outcome") for event in unseen)
-    said: list[Event] = []
-    if asked:
-        said = [
-            {"type": "session.status_running"},
-            {"type": "session.status_idle", "stop_reason": {"type": "end_turn"}},
-        ]
-    return Step(state, said, "idle")
+    def __call__(self, turn: Turn) -> Step:
+        """Act."""
 
 
 class Turns:
     """Takes the turns of all sessions."""
 
-    def __init__(self, access: Access, workspaces: WorkspaceStore, agent: Agent) -> None:
+    def __init__(
+        self,
+        access: Access,
+        workspaces: WorkspaceStore,
+        agent: Agent,
+        default_script: Callable[[str], Awaitable[ChosenScript]],
+    ) -> None:
+        """Take turns by *agent*; *default_script* gives a workspace's script for sessions that have none yet."""
         self._access = access
         self._workspaces = workspaces
         self._agent = agent
+        self._default_script = default_script
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -107,32 +119,40 @@ class Turns:
             StorageUnavailable: Redis did not answer, or others kept changing the session.
         """
         for _ in range(_MOST_TRIES):
-            reply = await self._access.run(_TURN, environment_id, TRUSTED, session_id, _MOST_EVENTS)
+            item = work_id(environment_id, session_id)
+            reply = await self._access.run(_TURN, environment_id, TRUSTED, session_id, item, _MOST_EVENTS)
             if reply[0] == "NONE":
                 return
-            _, version, now, state, metadata, seen, entries = reply
+            _, version, now, workspace, cloud, held_since, script, state, metadata, seen, entries = reply
+            chosen = None if script else await self._default_script(workspace)
             events = [rendered(event_of(entry)) for entry in entries]
-            unseen = [event for event in events if event["type"].startswith(FROM_CLIENTS)]
-            step = self._agent(session_id, json.loads(metadata), json.loads(state), unseen, int(now))
-            said = [
-                json.dumps(
-                    {"id": "sevt_" + derived_suffix("event", session_id, version, str(n)), **event}, ensure_ascii=False
+            step = self._agent(
+                Turn(
+                    session_id=session_id,
+                    script=script if chosen is None else chosen.text,
+                    state=json.loads(state),
+                    unseen=[event for event in events if event["type"].startswith(FROM_CLIENTS)],
+                    now=int(now),
+                    cloud=bool(cloud),
+                    held_since=int(held_since) if held_since else None,
+                    metadata=json.loads(metadata),
                 )
-                for n, event in enumerate(step.events)
-            ]
+            )
             await self._access.run(
                 _COMMIT,
                 environment_id,
                 TRUSTED,
                 session_id,
-                work_id(environment_id, session_id),
+                item,
                 version,
                 entries[-1][0].partition("-")[0] if entries else seen,
                 json.dumps(step.state, ensure_ascii=False),
                 step.status,
                 "" if step.due_at_us is None else step.due_at_us,
-                "0" if step.busy else "1",
-                *said,
+                "1" if step.busy else "",
+                "" if chosen is None else chosen.text,
+                "" if chosen is None else chosen.source,
+                *[_said(session_id, version, n, event) for n, event in enumerate(step.events)],
             )
             if step.due_at_us is not None:
                 self.look(environment_id)
@@ -196,3 +216,10 @@ class Turns:
             await self.take_due(environment_id)
         except (StorageUnavailable, EnvironmentNotFound) as error:
             _log.warning("agents of %s did not act (%s); they will at the next access", environment_id, error)
+
+
+def _said(session_id: str, version: str, number: int, event: Event) -> str:
+    """Return an agent's event as it is stored: with an id, and without its date, which its entry has."""
+    identified = {"id": "sevt_" + derived_suffix("event", session_id, version, str(number)), **event}
+    identified.pop("processed_at", None)
+    return json.dumps(identified, ensure_ascii=False, separators=(",", ":"))

@@ -15,9 +15,10 @@ from fastapi import FastAPI
 
 from workyard_queue.invariants import Invariants
 from workyard_queue.polling import LongPoll
+from workyard_queue.scripted import Scripts, play
 from workyard_queue.sessions import Sessions
 from workyard_queue.streams import EventStreams
-from workyard_queue.turns import Agent, Turns, silent
+from workyard_queue.turns import Agent, Turns
 from workyard_queue.upgrade import upgrade
 from workyard_queue.work import LeaseDefaults, WorkQueue
 from workyard_store.access import Access
@@ -27,14 +28,15 @@ from workyard_store.credentials import CredentialStore
 from workyard_store.environments import EnvironmentStore
 from workyard_store.errors import StorageUnavailable
 from workyard_store.keys import Keys
+from workyard_store.named_scripts import NamedScripts
 from workyard_store.redis import Engine
 from workyard_store.workspaces import WorkspaceStore
 
 from . import errors
 from .dependencies import Services
 from .headers import Envelope
-from .routes import agents, control, docs, environments, sessions, work
-from .settings import Settings
+from .routes import agents, control, docs, environments, scripts, sessions, work
+from .settings import Settings, read_script
 
 _log = logging.getLogger("workyard")
 
@@ -42,13 +44,13 @@ _log = logging.getLogger("workyard")
 _TIDY_EVERY_S = 30.0
 
 
-def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now, agent: Agent = silent) -> FastAPI:
+def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now, agent: Agent = play) -> FastAPI:
     """Return the application.
 
     Args:
         settings: the settings.
         wall: the wall clock in microseconds, for tests.
-        agent: acts for sessions.
+        agent: acts for sessions, for tests.
 
     Raises (when it starts): StartupRefused, if the Redis named in the settings cannot be used.
     """
@@ -90,7 +92,7 @@ def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now, agent:
         # Nobody traces an emulator, and FastAPI would look for a tracer's settings at every request.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
-    for module in (work, environments, sessions, agents, control, docs):
+    for module in (work, environments, sessions, agents, control, scripts, docs):
         # The routes themselves, not a router in a router: one match a request, and one list to describe.
         app.router.routes.extend(module.router.routes)
     errors.install(app)
@@ -112,7 +114,8 @@ def build_services(settings: Settings, engine: Engine, wall: Callable[[], int], 
     workspaces = WorkspaceStore(access)
     defaults = LeaseDefaults(settings.default_ttl, settings.startup_lease, settings.reclaim_ms)
     queue = WorkQueue(access, workspaces, defaults)
-    turns = Turns(access, workspaces, agent)
+    scripts = Scripts(NamedScripts(engine, workspaces), read_script(settings))
+    turns = Turns(access, workspaces, agent, scripts.default)
     sessions = Sessions(access, workspaces, turns)
     return Services(
         settings=settings,
@@ -125,6 +128,7 @@ def build_services(settings: Settings, engine: Engine, wall: Callable[[], int], 
         invariants=Invariants(access, workspaces),
         long_poll=LongPoll(queue),
         agents=AgentStore(engine, workspaces),
+        scripts=scripts,
         sessions=sessions,
         turns=turns,
         streams=EventStreams(sessions),

@@ -28,6 +28,36 @@ class CheckedRequest(Request):
             BodyTooLarge: over 1 MiB.
             InvalidRequest: encoded, another type, not JSON, not an object, or with a character that cannot be stored.
         """
+        await self._read()
+        if not self._body and not required:
+            return
+        self._check_type("application/json")
+        try:
+            value = json.loads(self._body.decode("utf-8"), parse_constant=_refuse_constant)
+            problems = _unstorable(value, "") if b"\\u" in self._body else []
+        except (ValueError, RecursionError):
+            raise InvalidRequest("Request body is not valid JSON") from None
+        if not isinstance(value, dict):
+            raise InvalidRequest("Request body must be a JSON object")
+        if problems:
+            raise InvalidRequest("; ".join(problems))
+        self._loaded = value
+
+    async def text(self, *types: str) -> str:
+        """Return the body as text, for a route that reads it itself.
+
+        Raises:
+            BodyTooLarge: over 1 MiB.
+            InvalidRequest: encoded, of none of the *types*, or not UTF-8.
+        """
+        await self._read()
+        self._check_type(*types)
+        try:
+            return self._body.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            raise InvalidRequest("Request body is not valid UTF-8") from None
+
+    async def _read(self) -> None:
         declared = self.headers.get("content-length", "")
         if declared.isdecimal() and len(declared) < 20 and int(declared) > MOST_BYTES:
             raise BodyTooLarge(f"Request body exceeds {MOST_BYTES} bytes")
@@ -39,21 +69,11 @@ class CheckedRequest(Request):
         self._body = bytes(chunks)
         if self.headers.get("content-encoding", "").strip():
             raise InvalidRequest("Content-Encoding is not supported")
-        if not self._body and not required:
-            return
+
+    def _check_type(self, *types: str) -> None:
         kind = self.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind not in ("", "application/json"):
-            raise InvalidRequest("Content-Type must be application/json")
-        try:
-            value = json.loads(self._body.decode("utf-8"), parse_constant=_refuse_constant)
-            problems = _unstorable(value, "") if b"\\u" in self._body else []
-        except (ValueError, RecursionError):
-            raise InvalidRequest("Request body is not valid JSON") from None
-        if not isinstance(value, dict):
-            raise InvalidRequest("Request body must be a JSON object")
-        if problems:
-            raise InvalidRequest("; ".join(problems))
-        self._loaded = value
+        if kind and kind not in types:
+            raise InvalidRequest("Content-Type must be " + " or ".join(types))
 
     async def json(self) -> Any:
         """Return the object that `load` has read."""

@@ -22,6 +22,7 @@ from starlette.responses import Response
 
 from workyard_queue.invariants import Invariants
 from workyard_queue.polling import LongPoll
+from workyard_queue.scripted import Scripts
 from workyard_queue.sessions import Sessions
 from workyard_queue.streams import EventStreams
 from workyard_queue.turns import Turns
@@ -53,6 +54,7 @@ class Services:
     invariants: Invariants
     long_poll: LongPoll
     agents: AgentStore
+    scripts: Scripts
     sessions: Sessions
     turns: Turns
     streams: EventStreams

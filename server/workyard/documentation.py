@@ -38,6 +38,7 @@ _TAGS = {
     "Environments": "Where work runs: `cloud` ones, which the service hosts, and `self_hosted` ones, which have a queue.",
     "Work": "The queue of a self-hosted environment: poll an item, acknowledge it, hold it by heartbeats, stop it.",
     "Sessions": "What a worker runs: sessions, their events, and the agents they are made of, as far as workers need them.",
+    "Scripts": "What the agents of sessions do: scripts, in place of a model.",
     "Server": "The server itself.",
     "Queues": "Work and keys of one environment.",
     "Workspaces": "Clock, lease settings and reset of a workspace. Each API key is a workspace of its own.",
@@ -46,7 +47,6 @@ _SERVERS = [
     {"url": "/", "description": "The server that serves this document."},
     {"url": "http://127.0.0.1:4010", "description": "`workyard serve` on its default port."},
 ]
-_METHODS = ("get", "post", "delete")
 
 _REASONS = {
     400: "The request breaks a rule; the message names the field.",

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from workyard_queue.agent import Script, parse_script
 from workyard_queue.states import DEFAULT_TTL_S, LONGEST_TTL_S, RECLAIM_MS, SHORTEST_TTL_S, STARTUP_LEASE_S
-from workyard_store.errors import StartupRefused
+from workyard_store.errors import InvalidRequest, StartupRefused
 from workyard_store.redis_urls import RedisUrl
 
 LONGEST_LEASE_S = LONGEST_TTL_S
@@ -62,6 +64,11 @@ class Settings(BaseSettings):
         le=LONGEST_RECLAIM_MS,
         description="Age in milliseconds at which a poll takes over an unacknowledged item, unless it says otherwise.",
     )
+    script: str | None = Field(
+        None,
+        min_length=1,
+        description="File with the script, in YAML or JSON, of sessions that say nothing else (docs/agent-scripts.md). Unset: each message is run as a bash command.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="debug adds a line for every request."
     )
@@ -109,6 +116,25 @@ def load(**options: object) -> Settings:
             "say --i-know if that is meant"
         )
     return settings
+
+
+def read_script(settings: Settings) -> Script | None:
+    """Return the script that the settings name, or None.
+
+    Raises:
+        StartupRefused: the file cannot be read, or is no script; the message names each step and field.
+    """
+    if settings.script is None:
+        return None
+    try:
+        return parse_script(Path(settings.script).read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        problem = f"Cannot read {settings.script}: {error.strerror}"
+    except UnicodeDecodeError:
+        problem = f"{settings.script} is not UTF-8"
+    except InvalidRequest as refusal:
+        problem = f"{settings.script}: {refusal.message}"
+    raise StartupRefused(f"{named('script')}: {problem}")
 
 
 def _is_loopback(host: str) -> bool:

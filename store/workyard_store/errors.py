@@ -15,6 +15,7 @@ WorkyardError
 │   ├── AgentNotFound
 │   ├── EnvironmentNotFound
 │   ├── KeyNotFound
+│   ├── ScriptNotFound
 │   ├── SessionNotFound
 │   ├── WorkListingUnsupported
 │   └── WorkNotFound
@@ -22,7 +23,8 @@ WorkyardError
     ├── AckOutOfState
     ├── DeleteRefused
     │   └── SessionsActive
-    └── HeartbeatPreconditionFailed
+    ├── HeartbeatPreconditionFailed
+    └── SessionIsBusy
 """
 
 from __future__ import annotations
@@ -118,6 +120,13 @@ class AgentNotFound(NotFound):
         super().__init__(f"Agent {agent_id} not found.")
 
 
+class ScriptNotFound(NotFound):
+    """No script of this name in the workspace."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Script {name} not found.")
+
+
 class SessionNotFound(NotFound):
     """Unknown, deleted, malformed, or another workspace's."""
 
@@ -207,3 +216,13 @@ class HeartbeatPreconditionFailed(Conflict):
             "error_visibility": "user_facing",
             "error_code": self.error_code,
         }
+
+
+class SessionIsBusy(Conflict):
+    """The session's script cannot be changed in mid-turn."""
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(
+            f"Session {session_id} is in the middle of a turn: its script can be changed when the turn has ended, "
+            "or after a user.interrupt."
+        )

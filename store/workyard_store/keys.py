@@ -13,6 +13,7 @@ script touches one slot of a Redis Cluster. Scripts get the first key in full an
 | `wy:{ws}:live`              | zset   | reset, purge       | the same without the archived ones                             |
 | `wy:{ws}:sessions`          | zset   | reset, purge       | `<session id> <environment id>` by creation sequence           |
 | `wy:{ws}:agents`            | hash   | reset              | agent id → instant of its creation and its definition          |
+| `wy:{ws}:scripts`           | hash   | reset              | name → script of agents, as JSON                               |
 | `wy:{session}:at`           | set    | delete, purge      | environments that have a session of this id                    |
 | `wy:{env}:env`              | hash   | delete             | the record, its clock and settings, queue counters             |
 | `wy:{env}:work:<id>`        | hash   | purge              | one work item                                                  |
@@ -55,7 +56,7 @@ LUA_NAMES = {
 }
 
 #: Suffixes of a workspace's keys that only a reset removes as a whole.
-WORKSPACE_NAMES = ("state", "envs", "live", "sessions", "agents")
+WORKSPACE_NAMES = ("state", "envs", "live", "sessions", "agents", "scripts")
 
 
 class Keys:

@@ -2,6 +2,7 @@
 
 from .advance import Step, advance
 from .events import Event
+from .play import Setting
 from .script import DEFAULT_SCRIPT, SCHEMA_FILE, Script, script_schema
 from .script_text import check_script, parse_script
 from .state import Report, State, report
@@ -12,6 +13,7 @@ __all__ = [
     "Event",
     "Report",
     "Script",
+    "Setting",
     "State",
     "Step",
     "advance",

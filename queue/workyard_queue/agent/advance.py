@@ -17,10 +17,12 @@ from typing import Any
 from workyard_store.clock import parse_instant
 
 from .events import RESULTS, Event, text_of
-from .play import Player, ends_turn
+from .play import Player, Setting, ends_turn
 from .script import Script, calls_of
 from .state import MOST_NOTES, MadeCall, State, Status, Timeout, Unexpected
 
+#: A worker has been there all the time.
+HELD = Setting()
 #: How much of an id that a client sent is quoted, in characters.
 LONGEST_ID = 128
 
@@ -41,7 +43,12 @@ class Step:
 
 
 def advance(
-    script: Script, state: State | None, unseen: Sequence[Event], now_us: int, event_id: Callable[[int], str]
+    script: Script,
+    state: State | None,
+    unseen: Sequence[Event],
+    now_us: int,
+    event_id: Callable[[int], str],
+    setting: Setting = HELD,
 ) -> Step:
     """Return what the agent does about the *unseen* events, by *now_us*.
 
@@ -50,9 +57,10 @@ def advance(
 
     An event's `processed_at`, if it has one, is when it happened: what was due before then goes before it, however late
     it is looked at. A `wait` begins when the step before it was due; a call times out counted from *now_us*, since
-    nobody could answer it before.
+    nobody could answer it before, and no earlier than a worker that holds the work had its time: without one, the
+    session waits, however long. Source: the documentation of self-hosted environments.
     """
-    play = _Agent(script, state, now_us, event_id)
+    play = _Agent(script, state, now_us, event_id, setting)
     if state is None and not unseen:
         play.go_idle()
     for event in unseen:
@@ -166,7 +174,12 @@ class _Agent(Player):
 
     def _time_out(self, due_us: int) -> None:
         limit = self.script.result_limit_seconds
+        since = self.setting.held_since_us
+        for call in self.state.open_calls:
+            call.until_us = max(call.until_us, (self.now_us if since is None else since) + round(limit * 1_000_000))
         late = [call for call in self.state.open_calls if call.until_us <= due_us]
+        if not late:
+            return
         for call in late:
             self.state.timeouts_count += 1
             note = Timeout(call_id=call.id, name=call.name, step=self.state.step, waited_for=call.waits_for or "result")

@@ -5,6 +5,7 @@ are `advance.py`'s business.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from workyard_store.clock import format_instant
@@ -16,23 +17,52 @@ from .script import (
     ExpectResult,
     Fail,
     Failure,
+    GivenResult,
     Idle,
     RetryStatus,
     Say,
     Script,
     StopReason,
     Terminate,
+    ToolCall,
     Wait,
     calls_of,
 )
 from .state import MOST_CLOSED, MadeCall, State, WaitsFor
 
+#: The result of a call in a cloud environment to which the script gives none.
+NOT_RUN = GivenResult(
+    text="Not run: Workyard has no sandbox for cloud environments. Give the call a `result` in the script.",
+    is_error=True,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Where the session is, and who is there to run its tools.
+
+    Attributes:
+        cloud: whether the service runs the toolset's tools, not a worker.
+        held_since_us: since when a worker holds the session's work, in microseconds; None: nobody does.
+    """
+
+    cloud: bool = False
+    held_since_us: int | None = 0
+
 
 class Player:
     """A script at some point of a session, and the events that come of playing on from there."""
 
-    def __init__(self, script: Script, state: State | None, now_us: int, event_id: Callable[[int], str]) -> None:
+    def __init__(
+        self,
+        script: Script,
+        state: State | None,
+        now_us: int,
+        event_id: Callable[[int], str],
+        setting: Setting,
+    ) -> None:
         self.script = script
+        self.setting = setting
         self.state = State() if state is None else state.model_copy(deep=True)
         self.now_us = now_us
         self.at_us = 0
@@ -156,11 +186,14 @@ class Player:
 
     def run(self, record: MadeCall, call: Call) -> None:
         """Have a call run: by a client, or by the service, whose result the script gives."""
-        if call.result is None:
+        result = call.result
+        if result is None and self.setting.cloud and isinstance(call, ToolCall):
+            result = NOT_RUN
+        if result is None:
             self._wait_for("result", record)
             return
         self.run_again()
-        record.text, record.is_error = filled(call.result.text, self._texts()), call.result.is_error
+        record.text, record.is_error = filled(result.text, self._texts()), result.is_error
         kind, member = SERVED[record.event]
         self.emit(kind, **{member: record.id, "content": text_block(record.text), "is_error": record.is_error})
         self.close(record, "was run by the service")

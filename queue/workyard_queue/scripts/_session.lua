@@ -2,8 +2,9 @@
 --
 -- A session is a hash: number (creation sequence in the workspace), agent, title, metadata, resources, vaults (JSON each),
 -- created, updated, archived ('' while it is not), status, since (when it began to run), active (microseconds it ran),
--- entry (its last event), seen (the last event that the agent has read), state (the agent's, JSON), version (grows with
--- every change), work (its item's id), stub ('1': the control plane enqueued its work). Instants are microseconds.
+-- entry (its last event), seen (the last event that the agent has read), script (JSON) and source of it (none before the
+-- first turn, unless it was given), state (the agent's, JSON), busy ('1': in mid-turn), version (grows with every change),
+-- work (its item's id), stub ('1': the control plane enqueued its work). Instants are microseconds.
 --
 -- An event is an entry of the session's stream: e (JSON, without its date), t (its date). Entry ids are `<microseconds>-0`,
 -- strictly rising. A session is in DUE while events wait that its agent has not read, or the agent waits for an instant.

@@ -3,18 +3,20 @@
 -- act do not both succeed.
 -- KEYS[1] environment. ARGV[1] wall us; [2] workspace or ''; [3] session id; [4] work id; [5] the version that was read;
 -- [6] the last entry (us) that was read; [7] agent's state (JSON); [8] status; [9] instant us to act again, or '';
--- [10] '1' if nobody has to serve the session until the next message; then each new event as JSON.
+-- [10] '1' in mid-turn: somebody has to serve the session, even without another message; [11] script (JSON) and [12] its
+-- source, or '' if the session has them; then each new event as JSON.
 -- Answer: {'OK'} | {'STALE'}: read it again | {'AGAIN'} | {'GONE'} | {'FOREIGN'}.
 local refusal = open()
 if refusal then return {refusal} end
 local id, work_id = ARGV[3], ARGV[4]
 local v = call('HMGET', session(id), 'version', 'entry')
 if v[1] ~= ARGV[5] then return {'STALE'} end
-append(id, 11)
+append(id, 13)
 become(id, ARGV[8])
 -- What came behind the part that was read is for the next turn; a terminated session has none.
 local behind = v[2] ~= ARGV[6] and ARGV[8] ~= 'terminated'
-call('HSET', session(id), 'state', ARGV[7], 'seen', behind and ARGV[6] or call('HGET', session(id), 'entry'))
+if ARGV[11] ~= '' then call('HSET', session(id), 'script', ARGV[11], 'source', ARGV[12]) end
+call('HSET', session(id), 'state', ARGV[7], 'busy', ARGV[10], 'seen', behind and ARGV[6] or call('HGET', session(id), 'entry'))
 if behind then
   call('ZADD', DUE, us(E.now), id)
 elseif ARGV[9] ~= '' then
@@ -24,7 +26,7 @@ else
 end
 if ARGV[8] == 'terminated' then
   release(work_id)
-elseif ARGV[10] == '1' and not behind then
+elseif ARGV[10] ~= '1' and not behind then
   call('HDEL', work(work_id), 'message')
 end
 changed(id)

@@ -1,7 +1,8 @@
 -- Create a session with its first events; in a self-hosted environment, enqueue its work.
 -- Atomic: no session is without its item, and no item without its session.
 -- KEYS[1] environment. ARGV[1] wall us; [2] workspace or ''; [3] session id; [4] work id; [5] creation sequence in the
--- workspace; then JSON: [6] agent; [7] title; [8] metadata; [9] resources; [10] vault ids; then each event.
+-- workspace; then JSON: [6] agent; [7] title; [8] metadata; [9] resources; [10] vault ids; [11] script
+-- and [12] its source, or ''; then each event.
 -- Answer: {'OK'} | {'ARCHIVED'} | {'AGAIN'} | {'GONE'} | {'FOREIGN'}.
 local refusal = open()
 if refusal then return {refusal} end
@@ -12,8 +13,9 @@ if E.kind == 'self_hosted' then
   create(work_id, id, {})
   wake()
 end
-if ARGV[11] then
-  append(id, 11)
+if ARGV[11] ~= '' then call('HSET', session(id), 'script', ARGV[11], 'source', ARGV[12]) end
+if ARGV[13] then
+  append(id, 13)
   call('ZADD', DUE, us(E.now), id)
   if E.kind == 'self_hosted' then message_to(work_id) end
 else

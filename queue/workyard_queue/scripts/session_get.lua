@@ -1,10 +1,10 @@
 -- Read a session.
 -- Atomic: the record and the instant it is read at belong together.
 -- KEYS[1] environment. ARGV[1] wall us; [2] workspace or ''; [3] session id; [4] work id.
--- Answer: {'OK', '1' if its agent has to act first, else '', now us, fields} | {'MISSING'} | {'AGAIN'} | {'GONE'}
+-- Answer: {'OK', '1' if its agent has to act first, else '', now us, workspace, fields} | {'MISSING'} | {'AGAIN'} | {'GONE'}
 -- | {'FOREIGN'}.
 local refusal = open()
 if refusal then return {refusal} end
 local id = ARGV[3]
 if not reach(id, ARGV[4]) then return {'MISSING'} end
-return {'OK', is_due(id), us(E.now), call('HGETALL', session(id))}
+return {'OK', is_due(id), us(E.now), call('HGET', ENV, 'ws'), call('HGETALL', session(id))}

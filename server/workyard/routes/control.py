@@ -68,7 +68,7 @@ WorkspaceName = Annotated[
 ]
 
 
-async def _meant(call: Call, workspace: str | None) -> str:
+async def workspace_meant(call: Call, workspace: str | None) -> str:
     """Return the workspace a call means; `EVERY` for all, an empty string if it names none."""
     if workspace is None or not workspace.strip():
         return "" if call.caller.token is None else await call.services.access.workspace(call.caller)
@@ -77,7 +77,7 @@ async def _meant(call: Call, workspace: str | None) -> str:
     return workspace_of_api_key(workspace)
 
 
-def _to_write(workspace: str) -> str:
+def workspace_to_write(workspace: str) -> str:
     if not workspace:
         raise InvalidRequest(
             "workspace: Say which workspace: by x-api-key or a bearer token, by ?workspace=, or ?workspace=* for all"
@@ -184,7 +184,7 @@ async def get_clock(call: Call, workspace: WorkspaceName = None) -> Response:
     async def one(name: str) -> dict[str, Any]:
         return render_clock(await call.services.workspaces.clock(name))
 
-    return await _each(call.services, await _meant(call, workspace), one)
+    return await _each(call.services, await workspace_meant(call, workspace), one)
 
 
 @router.post(
@@ -209,7 +209,7 @@ async def change_clock(body: ClockChange, call: Call, workspace: WorkspaceName =
     async def one(name: str) -> dict[str, Any]:
         return render_clock(await call.services.workspaces.change_clock(name, change, value))
 
-    return await _each(call.services, _to_write(await _meant(call, workspace)), one)
+    return await _each(call.services, workspace_to_write(await workspace_meant(call, workspace)), one)
 
 
 @router.get(
@@ -224,7 +224,7 @@ async def get_settings(call: Call, workspace: WorkspaceName = None) -> Response:
     async def one(name: str) -> dict[str, Any]:
         return _in_force(call.services, await call.services.workspaces.profile(name))
 
-    return await _each(call.services, await _meant(call, workspace), one)
+    return await _each(call.services, await workspace_meant(call, workspace), one)
 
 
 @router.post(
@@ -242,7 +242,7 @@ async def change_settings(call: Call, workspace: WorkspaceName = None, body: Set
     async def one(name: str) -> dict[str, Any]:
         return _in_force(call.services, await call.services.workspaces.change_settings(name, changes))
 
-    return await _each(call.services, _to_write(await _meant(call, workspace)), one)
+    return await _each(call.services, workspace_to_write(await workspace_meant(call, workspace)), one)
 
 
 @router.post(
@@ -253,7 +253,7 @@ async def change_settings(call: Call, workspace: WorkspaceName = None, body: Set
 )
 async def reset(call: Call, workspace: WorkspaceName = None) -> Response:
     """Remove everything of a workspace, its clock and settings too: as if its API key had never been used."""
-    chosen = _to_write(await _meant(call, workspace))
+    chosen = workspace_to_write(await workspace_meant(call, workspace))
     workspaces = call.services.workspaces
     names = await workspaces.all() if chosen == EVERY else [chosen]
     removed, tags = 0, set(names)
@@ -276,7 +276,7 @@ async def recount(call: Call, workspace: WorkspaceName = None) -> Response:
     Changes nothing. An environment is recounted in one step, so that work may go on beside it. Of one with more than
     10 000 items, 10 000 are looked at and `checked.sampled` says so. Keys of deleted environments are always looked for.
     """
-    chosen = await _meant(call, workspace)
+    chosen = await workspace_meant(call, workspace)
     names = await call.services.workspaces.all() if chosen in ("", EVERY) else [chosen]
     return JsonResponse(render_recount(await call.services.invariants.recount(names)))
 

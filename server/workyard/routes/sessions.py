@@ -11,10 +11,11 @@ from starlette.responses import Response, StreamingResponse
 
 from workyard_queue.records import Event, merged_metadata, rendered
 from workyard_queue.records import Session as SessionRecord
+from workyard_queue.scripted import METADATA_KEY
 from workyard_queue.streams import Listener
 from workyard_store.clock import format_instant
 from workyard_store.configs import checked_metadata
-from workyard_store.errors import SessionOutOfState
+from workyard_store.errors import InvalidRequest, SessionOutOfState
 from workyard_store.ids import canonical_session_id, derived_suffix, new_id
 
 from ..dependencies import Call, PublicRoute, QueryBoolean
@@ -72,12 +73,14 @@ SessionId = Annotated[
 async def create_session(body: SessionCreate, call: Call) -> Response:
     """Create a session. In a self-hosted environment its work is enqueued in the same step."""
     services = call.services
+    metadata = checked_metadata(body.metadata or {})
     session = await services.sessions.create(
         body.environment_id,
         call.caller,
         agent=await _agent(call, body.agent),
         title=body.title or None,
-        metadata=checked_metadata(body.metadata or {}),
+        metadata=metadata,
+        script=await services.scripts.in_metadata(body.environment_id, metadata),
         resources=[{**resource.model_dump(), "access": resource.access or "read_write"} for resource in body.resources],
         vault_ids=body.vault_ids,
         events=[content_of(event) for event in body.initial_events],
@@ -261,6 +264,11 @@ def _changed(
     if title is not None and title != stored.title:
         news["title"] = title
     metadata = checked_metadata(merged_metadata(stored.metadata, patch.metadata or {}))
+    if metadata.get(METADATA_KEY) != stored.metadata.get(METADATA_KEY):
+        raise InvalidRequest(
+            f"metadata.{METADATA_KEY}: Is read when a session is created; PUT /_emulator/sessions/{stored.id}/script "
+            "gives it another script"
+        )
     if metadata and metadata != stored.metadata:
         news["metadata"] = metadata
     changes = news or title != stored.title or metadata != stored.metadata

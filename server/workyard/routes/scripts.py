@@ -1,0 +1,172 @@
+"""`/_emulator/…script…`: what the agents of sessions do. Source: issue C, 2; docs/agent-scripts.md."""
+
+from __future__ import annotations
+
+import json
+from enum import Enum
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path
+from starlette.responses import Response
+
+from workyard_queue.agent import Script, parse_script
+from workyard_queue.records import ChosenScript
+from workyard_queue.scripted import NAME, as_text, report_of, restarted
+from workyard_store.access import TRUSTED
+
+from ..dependencies import Call, ControlRoute
+from ..documentation import link, refusals, success
+from ..responses import JsonResponse
+from ..schemas.scripts import NamedScript, NamedScriptList, ScriptDeleted, SessionScript
+from .control import WorkspaceName, workspace_meant, workspace_to_write
+from .sessions import SessionId
+
+router = APIRouter(prefix="/_emulator", route_class=ControlRoute)
+
+_TAGS: list[str | Enum] = ["Scripts"]
+_TYPES = (
+    "application/json",
+    "application/yaml",
+    "application/x-yaml",
+    "text/yaml",
+    "application/x-www-form-urlencoded",
+)
+_NO_SESSION = {404: "No such session."}
+_BAD = {400: "It is no script: the message names each step and field."}
+_NO_SCRIPT = {404: "The workspace has no script of this name."}
+_SCRIPT_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "The script, as JSON or YAML.",
+        "content": {
+            "application/json": {
+                "schema": {"$ref": "#/components/schemas/Script"},
+                "examples": {"echo": {"value": {"steps": [{"say": "You said: {{message}}"}], "repeat": True}}},
+            },
+            "application/yaml": {"schema": {"type": "string"}},
+        },
+    }
+}
+ScriptName = Annotated[
+    str,
+    Path(
+        description="The script's name; `default` is that of all sessions that say nothing.",
+        pattern=f"^{NAME}$",
+        examples=["default"],
+    ),
+]
+
+
+@router.get(
+    "/sessions/{session_id}/script",
+    tags=_TAGS,
+    responses=success(SessionScript, "The script, and how far it has come.") | refusals(404, because=_NO_SESSION),
+)
+async def get_session_script(session_id: SessionId, call: Call) -> Response:
+    """Read a session's script, and the report: how far it has come, and what did not go by it."""
+    return await _answer(call, session_id)
+
+
+@router.put(
+    "/sessions/{session_id}/script",
+    tags=_TAGS,
+    openapi_extra=_SCRIPT_BODY,
+    responses=success(
+        SessionScript,
+        "The script, which has not begun.",
+        read=link("See how far it has come.", "get_session_script", session_id="session_id"),
+    )
+    | refusals(
+        400,
+        404,
+        409,
+        413,
+        because=_NO_SESSION
+        | {400: f"{_BAD[400]} Or the session is terminated.", 409: "The session is in the middle of a turn."},
+    ),
+)
+async def put_session_script(session_id: SessionId, call: Call) -> Response:
+    """Give a session a script, from its beginning: the next message starts it."""
+    chosen = ChosenScript(as_text(await _read(call)), "session")
+    await call.services.sessions.set_script(session_id, TRUSTED, chosen, restarted)
+    return await _answer(call, session_id)
+
+
+@router.get(
+    "/scripts",
+    tags=_TAGS,
+    responses=success(NamedScriptList, "The scripts, by name.")
+    | refusals(400, because={400: "No workspace is named."}),
+)
+async def list_scripts(call: Call, workspace: WorkspaceName = None) -> Response:
+    """List the scripts of a workspace."""
+    found = await call.services.scripts.all(workspace_to_write(await workspace_meant(call, workspace)))
+    return JsonResponse({"data": [_named(name, script) for name, script in found.items()]})
+
+
+@router.get(
+    "/scripts/{name}",
+    tags=_TAGS,
+    responses=success(NamedScript, "The script.")
+    | refusals(400, 404, because=_NO_SCRIPT | {400: "No workspace is named, or the name cannot be one."}),
+)
+async def get_script(name: ScriptName, call: Call, workspace: WorkspaceName = None) -> Response:
+    """Read a script of a workspace."""
+    meant = workspace_to_write(await workspace_meant(call, workspace))
+    return JsonResponse(_named(name, await call.services.scripts.get(meant, name)))
+
+
+@router.put(
+    "/scripts/{name}",
+    tags=_TAGS,
+    openapi_extra=_SCRIPT_BODY,
+    responses=success(NamedScript, "The script.") | refusals(400, 413, because=_BAD),
+)
+async def put_script(name: ScriptName, call: Call, workspace: WorkspaceName = None) -> Response:
+    """Keep a script under a name, in place of any that had it.
+
+    `default` is the script of all sessions that say nothing else, any other that of sessions whose metadata has its name
+    as `workyard_script`. A session keeps the script with which it began.
+    """
+    meant = workspace_to_write(await workspace_meant(call, workspace))
+    script = await _read(call)
+    await call.services.scripts.put(meant, name, script)
+    return JsonResponse(_named(name, script))
+
+
+@router.delete(
+    "/scripts/{name}",
+    tags=_TAGS,
+    responses=success(ScriptDeleted, "It is gone.")
+    | refusals(400, 404, because=_NO_SCRIPT | {400: "No workspace is named, or the name cannot be one."}),
+)
+async def delete_script(name: ScriptName, call: Call, workspace: WorkspaceName = None) -> Response:
+    """Remove a script of a workspace; sessions that have it keep it."""
+    await call.services.scripts.delete(workspace_to_write(await workspace_meant(call, workspace)), name)
+    return JsonResponse({"name": name, "type": "script_deleted"})
+
+
+async def _read(call: Call) -> Script:
+    return parse_script(await call.text(*_TYPES))
+
+
+async def _answer(call: Call, session_id: str) -> Response:
+    session = await call.services.sessions.get(session_id, TRUSTED)
+    chosen = session.script or await call.services.scripts.default(session.workspace)
+    script, report = report_of(chosen.text, session.agent_state)
+    return JsonResponse(
+        {
+            "session_id": session.id,
+            "source": chosen.source,
+            "script": _plain(script),
+            "report": report.model_dump(mode="json"),
+        }
+    )
+
+
+def _named(name: str, script: Script) -> dict[str, Any]:
+    return {"name": name, "script": _plain(script)}
+
+
+def _plain(script: Script) -> Any:
+    return json.loads(as_text(script))
