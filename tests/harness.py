@@ -235,6 +235,10 @@ def refused(response: httpx.Response, status: int, message: str, details: Any = 
     assert response.headers.get("x-should-retry") == ("false" if status < 500 else None)
 
 
+#: The script of an agent that takes every message and answers nothing.
+SILENT: dict[str, Any] = {"steps": ["idle"], "repeat": True}
+
+
 class Api:
     """An HTTP client of one workspace. `get`, `post`, … return the response; the named calls return checked JSON."""
 
@@ -262,6 +266,12 @@ class Api:
         """Return the JSON of a response that must be 200."""
         assert response.status_code == 200, response.text
         return response.json()
+
+    # -- scripts of agents
+
+    def script(self, script: dict[str, Any], name: str = "default") -> None:
+        """Keep a script in the workspace: `default` is that of sessions that say nothing."""
+        self.ok(self.http.put(f"/_emulator/scripts/{name}", json=script))
 
     # -- environments
 

@@ -50,6 +50,12 @@ REFUSALS = {
     "stream_events": {401, 404},
     "create_agent": {400, 401, 413},
     "get_agent": {401, 404},
+    "get_session_script": {404},
+    "put_session_script": {400, 404, 409, 413},
+    "list_scripts": {400},
+    "get_script": {400, 404},
+    "put_script": {400, 413},
+    "delete_script": {400, 404},
     "health": set(),
     "enqueue_work": {400, 404, 413},
     "issue_key": {400, 404, 413},
@@ -61,6 +67,17 @@ REFUSALS = {
     "change_settings": {400, 413},
     "reset": {400},
     "recount": set(),
+}
+
+#: Operations that an empty body does not do for.
+REQUIRED_BODIES = {
+    "create_environment",
+    "create_session",
+    "send_events",
+    "create_agent",
+    "change_clock",
+    "put_session_script",
+    "put_script",
 }
 
 #: Operation, parameter → the keywords of its schema that the contract gives.
@@ -125,6 +142,7 @@ SHAPES: dict[str, Json] = {
     "SessionDeleted.type": {"const": "session_deleted"},
     "UserToolConfirmation.result": {"enum": ["allow", "deny"]},
     "Enqueue.count": {"type": "integer", "minimum": 1, "maximum": 10_000, "default": 1},
+    "SessionScript.source": {"enum": ["session", "metadata", "workspace", "server", "built_in"]},
     "ClockChange.mode": {"enum": ["real", "frozen"]},
     "ClockChange.advance_seconds": {"type": "number", "minimum": 0},
     "SettingsChange.default_ttl_seconds": {"minimum": 1, "maximum": 3600},
@@ -349,10 +367,7 @@ def test_every_parameter_and_body_is_described() -> None:
             body = resolved(document, schema)
             assert body["type"] == "object"
             assert body["additionalProperties"] is False
-            assert bool(operation["requestBody"].get("required")) is (
-                operation["operationId"]
-                in ("create_environment", "create_session", "send_events", "create_agent", "change_clock")
-            )
+            assert bool(operation["requestBody"].get("required")) is (operation["operationId"] in REQUIRED_BODIES)
 
 
 @pytest.mark.parametrize(("operation_id", "parameter"), PARAMETERS)
@@ -462,7 +477,7 @@ def test_every_link_names_an_operation_and_its_parameters() -> None:
                 resolved(document, parameter)["name"] for parameter in target["parameters"]
             }
             links += 1
-    assert links == 13
+    assert links == 14
 
 
 @pytest.mark.parametrize("page", PAGES)

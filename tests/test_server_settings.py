@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from workyard.cli import main
 from workyard.settings import Settings
 
 REDIS = "redis://127.0.0.1:6390/3"
+SCRIPT = Path(__file__).parent / "data" / "script.yaml"
 #: Setting → text that is taken, its value, texts that are refused.
 TABLE: dict[str, tuple[str, object, list[str]]] = {
     "host": ("127.0.0.2", "127.0.0.2", ["0.0.0.0", "192.0.2.1", "::", "example.com"]),
@@ -36,6 +38,7 @@ TABLE: dict[str, tuple[str, object, list[str]]] = {
     "default_ttl": ("60", 60, ["0", "3601", "1m"]),
     "startup_lease": ("5", 5, ["0", "3601", "x"]),
     "reclaim_ms": ("1", 1, ["0", "3600001", "5s"]),
+    "script": (str(SCRIPT), str(SCRIPT), [str(SCRIPT.parent), "/nowhere.yaml", __file__]),
     "log_level": ("debug", "debug", ["loud", "DEBUG"]),
     "log_format": ("json", "json", ["xml"]),
     "i_know": ("true", True, ["maybe", "2"]),

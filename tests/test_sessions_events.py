@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from harness import Api, refused
+from harness import SILENT, Api, refused
 from test_sessions_lifecycle import MESSAGE, events, send, session
 
 TEXT = [{"type": "text", "text": "done"}]
@@ -24,6 +24,12 @@ TYPES = (
 )
 UNKNOWN = f"events.0: Input tag 'agent.message' found using 'type' does not match any of the expected tags: {TYPES}"
 PLACE = "events: system.message must be the last event, right behind the message or result that it accompanies"
+
+
+@pytest.fixture(autouse=True)
+def silent_agent(api: Api) -> None:
+    """Let agents answer messages with nothing but going idle: they are not what is tested here."""
+    api.script(SILENT)
 
 
 @pytest.mark.parametrize("event", SENDABLE, ids=lambda event: str(event["type"]))

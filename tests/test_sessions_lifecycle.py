@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from harness import Api, instant, refused
+from harness import SILENT, Api, instant, refused
 
 MESSAGE = {"type": "user.message", "content": [{"type": "text", "text": "hello"}]}
 #: An agent that was never created.
@@ -47,6 +47,12 @@ def item(api: Api, environment: str, session_id: str) -> dict[str, Any]:
     [found] = [row for row in rows if row["data"]["id"] == session_id]
     row: dict[str, Any] = found
     return row
+
+
+@pytest.fixture(autouse=True)
+def silent_agent(api: Api) -> None:
+    """Let agents answer messages with nothing but going idle: they are not what is tested here."""
+    api.script(SILENT)
 
 
 def test_a_session_without_a_message_is_idle_and_its_work_is_queued(api: Api) -> None:

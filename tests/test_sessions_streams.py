@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
-from harness import NOON, Api, RedisServer, WorkyardServer, running_server, wait_until
+from harness import NOON, SILENT, Api, RedisServer, WorkyardServer, running_server, wait_until
 from test_sessions_lifecycle import MESSAGE, events, send, session
 
 LISTENERS = 50
@@ -66,6 +66,12 @@ def frames(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
         assert line == f"event: {event['type']}"
         assert next(lines) == ""
         yield event
+
+
+@pytest.fixture(autouse=True)
+def silent_agent(api: Api) -> None:
+    """Let agents answer messages with nothing but going idle: they are not what is tested here."""
+    api.script(SILENT)
 
 
 @pytest.fixture
@@ -143,6 +149,7 @@ def test_the_end_of_the_server_ends_streams_as_whole_answers(
     """Within the time that a blocked poll may take."""
     with running_server(*engine_options) as server:
         api = new_api(server.url, reset=False)
+        api.script(SILENT)
         made = session(api, api.queue())["id"]
         streams = [Follower(api.url, made, api.api_key) for _ in range(5)]
         if engine_options:
@@ -166,6 +173,7 @@ def test_a_stream_hears_what_is_written_through_another_process(
 ) -> None:
     """Both listen to one session, and each writes."""
     one = new_api(redis_backed.url)
+    one.script(SILENT)
     two = new_api(second.url, one.api_key, reset=False)
     made = session(one, one.queue())["id"]
     streams = [Follower(each.url, made, one.api_key) for each in (one, two)]

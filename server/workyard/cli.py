@@ -15,13 +15,16 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from workyard_store.errors import StartupRefused
+from workyard_store.errors import InvalidRequest, StartupRefused
 
 from . import __version__
+
+if TYPE_CHECKING:
+    from workyard_queue.agent import Script
 
 DEFAULT_URL = "http://127.0.0.1:4010"
 DEFAULT_API_KEY = "workyard-local"
@@ -331,6 +334,77 @@ def clock_freeze(url: str, api_key: str, at: str | None) -> None:
 def clock_real(url: str, api_key: str) -> None:
     """Let the clock tick on from its current instant."""
     _show(_call(url, api_key, "POST", "/_emulator/clock", {"mode": "real"}))
+
+
+@main.group()
+def script() -> None:
+    """Check, give and follow the scripts of agents (docs/agent-scripts.md)."""
+
+
+def _script(path: str) -> Script:
+    """Read a script from a file; `-` is standard input.
+
+    Raises:
+        click.ClickException: it is no script; the text names each step and field.
+    """
+    from workyard_queue.agent import parse_script
+
+    try:
+        with click.open_file(path, encoding="utf-8-sig") as file:
+            return parse_script(file.read())
+    except (InvalidRequest, UnicodeDecodeError) as error:
+        raise click.ClickException(f"{path}: {getattr(error, 'message', 'not UTF-8')}") from None
+
+
+def _script_path(name: str | None, session: str | None) -> str:
+    if session is not None:
+        return f"/_emulator/sessions/{urllib.parse.quote(session, safe='')}/script"
+    return f"/_emulator/scripts/{urllib.parse.quote(name or 'default', safe='')}"
+
+
+@script.command("check")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+def script_check(file: str) -> None:
+    """Check a script in YAML or JSON, without a server; exits with 1 and names each step and field that is wrong."""
+    click.echo(f"{file}: {len(_script(file).steps)} steps, no problem")
+
+
+@script.command("set")
+@_server_options
+@click.option("--session", "session_id", metavar="ID", help="For this session, from its next message on.")
+@click.option("--name", metavar="NAME", help="Keep it under this name; unset: as the workspace's default.")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+def script_set(url: str, api_key: str, session_id: str | None, name: str | None, file: str) -> None:
+    """Give a session, or the workspace, a script in YAML or JSON."""
+    if session_id is not None and name is not None:
+        raise click.UsageError("--session and --name exclude each other")
+    from workyard_queue.scripted import as_text
+
+    _call(url, api_key, "PUT", _script_path(name, session_id), json.loads(as_text(_script(file))))
+    click.echo(f"set for session {session_id}" if session_id else f"set as {name or 'default'}")
+
+
+@script.command("show")
+@_server_options
+@click.argument("session_id")
+@click.option("--json", "as_json", is_flag=True, help="Print the script and the report as one JSON object.")
+def script_show(url: str, api_key: str, session_id: str, as_json: bool) -> None:
+    """Print how far the script of a session has come; exits with 1 when something did not go by it."""
+    found = _call(url, api_key, "GET", _script_path(None, session_id))
+    report = found["report"]
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        step = "-" if report["step"] is None else report["step"]
+        click.echo(f"{report['progress']} (step {step} of {report['steps']}, {found['source']}): {report['reason']}")
+        for each in report["open_calls"]:
+            click.echo(f"open: {each['name']} {each['id']} waits for its {each['waits_for']} until {each['until']}")
+        for each in report["unexpected"]:
+            click.echo(f"unexpected: {each['event_id']} {each['call_id']} {each['problem']}")
+        for each in report["timeouts"]:
+            click.echo(f"timeout: step {each['step']} {each['name']} {each['call_id']}: no {each['waited_for']}")
+    if report["progress"] == "failed" or report["unexpected_count"] or report["timeouts_count"]:
+        sys.exit(1)
 
 
 @main.command()

@@ -110,6 +110,7 @@ def load(**options: object) -> Settings:
         raise StartupRefused(
             f"{named('workers')}: More than one process needs --redis-url: the embedded engine lives inside one process"
         )
+    read_script(settings)
     if not settings.i_know and not _is_loopback(settings.host):
         raise StartupRefused(
             f"{named('host')}: {settings.host} is not loopback, and whoever reaches the port can do everything: "

@@ -17,7 +17,7 @@ from workyard_store.access import TRUSTED
 from ..dependencies import Call, ControlRoute
 from ..documentation import link, refusals, success
 from ..responses import JsonResponse
-from ..schemas.scripts import NamedScript, NamedScriptList, ScriptDeleted, SessionScript
+from ..schemas.scripts import SCRIPT_BODY, NamedScript, NamedScriptList, ScriptDeleted, SessionScript
 from .control import WorkspaceName, workspace_meant, workspace_to_write
 from .sessions import SessionId
 
@@ -29,24 +29,11 @@ _TYPES = (
     "application/yaml",
     "application/x-yaml",
     "text/yaml",
-    "application/x-www-form-urlencoded",
+    "text/plain",
 )
 _NO_SESSION = {404: "No such session."}
 _BAD = {400: "It is no script: the message names each step and field."}
 _NO_SCRIPT = {404: "The workspace has no script of this name."}
-_SCRIPT_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "description": "The script, as JSON or YAML.",
-        "content": {
-            "application/json": {
-                "schema": {"$ref": "#/components/schemas/Script"},
-                "examples": {"echo": {"value": {"steps": [{"say": "You said: {{message}}"}], "repeat": True}}},
-            },
-            "application/yaml": {"schema": {"type": "string"}},
-        },
-    }
-}
 ScriptName = Annotated[
     str,
     Path(
@@ -70,7 +57,7 @@ async def get_session_script(session_id: SessionId, call: Call) -> Response:
 @router.put(
     "/sessions/{session_id}/script",
     tags=_TAGS,
-    openapi_extra=_SCRIPT_BODY,
+    openapi_extra=SCRIPT_BODY,
     responses=success(
         SessionScript,
         "The script, which has not begun.",
@@ -119,7 +106,7 @@ async def get_script(name: ScriptName, call: Call, workspace: WorkspaceName = No
 @router.put(
     "/scripts/{name}",
     tags=_TAGS,
-    openapi_extra=_SCRIPT_BODY,
+    openapi_extra=SCRIPT_BODY,
     responses=success(NamedScript, "The script.") | refusals(400, 413, because=_BAD),
 )
 async def put_script(name: ScriptName, call: Call, workspace: WorkspaceName = None) -> Response:
@@ -168,5 +155,7 @@ def _named(name: str, script: Script) -> dict[str, Any]:
     return {"name": name, "script": _plain(script)}
 
 
-def _plain(script: Script) -> Any:
-    return json.loads(as_text(script))
+def _plain(script: Script) -> dict[str, Any]:
+    """Return a script as it was written; what equals its default is left out of steps."""
+    shown = {"repeat": script.repeat, "result_limit_seconds": script.result_limit_seconds}
+    return {**json.loads(as_text(script)), **shown}

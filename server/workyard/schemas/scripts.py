@@ -2,14 +2,63 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
-from workyard_queue.agent import Report, Script
+from workyard_queue.agent import Report
+from workyard_queue.agent.script import LONGEST_WAIT_S, MOST_STEPS
 from workyard_queue.records import Source
 
 from .common import Shape
+
+_SCHEMA = "Each is described by openapi/script.schema.json."
+#: A script as a request brings it. What is in its steps, the schema of scripts says.
+SCRIPT_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "The script, as JSON or YAML.",
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "description": "What the agent of a session does, turn by turn.",
+                    "properties": {
+                        "steps": {
+                            "type": "array",
+                            "minItems": 1,
+                            "maxItems": MOST_STEPS,
+                            "items": {"type": ["object", "string"]},
+                            "description": f"The steps, in order. {_SCHEMA}",
+                        },
+                        "repeat": {
+                            "type": "boolean",
+                            "description": "Whether a message after the end starts it again.",
+                        },
+                        "result_limit_seconds": {
+                            "type": "number",
+                            "exclusiveMinimum": 0,
+                            "maximum": LONGEST_WAIT_S,
+                            "description": "How long a call waits for its result, or its confirmation.",
+                        },
+                    },
+                    "required": ["steps"],
+                    "additionalProperties": False,
+                    "examples": [{"steps": [{"say": "You said: {{message}}"}], "repeat": True}],
+                }
+            },
+            "application/yaml": {"schema": {"type": "string", "description": "The same as YAML."}},
+        },
+    }
+}
+
+
+class ScriptShown(Shape):
+    """What the agent of a session does, turn by turn."""
+
+    steps: list[Any] = Field(description=f"The steps, in order. {_SCHEMA}")
+    repeat: bool = Field(description="Whether a message after the end starts it again.")
+    result_limit_seconds: float = Field(description="How long a call waits for its result, or its confirmation.")
 
 
 class SessionScript(Shape):
@@ -20,7 +69,7 @@ class SessionScript(Shape):
         description="Where the script came from: given to the session, its metadata, the workspace's `default`, "
         "the server's `--script`, or built in."
     )
-    script: Script = Field(description="The script.")
+    script: ScriptShown = Field(description="The script.")
     report: Report = Field(description="How far it has come, and what did not go by it.")
 
 
@@ -28,7 +77,7 @@ class NamedScript(Shape):
     """A script of a workspace."""
 
     name: str = Field(description="Its name.")
-    script: Script = Field(description="The script.")
+    script: ScriptShown = Field(description="The script.")
 
 
 class NamedScriptList(Shape):
