@@ -335,6 +335,51 @@ def test_all_tokens_of_one_life_are_good_and_none_of_the_life_before(
         assert [environments(session) for session in sessions] == [[], []]
 
 
+@pytest.mark.parametrize("death", ["lapse", "message"])
+def test_a_token_of_an_earlier_life_is_refused_on_its_item_and_its_session(
+    api: Api, new_api: Callable[..., Api], death: str
+) -> None:
+    """A heartbeat is told 412, whatever it expects and whoever holds the item now; everything else 401."""
+    api.freeze()
+    queue = api.queue()
+    [item] = api.enqueue(queue)
+    work, session = item["id"], f"/v1/sessions/{item['data']['id']}"
+    old = new_api(api.url, sessions_token(api.poll(queue)), reset=False)
+    old.ok(old.ack(queue, work))
+    beat = old.ok(old.heartbeat(queue, work, "NO_HEARTBEAT"))["last_heartbeat"]
+    assert old.ok(old.get(session))["status"] == "idle"
+    assert old.ok(old.get(f"{session}/events"))["data"]
+    if death == "lapse":
+        api.advance(300)
+    else:
+        old.ok(old.stop(queue, work, force=True))
+        assert old.ok(old.get(session))["status"] == "idle"
+        api.enqueue(queue, session_id=item["data"]["id"])
+    for holder in (None, "active", "stopping"):
+        if holder == "active":
+            fresh = new_api(api.url, sessions_token(api.poll(queue)), reset=False)
+            fresh.ok(fresh.ack(queue, work))
+            beat = fresh.ok(fresh.heartbeat(queue, work, "NO_HEARTBEAT"))["last_heartbeat"]
+        elif holder == "stopping":
+            fresh.ok(fresh.stop(queue, work))
+        for expected in (None, "NO_HEARTBEAT", beat):
+            answer = old.heartbeat(queue, work, expected)
+            assert answer.status_code == 412, (holder, expected, answer.text)
+            assert answer.json()["error"]["details"]["current_state"]["state"] == (holder or "queued")
+        tool_result = {"type": "user.tool_result", "tool_use_id": "sevt_1", "content": []}
+        for refusal in (
+            old.ack(queue, work),
+            old.stop(queue, work, force=True),
+            old.get(api.path(queue, work)),
+            old.get(session),
+            old.get(f"{session}/events"),
+            old.get(f"{session}/events/stream"),
+            old.post(f"{session}/events", json={"events": [tool_result]}),
+        ):
+            refused(refusal, 401, "OAuth access token has been revoked.")
+        assert api.work(queue, work)["state"] == (holder or "queued")
+
+
 def test_secrets_are_shown_by_polls_only(api: Api) -> None:
     """Null in every other answer that holds the object."""
     queue = api.queue()

@@ -16,7 +16,7 @@ from functools import lru_cache
 from importlib.resources import files
 
 from .clock import wall_now
-from .errors import EnvironmentNotFound
+from .errors import EnvironmentNotFound, TokenRevoked
 from .ids import derived_suffix, is_id
 from .keys import Keys
 from .redis import Engine, Reply, Script
@@ -118,6 +118,8 @@ class Access:
 
     async def may_enter(self, caller: Caller, environment_id: str, owner: str) -> bool:
         """Tell whether *caller* reaches an environment of workspace *owner*. Costs a round trip only if it looks foreign."""
+        if caller.environment_id == environment_id:
+            return True
         scope = await self._scope(caller, environment_id)
         return scope in (ANYWHERE, owner) or not await self.is_known(scope)
 
@@ -126,6 +128,7 @@ class Access:
 
         Raises:
             EnvironmentNotFound: unknown, malformed, deleted, or another workspace's.
+            TokenRevoked: the caller's sessions token is of an earlier life of its item.
             StorageUnavailable: Redis did not answer.
         """
         if not is_id("env", environment_id):
@@ -139,6 +142,8 @@ class Access:
                     continue  # Every turn settles a bounded part of what the clock has ended.
                 case "GONE":
                     raise EnvironmentNotFound(environment_id)
+                case "DEAD":
+                    raise TokenRevoked
                 case "FOREIGN":
                     if await self.is_known(scope):
                         raise EnvironmentNotFound(environment_id)
@@ -147,8 +152,10 @@ class Access:
                     return reply
 
     async def _scope(self, caller: Caller, environment_id: str) -> str:
-        if caller.token is None or caller.environment_id == environment_id:
+        if caller.token is None:
             return ANYWHERE
+        if caller.environment_id == environment_id:
+            return ANYWHERE if caller.work_id is None else f"{caller.work_id} {digest(caller.secret)}"
         if caller.environment_id is None:
             return workspace_of_api_key(caller.token)
         return await self.workspace(caller)

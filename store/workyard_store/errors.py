@@ -4,6 +4,7 @@ WorkyardError
 ├── StartupRefused
 ├── StorageUnavailable
 ├── AuthenticationFailed
+│   └── TokenRevoked
 ├── InvalidRequest
 │   ├── BodyTooLarge
 │   ├── EnvironmentIsArchived
@@ -61,6 +62,13 @@ class StorageUnavailable(WorkyardError):
 
 class AuthenticationFailed(WorkyardError):
     """No usable credential."""
+
+
+class TokenRevoked(AuthenticationFailed):
+    """The credential was good once."""
+
+    def __init__(self) -> None:
+        super().__init__("OAuth access token has been revoked.")
 
 
 class InvalidRequest(WorkyardError):

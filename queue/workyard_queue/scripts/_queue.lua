@@ -157,11 +157,13 @@ local function settle()
   return #due == 2 * BATCH
 end
 
--- begin() and settle(). Answer a word that ends the script, or nil.
+-- begin() and settle(). Answer a word that ends the script, or nil. DEAD: the caller's sessions token is of an earlier life
+-- of its item, or was never issued.
 local function open()
   local refusal = begin()
   if refusal then return refusal end
   if settle() then return 'AGAIN' end
+  if E.item and call('SISMEMBER', TOKENS_ .. E.item, E.digest) == 0 then return 'DEAD' end
 end
 
 -- depth: never delivered and live; pending: delivered and not settled; and the oldest entry that is pending.

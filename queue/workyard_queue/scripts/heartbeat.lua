@@ -7,14 +7,16 @@
 -- nothing compared, nothing written | {'MISMATCH', state, stored heartbeat or '', ttl last applied or ''}
 -- | {'MISSING'} | {'AGAIN'} | {'GONE'} | {'FOREIGN'}.
 local refusal = open()
-if refusal then return {refusal} end
 local id, expected = ARGV[3], ARGV[4]
+-- Whoever holds a token of an earlier life has lost the lease: that is what it is told, whatever it expects.
+local lost = refusal == 'DEAD' and E.item == id
+if refusal and not lost then return {refusal} end
 local v = call('HMGET', work(id), 'state', 'beat', 'ever', 'ttl', 'seq')
 local state, beat = v[1], v[2]
 if not state then return {'MISSING'} end
-if state == 'stopping' or state == 'stopped' then return {'ENDED', state, beat or ''} end
+if not lost and (state == 'stopping' or state == 'stopped') then return {'ENDED', state, beat or ''} end
 local matches = expected == 'ANY' or expected == (beat or 'NONE')
-if state == 'queued' or not matches then return {'MISMATCH', state, beat or '', v[4] or ''} end
+if lost or state == 'queued' or not matches then return {'MISMATCH', state, beat or '', v[4] or ''} end
 -- Strictly later than every heartbeat of any life of this item, so a stale value never matches.
 local stamp = us(math.max(E.now, (tonumber(v[3]) or 0) + 1))
 local ttl = tonumber(ARGV[5]) or E.ttl or tonumber(ARGV[6])

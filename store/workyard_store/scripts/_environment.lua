@@ -1,5 +1,6 @@
 -- Shared head of every script about one environment. KEYS[1]: its hash `…:{env_…}:env`.
--- ARGV[1]: wall clock, microseconds. ARGV[2]: the caller's workspace, or '' where the caller may act anywhere.
+-- ARGV[1]: wall clock, microseconds. ARGV[2]: the caller's workspace; '' where the caller may act anywhere; or the work id
+-- and the digest of a sessions token of this environment (`E.item`, `E.digest`), which is good while it is on record.
 --
 -- begin() reads the environment and decides the instant of this step: the environment's clock applied to the wall
 -- clock, never before the last instant that changed anything here. Answer words it may give instead of nil:
@@ -19,7 +20,8 @@ local function begin()
   local v = call('HMGET', ENV, 'ws', 'kind', 'archived', 'shift', 'frozen', 'last', 'ttl', 'startup', 'reclaim',
     'entry', 'delivered', 'tombs', 'seq', 'waiting')
   if not v[1] then return 'GONE' end
-  if ARGV[2] ~= '' and ARGV[2] ~= v[1] then return 'FOREIGN' end
+  E.item, E.digest = string.match(ARGV[2], '^(%S+) (%x+)$')
+  if not E.item and ARGV[2] ~= '' and ARGV[2] ~= v[1] then return 'FOREIGN' end
   E.kind, E.archived, E.frozen = v[2], v[3] ~= '', v[5] ~= ''
   E.ttl, E.startup, E.reclaim = tonumber(v[7]), tonumber(v[8]), tonumber(v[9])
   E.entry, E.delivered = tonumber(v[10]) or 0, tonumber(v[11]) or 0
