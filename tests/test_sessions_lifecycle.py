@@ -315,7 +315,10 @@ def test_an_agent_is_kept_as_it_was_defined_and_copied_into_sessions(api: Api) -
     assert changed == {**copied, "system": None, "tools": []}
     assert session(api, queue, agent={"type": "agent", "id": agent["id"], "version": 1})["agent"] == copied
     assert session(api, queue, agent="anything")["agent"]["id"] == "anything"
-    refused(api.get(f"/v1/agents/{ABSENT_AGENT}"), 404, f"Agent {ABSENT_AGENT} not found.")
+    absent = api.ok(api.get(f"/v1/agents/{ABSENT_AGENT}"))
+    assert {**absent, **session(api, queue, agent=ABSENT_AGENT)["agent"]} == absent
+    assert absent["created_at"] == "1970-01-01T00:00:00.000000Z"
+    refused(api.get("/v1/agents/anything"), 404, "Agent anything not found.")
 
 
 def test_the_time_of_a_session_is_its_workspaces(api: Api) -> None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from .access import SCRIPTS
-from .errors import AgentNotFound
 from .ids import is_id, new_id
 from .redis import Engine, Script
 from .workspaces import WorkspaceStore
@@ -40,19 +39,8 @@ class AgentStore:
         created = await self._workspaces.write(_CREATE, workspace, wall, agent_id, text)
         return Agent(agent_id, definition, int(created))
 
-    async def get(self, workspace: str, agent_id: str) -> Agent:
-        """Return an agent.
-
-        Raises:
-            AgentNotFound: the workspace has none of this id.
-        """
-        stored = await self.find(workspace, agent_id)
-        if stored is None:
-            raise AgentNotFound(agent_id)
-        return stored
-
     async def find(self, workspace: str, agent_id: str) -> Agent | None:
-        """Return an agent, or None."""
+        """Return an agent, or None if the workspace has none of this id."""
         if not is_id("agent", agent_id):
             return None
         stored = await self._engine.command("HGET", self._engine.keys.workspace(workspace, "agents"), agent_id)

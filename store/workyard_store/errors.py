@@ -122,7 +122,7 @@ class NotFound(WorkyardError):
 
 
 class AgentNotFound(NotFound):
-    """No such agent in the caller's workspace."""
+    """This cannot be the id of an agent."""
 
     def __init__(self, agent_id: str) -> None:
         super().__init__(f"Agent {agent_id} not found.")

@@ -7,12 +7,15 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 from starlette.responses import Response
 
+from workyard_store.agents import Agent as AgentRecord
 from workyard_store.configs import checked_metadata
+from workyard_store.errors import AgentNotFound
+from workyard_store.ids import is_id
 
 from ..dependencies import Call, PublicRoute
 from ..documentation import refusals, success
 from ..responses import JsonResponse
-from ..schemas.agents import Agent, AgentCreate, definition_of, render_agent
+from ..schemas.agents import UNKNOWN, Agent, AgentCreate, definition_of, render_agent
 
 router = APIRouter(prefix="/v1/agents", tags=["Sessions"], route_class=PublicRoute)
 
@@ -30,7 +33,7 @@ async def create_agent(body: AgentCreate, call: Call) -> Response:
 
 @router.get(
     "/{agent_id}",
-    responses=success(Agent, "The agent.") | refusals(401, 404, because={404: "No such agent for this caller."}),
+    responses=success(Agent, "The agent.") | refusals(401, 404, because={404: "It cannot be the id of an agent."}),
 )
 async def get_agent(
     agent_id: Annotated[
@@ -38,6 +41,9 @@ async def get_agent(
     ],
     call: Call,
 ) -> Response:
-    """Read an agent."""
+    """Read an agent. An id that no agent of the workspace has stands for a default one, as it does in sessions."""
+    if not is_id("agent", agent_id):
+        raise AgentNotFound(agent_id)
     workspace = await call.services.access.workspace(call.caller)
-    return JsonResponse(render_agent(await call.services.agents.get(workspace, agent_id)))
+    stored = await call.services.agents.find(workspace, agent_id)
+    return JsonResponse(render_agent(stored or AgentRecord(agent_id, UNKNOWN, created_at=0)))
