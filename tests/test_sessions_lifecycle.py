@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
-from harness import SILENT, Api, instant, refused
+import redis
+from harness import SILENT, Api, RedisServer, WorkyardServer, instant, refused
 
 MESSAGE = {"type": "user.message", "content": [{"type": "text", "text": "hello"}]}
 #: An agent that was never created.
@@ -123,6 +125,51 @@ def test_work_from_the_control_plane_has_a_session(api: Api) -> None:
     send(api, stub["id"], MESSAGE)
     assert types(api, stub["id"])[-3:] == ["user.message", "session.status_running", "session.status_idle"]
     assert api.ok(api.get("/v1/sessions"))["data"] == []
+
+
+def test_enqueueing_costs_no_key_but_the_items_own(
+    redis_backed: WorkyardServer, redis_server: RedisServer, new_api: Callable[..., Api]
+) -> None:
+    """Where a session is, is noted when somebody first looks for it by its id alone, and removed with it."""
+    api = new_api(redis_backed.url)
+    queue = api.queue()
+    with closing(redis.Redis.from_url(redis_server.url, decode_responses=True)) as raw:
+
+        def keys(session_id: str) -> set[str]:
+            return {key.removeprefix("wy:") for key in raw.scan_iter(f"wy:*{session_id}*", count=1000)}
+
+        [work] = api.enqueue(queue)
+        known = work["data"]["id"]
+        assert keys(known) == set()
+        worker = api.as_key(str(api.ok(api.post(f"/_emulator/environments/{queue}/keys"))["key"]))
+        worker.ok(worker.get(f"/v1/sessions/{known}"))
+        worker.close()
+        assert keys(known) == {f"{{{queue}}}:session:{known}", f"{{{queue}}}:events:{known}"}
+        for _ in range(2):
+            api.ok(api.get(f"/v1/sessions/{known}"))
+            assert keys(known) == {f"{{{queue}}}:session:{known}", f"{{{queue}}}:events:{known}", f"{{{known}}}:at"}
+            api.ok(api.delete(f"/v1/sessions/{known}"))
+            assert keys(known) == set()
+            refused(api.get(f"/v1/sessions/{known}"), 404, f"Session {known} not found.")
+            assert keys(known) == set()
+            api.enqueue(queue, session_id=known)
+        api.ok(api.delete(f"/v1/environments/{queue}", params={"force": "true"}))
+        assert keys(known) == set()
+
+
+def test_any_token_finds_the_session_of_enqueued_work_and_a_known_key_its_own(
+    api: Api, new_api: Callable[..., Api]
+) -> None:
+    """One that is no known API key looks everywhere, a known one in its workspace, an issued one in its environment's."""
+    queues = [api.queue() for _ in range(3)]
+    other = new_api(api.url)
+    issued = str(other.ok(other.post(f"/_emulator/environments/{other.queue()}/keys"))["key"])
+    for token, status in (("made-up", 200), (f"sk-ant-oat01-{queues[0][4:]}-x", 200), (api.api_key, 200),
+                          (other.api_key, 404), (issued, 404)):  # fmt: skip
+        [work] = api.enqueue(queues[1])
+        asking = api.as_key(token)
+        assert [asking.get(f"/v1/sessions/{work['data']['id']}").status_code for _ in range(2)] == [status] * 2
+        asking.close()
 
 
 def test_one_session_id_enqueued_in_two_environments_is_each_callers_own(api: Api, new_api: Callable[..., Api]) -> None:

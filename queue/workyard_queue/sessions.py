@@ -7,9 +7,10 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any
 
-from workyard_store.access import TRUSTED, Access, Caller
+from workyard_store.access import ANYWHERE, TRUSTED, Access, Caller
 from workyard_store.errors import (
     EnvironmentNotFound,
     InvalidRequest,
@@ -277,18 +278,31 @@ class Sessions:
     ) -> tuple[str, Reply]:
         """Run a script on a session, in the environment that the caller's token names or one that has the session."""
         known = _canonical(session_id)
-        tried: set[str] = set()
-        for environment_id in [within] if within else [caller.environment_id]:
-            if environment_id is not None:
-                tried.add(environment_id)
+        named = within or caller.environment_id
+        if named is not None and (reply := await self._try(script, named, caller, known, arguments)):
+            return named, reply
+        for look in () if within else (self._entered, self._searched):
+            for environment_id in await look(known, caller):
                 if reply := await self._try(script, environment_id, caller, known, arguments):
                     return environment_id, reply
-        for environment_id in [] if within else await self._places.environments_of(known):
-            if environment_id not in tried and (
-                reply := await self._try(script, environment_id, caller, known, arguments)
-            ):
-                return environment_id, reply
         raise SessionNotFound(session_id)
+
+    async def _entered(self, known: str, caller: Caller) -> list[str]:
+        return await self._places.environments_of(known)
+
+    async def _searched(self, known: str, caller: Caller) -> list[str]:
+        """Look through the environments that a caller reaches for work of this session, and enter its place in them: the
+        control plane enters none, so that enqueueing for workers whose token names the environment costs nothing."""
+        workspace = await self._access.reach(caller)
+        workspaces = await self._workspaces.all() if workspace == ANYWHERE else [workspace]
+        environments = await asyncio.gather(*map(self._workspaces.environments, workspaces))
+        found = []
+        for environment_id in await self._places.with_item(known, chain(*environments)):
+            # The record comes first: it is what tells a purge that there may be a place.
+            if await self._try(_GET, environment_id, caller, known, ()):
+                await self._places.add(environment_id, [known])
+                found.append(environment_id)
+        return found
 
     async def _try(
         self, script: Script, environment_id: str, caller: Caller, known: str, arguments: tuple[str | int, ...]

@@ -204,9 +204,6 @@ class WorkQueue:
                 case "REUSED":
                     raise InvalidRequest("idempotency_key: Was used before for a different request")
             items += [_item(environment_id, id_, fields) for (id_, _), fields in zip(batch, reply[1:], strict=True)]
-            # The items are in the index already: if a crash comes between, their places are entered by nobody, and
-            # only a worker whose key names no environment does not find its session.
-            await self._workspaces.places.add(environment_id, [session for _, session in batch])
         return items
 
     async def poll(

@@ -116,6 +116,13 @@ class Access:
         """Tell whether a workspace's API key has created an environment (contract §2, a *known* API key)."""
         return bool(await self.engine.command("HEXISTS", self.keys.workspace(workspace), "number"))
 
+    async def reach(self, caller: Caller) -> str:
+        """Return the workspace whose environments a caller reaches by a path that names none, or `ANYWHERE`."""
+        if caller.token is None:
+            return ANYWHERE
+        workspace = await self.workspace(caller)
+        return workspace if await self.is_known(workspace) else ANYWHERE
+
     async def may_enter(self, caller: Caller, environment_id: str, owner: str) -> bool:
         """Tell whether *caller* reaches an environment of workspace *owner*. Costs a round trip only if it looks foreign."""
         if caller.environment_id == environment_id:

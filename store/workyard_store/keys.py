@@ -14,7 +14,7 @@ script touches one slot of a Redis Cluster. Scripts get the first key in full an
 | `wy:{ws}:sessions`          | zset   | reset, purge       | `<session id> <environment id>` by creation sequence           |
 | `wy:{ws}:agents`            | hash   | reset              | agent id → instant of its creation and its definition          |
 | `wy:{ws}:scripts`           | hash   | reset              | name → script of agents, as JSON                               |
-| `wy:{session}:at`           | set    | delete, purge      | environments that have a session of this id                    |
+| `wy:{session}:at`           | set    | delete, purge      | environments where a session of this id was made or looked for |
 | `wy:{env}:env`              | hash   | delete             | the record, its clock and settings, queue counters             |
 | `wy:{env}:work:<id>`        | hash   | purge              | one work item                                                  |
 | `wy:{env}:tokens:<id>`      | set    | re-queue, purge    | SHA-256 of the sessions tokens minted since the last enqueue   |

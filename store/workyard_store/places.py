@@ -3,14 +3,19 @@ without a record, while that is being made or removed.
 
 A session's keys lie in its environment's slot, so its id alone does not lead to them. A place is entered before the
 record and removed after it; what a crash leaves in between is removed with the environment, whose index knows it too.
+The session of work that the control plane enqueued has no place until somebody looks for it without an environment.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from .ids import work_id
 from .keys import Keys
 from .redis import Engine
+
+#: Environments that one look goes through.
+_LOOK_BATCH = 500
 
 
 class SessionPlaces:
@@ -21,9 +26,20 @@ class SessionPlaces:
         self._keys = keys
 
     async def environments_of(self, session_id: str) -> list[str]:
-        """Return the environments that have, or may have, a session of this id: more than one only where the control
-        plane enqueued work for the same id in several."""
+        """Return the environments entered for a session of this id: more than one only where the control plane enqueued
+        work for the same id in several."""
         return sorted(await self._engine.command("SMEMBERS", self._keys.session_at(session_id)))
+
+    async def with_item(self, session_id: str, environment_ids: Iterable[str]) -> list[str]:
+        """Return those of the given environments that have a work item for a session of this id."""
+        every, found = list(environment_ids), list[str]()
+        # In parts, so that many environments do not hold up what else this process does.
+        for start in range(0, len(every), _LOOK_BATCH):
+            ids = every[start : start + _LOOK_BATCH]
+            items = (self._keys.environment(id_, f"work:{work_id(id_, session_id)}") for id_ in ids)
+            there = await self._engine.commands(("EXISTS", item) for item in items)
+            found += [id_ for id_, is_there in zip(ids, there, strict=True) if is_there]
+        return found
 
     async def add(self, environment_id: str, session_ids: Iterable[str]) -> None:
         """Enter sessions of an environment. The caller sees to it that the environment's index has them first."""

@@ -4,7 +4,7 @@
 -- A work item is a hash: seq, session, state, created, entry (its live stream entry or ''),
 -- again ('1' once re-queued), acked, started, beat, ever (latest heartbeat of any life), ttl, stop, stopped, message
 -- ('1': a message waits that no ack has seen), ended (how often it became stopped), revived (how often it entered the
--- queue after that), gone ('1': its session was deleted), and one field `m:<key>` per metadata key. Instants are microseconds.
+-- queue after that), gone ('1': its session was deleted; '0': and has a successor), and one field `m:<key>` per metadata key. Instants are microseconds.
 --
 -- A queued item has exactly one live entry: the one its `entry` names. Entry ids are `<microseconds>-0`, strictly
 -- rising and of one length, so that they sort as text; the date of an entry is its field `t`.

@@ -32,7 +32,7 @@ local function reach(id, work_id)
   local status = call('HGET', session(id), 'status')
   if status then return status end
   local item = call('HMGET', work(work_id), 'session', 'created', 'gone')
-  if not item[1] or item[3] then return nil end
+  if not item[1] or item[3] == '1' then return nil end
   call('ZADD', SESSIONS, call('HINCRBY', ENV, 'sessions', 1), id)
   store(id, work_id, item[2], '', '', 'null', '{}', '[]', '[]')
   call('HSET', session(id), 'stub', '1')

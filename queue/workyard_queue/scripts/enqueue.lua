@@ -38,7 +38,7 @@ for i = first, #ARGV, 2 do
     entered = true
   elseif message then
     -- If the session was deleted, the item has a new one from now on.
-    call('HDEL', work(id), 'gone')
+    if call('HEXISTS', work(id), 'gone') == 1 then call('HSET', work(id), 'gone', '0') end
     message_to(id)
   end
   answer[#answer + 1] = call('HGETALL', work(id))

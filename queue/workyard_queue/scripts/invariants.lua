@@ -148,7 +148,7 @@ local function look(id, seq)
   local is_stopped = item.state == 'stopped' and 1 or 0
   check(ended == revived + is_stopped, 'life', id, 'entered stopped %d times and left it %d times, and is %s', ended,
     revived, item.state)
-  check(not item.gone or call('EXISTS', SESSION_ .. item.session, EVENTS_ .. item.session) == 0, 'session', id,
+  check(item.gone ~= '1' or call('EXISTS', SESSION_ .. item.session, EVENTS_ .. item.session) == 0, 'session', id,
     '%s was deleted and is still there', item.session)
   stopped, ends = stopped + is_stopped, ends + ended
 end
