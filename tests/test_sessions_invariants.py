@@ -44,6 +44,10 @@ DAMAGES: dict[str, tuple[Callable[[Raw, str, str, str], object], set[str]]] = {
         lambda raw, head, id_, work: raw.hset(f"{head}session:{id_}", "archived", 1),
         {"session"},
     ),
+    "an active session is not counted": (
+        lambda raw, head, id_, work: raw.hincrby(f"{head}env", "active", -1),
+        {"session"},
+    ),
     "a session that does not exist is due": (
         lambda raw, head, id_, work: raw.zadd(f"{head}due", {"session_x": 1}),
         {"session"},
@@ -54,7 +58,7 @@ DAMAGES: dict[str, tuple[Callable[[Raw, str, str, str], object], set[str]]] = {
     ),
     "a session is out of the index": (
         lambda raw, head, id_, work: raw.zrem(f"{head}sessions", id_),
-        {"orphan"},
+        {"orphan", "session"},
     ),
     "a place names an environment that is gone": (
         lambda raw, head, id_, work: raw.sadd(f"{head.partition(':')[0]}:{{{id_}}}:at", "env_gone"),

@@ -298,3 +298,18 @@ async def test_an_agent_that_fails_does_not_hold_up_the_others(stage: Any, caplo
         "session.status_idle",
     ]
     assert f"the agent of {on.session} failed" in caplog.text
+
+
+async def test_a_session_that_its_agent_ended_does_not_keep_its_environment(stage: Any) -> None:
+    """Nor is it asked to act again, whatever instant its agent named."""
+
+    def quits(turn: Turn) -> Step:
+        return Step(None, [RUNS, {"type": "session.status_terminated"}], "terminated", due_at_us=turn.now)
+
+    on = await stage(quits)
+    path = f"/v1/environments/{on.queue}"
+    message = "Environment has 1 active sessions. Use force=true to delete anyway."
+    refused(await on.http.delete(path), 409, message)
+    await on.say("go")
+    assert [event["type"] for event in await on.events()].count("session.status_terminated") == 1
+    await on.call("DELETE", path)

@@ -11,7 +11,8 @@ checked in one script (`scripts/invariants.lua`); here is the one about what is 
 | `stamps`    | an item has the stamps of its state, in order, none in the future                                      |
 | `life`      | an item entered `stopped` once more than it left it if it is stopped, else as often as it left it      |
 | `trimmed`   | the stream begins with an entry that is still needed                                                   |
-| `session`   | a session has its item (self-hosted), its last event on record, and an agent to read what is unread    |
+| `session`   | a session has its item (self-hosted), its last event on record, and an agent to read what is unread;   |
+|             | the environment counts those that are active                                                           |
 | `orphan`    | no key of a deleted environment or session is left, unless its deletion is under way                   |
 """
 

@@ -7,9 +7,14 @@
 -- work (its item's id), stub ('1': the control plane enqueued its work). Instants are microseconds.
 --
 -- An event is an entry of the session's stream: e (JSON, without its date), t (its date). Entry ids are `<microseconds>-0`,
--- strictly rising. A session is in DUE while events wait that its agent has not read, or the agent waits for an instant.
+-- strictly rising. The environment counts in `active` its sessions that are not terminated, but for those of the control
+-- plane. A session is in DUE while events wait that its agent has not read, or the agent waits for an instant.
 local function session(id)
   return SESSION_ .. id
+end
+
+local function count_active(id, more)
+  if not call('HGET', session(id), 'stub') then call('HINCRBY', ENV, 'active', more) end
 end
 
 -- Begin a session's events with its being idle: workers wait for that before they count the time it is.
@@ -62,6 +67,7 @@ local function become(id, status)
   local v = call('HMGET', session(id), 'status', 'since')
   if v[1] == status then return end
   if v[1] == 'running' then call('HINCRBY', session(id), 'active', us(E.now - tonumber(v[2]))) end
+  if status == 'terminated' then count_active(id, -1) end
   call('HSET', session(id), 'status', status, 'since', us(E.now), 'updated', us(E.now))
 end
 

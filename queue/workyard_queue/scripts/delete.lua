@@ -5,11 +5,7 @@
 local refusal = open()
 if refusal then return {refusal} end
 if ARGV[3] ~= '1' then
-  local active = 0
-  for _, id in ipairs(call('ZRANGE', SESSIONS, 0, -1)) do
-    local v = call('HMGET', SESSION_ .. id, 'status', 'stub')
-    if v[1] and v[1] ~= 'terminated' and not v[2] then active = active + 1 end
-  end
+  local active = tonumber(call('HGET', ENV, 'active') or 0)
   if active > 0 then return {'SESSIONS', active} end
 end
 if E.kind == 'self_hosted' and ARGV[3] ~= '1' then

@@ -30,11 +30,13 @@ local function pairs_of(flat)
 end
 
 -- The sessions, of which a larger number is looked at in part: the newest.
+local active = 0
 for _, id in ipairs(call('ZRANGE', SESSIONS, -most, -1)) do
   local key = SESSION_ .. id
-  local v = call('HMGET', key, 'status', 'entry', 'seen', 'work', 'archived')
+  local v = call('HMGET', key, 'status', 'entry', 'seen', 'work', 'archived', 'stub')
   -- A place without a record is that of a session being made or removed.
   if v[1] then
+    if v[1] ~= 'terminated' and not v[6] then active = active + 1 end
     local item = E.kind == 'self_hosted' and v[4] or ''
     check(item == '' or call('EXISTS', work(item)) == 1, 'session', item, '%s has no work item', id)
     local last = call('XREVRANGE', EVENTS_ .. id, '+', '-', 'COUNT', 1)[1]
@@ -44,6 +46,8 @@ for _, id in ipairs(call('ZRANGE', SESSIONS, -most, -1)) do
     check(v[5] == '' or v[1] == 'terminated', 'session', item, '%s is archived and %s', id, v[1])
   end
 end
+local counted = tonumber(call('HGET', ENV, 'active') or 0)
+check(active == counted or call('ZCARD', SESSIONS) > most, 'session', '', '%d sessions are active, %d are counted', active, counted)
 for _, id in ipairs(call('ZRANGE', DUE, 0, most - 1)) do
   check(call('EXISTS', SESSION_ .. id) == 1, 'session', '', '%s is due and does not exist', id)
 end

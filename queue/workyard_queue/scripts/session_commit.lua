@@ -14,17 +14,18 @@ if v[1] ~= ARGV[5] then return {'STALE'} end
 append(id, 13)
 become(id, ARGV[8])
 -- What came behind the part that was read is for the next turn; a terminated session has none.
-local behind = v[2] ~= ARGV[6] and ARGV[8] ~= 'terminated'
+local over = ARGV[8] == 'terminated'
+local behind = v[2] ~= ARGV[6] and not over
 if ARGV[11] ~= '' then call('HSET', session(id), 'script', ARGV[11], 'source', ARGV[12]) end
 call('HSET', session(id), 'state', ARGV[7], 'busy', ARGV[10], 'seen', behind and ARGV[6] or call('HGET', session(id), 'entry'))
 if behind then
   call('ZADD', DUE, us(E.now), id)
-elseif ARGV[9] ~= '' then
+elseif ARGV[9] ~= '' and not over then
   call('ZADD', DUE, ARGV[9], id)
 else
   call('ZREM', DUE, id)
 end
-if ARGV[8] == 'terminated' then
+if over then
   release(work_id)
 elseif ARGV[10] ~= '1' and not behind then
   call('HDEL', work(work_id), 'message')

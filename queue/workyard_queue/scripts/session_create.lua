@@ -9,6 +9,7 @@ if refusal then return {refusal} end
 if E.archived then return {'ARCHIVED'} end
 local id, work_id = ARGV[3], ARGV[4]
 store(id, work_id, us(E.now), ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10])
+count_active(id, 1)
 if E.kind == 'self_hosted' then
   create(work_id, id, {})
   wake()

@@ -9,6 +9,7 @@ local status = reach(id, work_id)
 if not status then return {'MISSING'} end
 if status == 'running' or status == 'rescheduling' or is_due(id) ~= '' then return {'RUNNING'} end
 release(work_id)
+if status ~= 'terminated' then count_active(id, -1) end
 local indexed = call('EXISTS', work(work_id)) == 1
 if indexed then
   -- The index of items knows the session too.
