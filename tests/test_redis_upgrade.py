@@ -113,3 +113,26 @@ def test_data_of_a_newer_format_is_refused_and_left_alone(own_redis: RedisServer
     assert "has format 3" in ended.stderr
     assert "--key-prefix" in ended.stderr
     assert dump(own_redis.url) == before
+
+
+def test_sessions_work_in_a_store_that_knew_none(upgraded: Api, snapshot: dict[str, Any]) -> None:
+    """The items it holds have sessions, which may be told something; its environments take new ones."""
+    env = max(snapshot["shown"]["work"], key=lambda each: len(snapshot["shown"]["work"][each]))
+    told = {"events": [{"type": "user.message", "content": [{"type": "text", "text": "go"}]}]}
+    for item in snapshot["shown"]["work"][env]:
+        path = f"/v1/sessions/{item['data']['id']}"
+        old = upgraded.ok(upgraded.get(path))
+        assert (old["status"], old["environment_id"], old["created_at"]) == ("idle", env, item["created_at"])
+        upgraded.ok(upgraded.post(f"{path}/events", json=told))
+        state = upgraded.work(env, item["id"])["state"]
+        assert state == ("queued" if item["state"] == "stopped" else item["state"])
+    body = {"agent": "agent_new", "environment_id": env}
+    new = upgraded.ok(upgraded.post("/v1/sessions", json=body))["id"]
+    assert [row["id"] for row in upgraded.ok(upgraded.get("/v1/sessions"))["data"]] == [new]
+    refused = upgraded.delete(f"/v1/environments/{env}")
+    assert refused.json()["error"]["message"].startswith("Environment has 1 active sessions.")
+    assert upgraded.ok(upgraded.get("/_emulator/invariants"))["violations"] == []
+    upgraded.ok(upgraded.post(f"/v1/sessions/{new}/archive"))
+    upgraded.ok(upgraded.delete(f"/v1/sessions/{snapshot['shown']['work'][env][0]['data']['id']}"))
+    assert upgraded.ok(upgraded.get("/_emulator/invariants"))["violations"] == []
+    assert upgraded.reset()["leftover_keys"] == 0

@@ -7,6 +7,9 @@ start. A server of the older version must not run meanwhile, nor later: it refus
 |--------|---------------------------------------------------------------------------------|
 | 1 → 2  | work items count their entries into `stopped` (`ended`) and out of it (`revived`); environments count |
 |        | the items that wait (`waiting`), where the lag of the consumer group was taken before           |
+
+What is only added needs no new format: a store from before sessions has none, its items have theirs when they are first
+looked for, and an environment without the count `active` has no active session.
 """
 
 from __future__ import annotations
