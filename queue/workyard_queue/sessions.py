@@ -185,8 +185,7 @@ class Sessions:
             SessionOutOfState: it is running.
         """
         event = {"id": new_id("sevt"), "type": "session.status_terminated"}
-        environment_id = await self._settled(session_id, caller)
-        _, reply = await self._on_session(_ARCHIVE, session_id, caller, _dump(event), within=environment_id)
+        _, reply = await self._settled(_ARCHIVE, session_id, caller, _dump(event))
         if reply[0] == "RUNNING":
             raise SessionOutOfState(
                 f'Session {session_id} cannot be archived while its status is "{reply[1]}". '
@@ -200,8 +199,7 @@ class Sessions:
         Raises:
             SessionOutOfState: it is running.
         """
-        environment_id = await self._settled(session_id, caller)
-        environment_id, reply = await self._on_session(_DELETE, session_id, caller, within=environment_id)
+        environment_id, reply = await self._settled(_DELETE, session_id, caller)
         if reply[0] == "RUNNING":
             raise SessionOutOfState(
                 "Cannot delete session while it is running. Send an interrupt event or wait for the session to complete."
@@ -256,10 +254,14 @@ class Sessions:
         _, reply = await self._on_session(_EVENTS, session_id, TRUSTED, "asc", entry, count, within=environment_id)
         return [event_of(each) for each in reply[2]]
 
-    async def _settled(self, session_id: str, caller: Caller) -> str:
-        """Return a session's environment, once its agent has nothing to do now."""
-        environment_id, _ = await self._acted(_GET, session_id, caller)
-        return environment_id
+    async def _settled(self, script: Script, session_id: str, caller: Caller, *arguments: str) -> tuple[str, Reply]:
+        """Run a script that ends a session, again until its agent has nothing to do before."""
+        for _ in range(_MOST_TRIES):
+            environment_id, reply = await self._on_session(script, session_id, caller, *arguments)
+            if reply[0] != "DUE":
+                return environment_id, reply
+            await self._turns.take(environment_id, _canonical(session_id))
+        raise StorageUnavailable
 
     async def _acted(
         self, script: Script, session_id: str, caller: Caller, *arguments: str | int, within: str | None = None
