@@ -12,7 +12,7 @@ import base64
 import itertools
 import json
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -23,8 +23,7 @@ from test_sessions_turns import Failing, Stage, echo, quitter, slow, texts, tool
 
 from workyard.app import create_app
 from workyard.settings import Settings
-from workyard_queue.records import Event
-from workyard_queue.turns import Agent, Step
+from workyard_queue.turns import Agent, Step, Turn
 
 API_KEY = "sessions-and-work"
 RESULT = {"type": "user.tool_result", "tool_use_id": "sevt_tool"}
@@ -37,10 +36,9 @@ _prefixes = itertools.count(1)
 Serve = Callable[..., Awaitable[Stage]]
 
 
-def told(session_id: str, metadata: Mapping[str, str], state: Any, unseen: Sequence[Event], now: int) -> Step:
+def told(turn: Turn) -> Step:
     """Call a tool and wait for its result, or end when told to."""
-    agent = quitter if "end" in texts(unseen) else tool_user
-    return agent(session_id, metadata, state, unseen, now)
+    return quitter(turn) if "end" in texts(turn.unseen) else tool_user(turn)
 
 
 @asynccontextmanager
