@@ -80,6 +80,8 @@ REQUIRED_BODIES = {
     "put_script",
 }
 
+#: What an instant looks like that a client writes.
+RFC3339 = r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)$"
 #: Operation, parameter → the keywords of its schema that the contract gives.
 PARAMETERS: dict[tuple[str, str], Json] = {
     ("list_environments", "limit"): {"type": "integer", "minimum": 1, "maximum": 1000, "default": 20},
@@ -89,6 +91,15 @@ PARAMETERS: dict[tuple[str, str], Json] = {
     ("list_sessions", "include_archived"): {"type": "boolean", "default": False},
     ("list_events", "limit"): {"type": "integer", "minimum": 1, "maximum": 1000, "default": 20},
     ("list_events", "order"): {"type": "string", "enum": ["asc", "desc"], "default": "asc"},
+    ("list_events", "created_at[gte]"): {"type": "string", "format": "date-time", "pattern": RFC3339},
+    ("list_sessions", "order"): {"type": "string", "enum": ["asc", "desc"], "default": "desc"},
+    ("list_sessions", "created_at[lt]"): {"type": "string", "format": "date-time", "pattern": RFC3339},
+    ("list_sessions", "agent_version"): {"type": "integer"},
+    ("list_sessions", "statuses"): {
+        "type": "array",
+        "items": {"type": "string", "enum": ["rescheduling", "running", "idle", "terminated"]},
+        "default": [],
+    },
     ("delete_environment", "force"): {"type": "boolean", "default": False},
     ("poll_work", "block_ms"): {"type": "integer", "minimum": 1, "maximum": 999},
     ("poll_work", "reclaim_older_than_ms"): {"type": "integer", "minimum": 1},

@@ -24,6 +24,7 @@ from workyard_store.pages import decode_cursor, encode_cursor
 from workyard_store.redis import Reply, Script
 from workyard_store.workspaces import WorkspaceStore
 
+from .filters import EventFilter, SessionFilter
 from .lua import session_script
 from .records import ChosenScript, Event, Session, SessionEvent, event_of, session_of
 from .turns import Turns
@@ -230,17 +231,23 @@ class Sessions:
         return [SessionEvent(0, int(reply[1]), event) for event in events]
 
     async def events(
-        self, session_id: str, caller: Caller, *, limit: int, page: str | None, order: str
+        self, session_id: str, caller: Caller, *, wanted: EventFilter, limit: int, page: str | None, order: str
     ) -> tuple[list[SessionEvent], str | None]:
-        """Return a page of a session's events, oldest first if *order* is `asc`, and the cursor of the next one.
+        """Return a page of a session's wanted events, oldest first if *order* is `asc`, and the cursor of the next one.
 
         Raises:
             InvalidRequest: *page* is not a cursor of this list in this order.
         """
         name = f"events {_canonical(session_id)} {order}"
         behind = "" if page is None else decode_cursor(name, page)
-        _, reply = await self._acted(_EVENTS, session_id, caller, order, behind, limit + 1)
-        found = [event_of(entry) for entry in reply[2]]
+        found: list[SessionEvent] = []
+        while len(found) <= limit:
+            _, reply = await self._acted(_EVENTS, session_id, caller, order, behind, limit + 1)
+            part = [event_of(entry) for entry in reply[2]]
+            found += filter(wanted.wants, part)
+            if len(part) <= limit:
+                break
+            behind = part[-1].entry
         shown = found[:limit]
         return shown, encode_cursor(name, shown[-1].entry) if len(found) > limit else None
 
@@ -317,25 +324,25 @@ class Sessions:
         return None if reply[0] == "MISSING" else reply
 
     async def list(
-        self, workspace: str, *, limit: int, page: str | None, include_archived: bool
+        self, workspace: str, *, wanted: SessionFilter, limit: int, page: str | None, order: str
     ) -> tuple[list[Session], str | None]:
-        """Return a page of a workspace's sessions, newest first, and the cursor of the next one. Those that the control
-        plane enqueued work for are not among them.
+        """Return a page of a workspace's wanted sessions, newest first if *order* is `desc`, and the cursor of the next
+        one. Those that the control plane enqueued work for are not among them.
 
         Raises:
-            InvalidRequest: *page* is not a cursor of this list.
+            InvalidRequest: *page* is not a cursor of this list in this order.
         """
-        name = f"sessions {workspace}"
-        below = None if page is None else decode_cursor(name, page)
+        name = f"sessions {workspace} {order}"
+        behind = None if page is None else decode_cursor(name, page)
         found: list[tuple[int, Session]] = []
         while len(found) <= limit:
-            places = await self._places.page(workspace, below=below, count=limit + 1 - len(found))
+            places = await self._places.page(workspace, behind=behind, count=limit + 1, newest_first=order == "desc")
             sessions = await asyncio.gather(*[self._listed(id_, environment_id) for id_, environment_id, _ in places])
             for (_, _, number), session in zip(places, sessions, strict=True):
-                below = number
-                if session is not None and (include_archived or session.archived_at is None):
+                behind = number
+                if session is not None and wanted.wants(session):
                     found.append((number, session))
-            if not places:
+            if len(places) <= limit:
                 break
         shown = found[:limit]
         return [session for _, session in shown], encode_cursor(name, shown[-1][0]) if len(found) > limit else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, get_origin
 
 from fastapi import Request
 from fastapi._compat import ModelField
@@ -81,7 +81,8 @@ class _Parameters:
             raise TypeError(f"{declared.path}: a route takes the call, path, query, headers and one body, nothing else")
         self._call = declared.request_param_name
         self._path = [_source("path", field) for field in declared.path_params]
-        self._query = [_source("query", field) for field in declared.query_params]
+        self._query = [_source("query", field) for field in declared.query_params if not _is_list(field)]
+        self._lists = [_source("query", field) for field in declared.query_params if _is_list(field)]
         self._headers = [_source("header", field) for field in declared.header_params]
         self._body = declared.body_params[0] if declared.body_params else None
 
@@ -115,6 +116,11 @@ class _Parameters:
                     continue
                 arguments[name], found = validate(value, loc=place)
                 problems += found
+        for name, alias, place, default, validate in self._lists:
+            # As the SDKs write it, and as it is documented.
+            many = call.query_params.getlist(alias + "[]") + call.query_params.getlist(alias)
+            arguments[name], found = validate(many, loc=place) if many else (default, None)
+            problems += found or []
         body = None
         if self._body is not None:
             body = await call.json()
@@ -126,6 +132,10 @@ class _Parameters:
         if problems:
             raise RequestValidationError(problems, body=body)
         return arguments
+
+
+def _is_list(field: ModelField) -> bool:
+    return get_origin(field.field_info.annotation) is list
 
 
 def _source(place: str, field: ModelField) -> tuple[str, str, tuple[str, str], Any, Callable[..., Any]]:

@@ -59,11 +59,16 @@ class SessionPlaces:
         await self._engine.command("ZREM", listed, *[f"{id_} {environment_id}" for id_ in ids])
         return sum(await self._engine.commands(("SREM", self._keys.session_at(id_), environment_id) for id_ in ids))
 
-    async def page(self, workspace: str, *, below: int | None, count: int) -> list[tuple[str, str, int]]:
-        """Return up to *count* places of a workspace (session id, environment id, sequence), newest first."""
-        start = "+inf" if below is None else f"({below}"
+    async def page(
+        self, workspace: str, *, behind: int | None, count: int, newest_first: bool
+    ) -> list[tuple[str, str, int]]:
+        """Return up to *count* places of a workspace (session id, environment id, sequence) behind one, in either order."""
+        command, first, last = (
+            ("ZREVRANGEBYSCORE", "+inf", "-inf") if newest_first else ("ZRANGEBYSCORE", "-inf", "+inf")
+        )
+        start = first if behind is None else f"({behind}"
         key = self._keys.workspace(workspace, "sessions")
-        reply = await self._engine.command("ZREVRANGEBYSCORE", key, start, "-inf", "WITHSCORES", "LIMIT", 0, count)
+        reply = await self._engine.command(command, key, start, last, "WITHSCORES", "LIMIT", 0, count)
         pairs = zip(reply[::2], reply[1::2], strict=True)
         return [(*_parts(member), int(float(score))) for member, score in pairs]
 

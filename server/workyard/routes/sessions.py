@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path, Query
 from starlette.responses import Response, StreamingResponse
 
+from workyard_queue.filters import Dates, EventFilter, SessionFilter
 from workyard_queue.records import Event, merged_metadata, rendered
 from workyard_queue.records import Session as SessionRecord
 from workyard_queue.scripted import METADATA_KEY
@@ -18,18 +19,19 @@ from workyard_store.configs import checked_metadata
 from workyard_store.errors import InvalidRequest, SessionOutOfState
 from workyard_store.ids import canonical_session_id, derived_suffix, new_id
 
-from ..dependencies import Call, PublicRoute, QueryBoolean
+from ..dependencies import Call, PublicRoute, QueryBoolean, QueryInteger
 from ..documentation import event_stream, link, refusals, success
 from ..responses import JsonResponse
 from ..schemas.agents import UNKNOWN, AgentOverrides, AgentReference, overridden, render_session_agent, tools_of
-from ..schemas.common import DEFAULT_LIMIT, render_page
-from ..schemas.events import EventPage, EventsSend, EventsSent, content_of
+from ..schemas.common import DEFAULT_LIMIT, QueryInstant, render_page
+from ..schemas.events import EventPage, EventsSend, EventsSent, EventType, content_of
 from ..schemas.sessions import (
     Session,
     SessionCreate,
     SessionDeleted,
     SessionPage,
     SessionUpdate,
+    Status,
     render_session,
 )
 from .environments import Limit, Page
@@ -50,6 +52,14 @@ _GOES_ON = {
         ("delete", "delete_session", "End it."),
     )
 }
+Order = Literal["asc", "desc"]
+_ORDERS = "`asc`: oldest first; `desc`: newest first. A cursor belongs to its order."
+_REPEATED = "Repeat it for several; a name with `[]` behind is the same."
+_ANY: list[Any] = []
+After = Annotated[QueryInstant | None, Query(alias="created_at[gt]", description="Only later ones.")]
+Before = Annotated[QueryInstant | None, Query(alias="created_at[lt]", description="Only earlier ones.")]
+Since = Annotated[QueryInstant | None, Query(alias="created_at[gte]", description="Only those of then or later.")]
+Until = Annotated[QueryInstant | None, Query(alias="created_at[lte]", description="Only those of then or earlier.")]
 SessionId = Annotated[
     str,
     Path(description="The session's id, `session_…` or `sesn_…`.", examples=["session_011CZkZ9X2dpNyB7HsEFoRfW"]),
@@ -92,7 +102,7 @@ async def create_session(body: SessionCreate, call: Call) -> Response:
     "",
     responses=success(
         SessionPage,
-        "A page of sessions, newest first.",
+        "A page of sessions, newest first unless asked otherwise.",
         next_page=link("Go on while `next_page` is not null.", "list_sessions", page="next_page"),
     )
     | refusals(400, 401),
@@ -101,11 +111,32 @@ async def list_sessions(
     call: Call,
     limit: Limit = DEFAULT_LIMIT,
     page: Page = None,
+    order: Annotated[Order, Query(description=_ORDERS)] = "desc",
     include_archived: Annotated[QueryBoolean, Query(description="Whether archived ones are listed too.")] = False,
+    statuses: Annotated[list[Status], Query(description=f"Only those that do one of these. {_REPEATED}")] = _ANY,
+    agent_id: Annotated[str | None, Query(description="Only those of this agent.")] = None,
+    agent_version: Annotated[
+        QueryInteger | None, Query(description="Only those of this version of `agent_id`; without that, ignored.")
+    ] = None,
+    memory_store_id: Annotated[str | None, Query(description="Only those that use this memory store.")] = None,
+    deployment_id: Annotated[str | None, Query(description="Only those of this deployment: none.")] = None,
+    after: After = None,
+    before: Before = None,
+    since: Since = None,
+    until: Until = None,
 ) -> Response:
     """List the sessions of the caller's workspace, newest first; not those of work that the control plane enqueued."""
+    wanted = SessionFilter(
+        include_archived=include_archived,
+        agent_id=agent_id,
+        agent_version=agent_version,
+        memory_store_id=memory_store_id,
+        deployment_id=deployment_id,
+        statuses=statuses or None,
+        created=Dates(after, before, since, until),
+    )
     rows, next_page = await call.services.sessions.list(
-        await call.services.access.workspace(call.caller), limit=limit, page=page, include_archived=include_archived
+        await call.services.access.workspace(call.caller), wanted=wanted, limit=limit, page=page, order=order
     )
     return JsonResponse(render_page([render_session(row) for row in rows], next_page))
 
@@ -174,10 +205,18 @@ async def list_events(
     call: Call,
     limit: Limit = DEFAULT_LIMIT,
     page: Page = None,
-    order: Annotated[Literal["asc", "desc"], Query(description="`asc`: oldest first; `desc`: newest first.")] = "asc",
+    order: Annotated[Order, Query(description=_ORDERS)] = "asc",
+    types: Annotated[list[EventType], Query(description=f"Only events of these types. {_REPEATED}")] = _ANY,
+    after: After = None,
+    before: Before = None,
+    since: Since = None,
+    until: Until = None,
 ) -> Response:
-    """List a session's events, oldest first."""
-    rows, next_page = await call.services.sessions.events(session_id, call.caller, limit=limit, page=page, order=order)
+    """List a session's events, oldest first. The dates are compared with `processed_at`."""
+    wanted = EventFilter(types or None, Dates(after, before, since, until))
+    rows, next_page = await call.services.sessions.events(
+        session_id, call.caller, wanted=wanted, limit=limit, page=page, order=order
+    )
     return JsonResponse(render_page([rendered(row) for row in rows], next_page))
 
 

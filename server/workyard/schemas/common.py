@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic.json_schema import SkipJsonSchema
+from pydantic_core import PydanticCustomError
 
-from workyard_store.clock import format_instant
+from workyard_store.clock import format_instant, parse_instant
 from workyard_store.configs import LONGEST_METADATA_KEY, LONGEST_METADATA_VALUE, MOST_METADATA_KEYS
 
 TIMESTAMP = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}Z$"
@@ -37,6 +38,31 @@ _METADATA_KEY = {"type": "string", "minLength": 1, "maxLength": LONGEST_METADATA
 _METADATA_VALUE = {"type": "string", "maxLength": LONGEST_METADATA_VALUE}
 #: Only a key that is set has to keep the caps; `[\s\S]`, for a dot stands for no line break.
 _SETTABLE_KEY = rf"^[\s\S]{{1,{LONGEST_METADATA_KEY}}}$"
+
+
+def _instant(value: str) -> int:
+    instant = parse_instant(value)
+    if instant is None:
+        raise PydanticCustomError("rfc3339", "Not an RFC 3339 timestamp, such as 2026-09-16T04:27:29.962294Z")
+    return instant
+
+
+def _instant_text(value: str) -> str:
+    _instant(value)
+    return value
+
+
+_RFC3339 = WithJsonSchema(
+    {
+        "type": "string",
+        "format": "date-time",
+        "pattern": r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)$",
+    }
+)
+#: A timestamp in a body: its text.
+Rfc3339 = Annotated[str, AfterValidator(_instant_text), _RFC3339]
+#: A timestamp in the query: microseconds.
+QueryInstant = Annotated[int, BeforeValidator(_instant), _RFC3339]
 
 Metadata = Annotated[
     dict[str, str],

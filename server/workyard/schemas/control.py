@@ -11,13 +11,13 @@ from pydantic_core import PydanticCustomError
 
 from workyard_queue import invariants
 from workyard_queue.states import LONGEST_TTL_S, SHORTEST_TTL_S
-from workyard_store.clock import LAST_INSTANT, format_instant, parse_instant
+from workyard_store.clock import LAST_INSTANT, format_instant
 from workyard_store.credentials import EnvironmentKey
 from workyard_store.ids import canonical_session_id
 from workyard_store.workspaces import ClockReading
 
 from ..settings import LONGEST_LEASE_S, LONGEST_RECLAIM_MS
-from .common import KEY_ID, Body, Metadata, Shape, Timestamp, optional_instant
+from .common import KEY_ID, Body, Metadata, Rfc3339, Shape, Timestamp, optional_instant
 from .work import Work
 
 MOST_ENQUEUED = 10_000
@@ -31,27 +31,10 @@ def _session(value: str) -> str:
     return canonical
 
 
-def _instant(value: str) -> str:
-    if parse_instant(value) is None:
-        raise PydanticCustomError("rfc3339", "Not an RFC 3339 timestamp, such as 2026-09-16T04:27:29.962294Z")
-    return value
-
-
 SessionId = Annotated[
     str,
     AfterValidator(_session),
     WithJsonSchema({"type": "string", "pattern": "^(session|sesn)_[0-9A-Za-z]{1,64}$"}),
-]
-Rfc3339 = Annotated[
-    str,
-    AfterValidator(_instant),
-    WithJsonSchema(
-        {
-            "type": "string",
-            "format": "date-time",
-            "pattern": r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)$",
-        }
-    ),
 ]
 WorkspaceId = Annotated[str, Field(pattern="^(default|wrkspc_[0-9A-Za-z]+)$")]
 _NULL: JsonDict = {"type": "null"}
