@@ -285,33 +285,41 @@ async def test_every_message_of_a_session_that_is_being_archived_is_answered_or_
 
 
 async def test_the_token_of_a_hand_out_acts_for_its_session(serve: Serve) -> None:
-    """It reads, follows and tells results, also when the work was queued again since; with the environment it is gone."""
+    """It reads, lists and tells results until the work is queued anew; then the next hand-out's does."""
     on = await serve(tool_user)
     await on.say("go")
-    token = ""
+    path = f"/v1/sessions/{on.session}"
+    dead: dict[str, str] = {}
     for life in range(2):
         secret = (await poll(on))["secret"]
-        kept, token = token, json.loads(base64.urlsafe_b64decode(secret + "=" * (-len(secret) % 4)))["sessions_token"]
-        for each in [kept, token] if life else [token]:
-            bearer = {"authorization": f"Bearer {each}", "x-api-key": ""}
-            path = f"/v1/sessions/{on.session}"
-            assert (await on.call("GET", path, headers=bearer))["environment_id"] == on.queue
-            listed = (await on.call("GET", f"{path}/events", headers=bearer))["data"]
-            assert listed[-1]["stop_reason"]["type"] == "requires_action"
+        token = json.loads(base64.urlsafe_b64decode(secret + "=" * (-len(secret) % 4)))["sessions_token"]
+        bearer = {"authorization": f"Bearer {token}", "x-api-key": ""}
+        assert (await on.call("GET", path, headers=bearer))["environment_id"] == on.queue
+        listed = (await on.call("GET", f"{path}/events", headers=bearer))["data"]
+        assert listed[-1]["stop_reason"]["type"] == "requires_action"
         # A call that names no resource acts in the environment's workspace while the token lives.
-        for each, seen in ((kept, []), (token, [on.session])):
-            if each:
-                bearer = {"authorization": f"Bearer {each}", "x-api-key": ""}
-                rows = (await on.call("GET", "/v1/sessions", headers=bearer))["data"]
+        for headers, seen in ((dead, []), (bearer, [on.session])):
+            if headers:
+                rows = (await on.call("GET", "/v1/sessions", headers=headers))["data"]
                 assert [row["id"] for row in rows] == seen
         await on.work("ack")
         if not life:
             await advance(on, LAPSES_S)
-    events = {"events": [RESULT]}
-    await on.call("POST", f"{path}/events", headers=bearer, json=events)
-    assert (await on.call("GET", path, headers=bearer))["status"] == "idle"
-    assert [event["type"] for event in await on.events()][-1] == "session.status_idle"
-    await on.call("DELETE", f"/v1/environments/{on.queue}", params={"force": "true"})
+            dead = bearer
+    for method, each in (("GET", path), ("GET", f"{path}/events"), ("GET", f"{path}/events/stream"), ("POST", path)):
+        refused(await on.http.request(method, each, headers=dead), 401, "OAuth access token has been revoked.")
+    refused(
+        await on.http.post(f"{path}/events", headers=dead, json={"events": [RESULT]}),
+        401,
+        "OAuth access token has been revoked.",
+    )
+    await on.call("POST", f"{path}/events", headers=bearer, json={"events": [RESULT]})
+    # Stopped, it still acts: a worker ends its item before its last call.
+    await on.work("stop", json={"force": True})
+    assert (await on.call("GET", f"{path}/events", headers=bearer))["data"][-1]["stop_reason"]["type"] == "end_turn"
+    await on.call("DELETE", path)
+    refused(await on.http.get(path, headers=bearer), 404, f"Session {on.session} not found.")
+    await on.call("DELETE", f"/v1/environments/{on.queue}")
     refused(await on.http.get(path, headers=bearer), 404, f"Session {on.session} not found.")
 
 
