@@ -13,13 +13,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from model_records import SECOND, Environment, Item, Json, Refused, capped, check, instant, merged, patched, rendered
+from model_records import (
+    SECOND,
+    Environment,
+    Item,
+    Json,
+    Refused,
+    Session,
+    capped,
+    check,
+    instant,
+    merged,
+    patched,
+    rendered,
+)
 
 #: 2200-01-01T00:00:00Z: a clock goes no further.
 LAST_INSTANT = 7_258_118_400 * SECOND
 #: How long a poll counts in `workers_polling`.
 WORKER_WINDOW = 30 * SECOND
 UNAPPLIED_TTL_S = 120
+#: What a client sends, without what the server adds.
+EVENTS: dict[str, Json] = {
+    "user.message": {"type": "user.message", "content": [{"type": "text", "text": "go"}]},
+    "user.interrupt": {"type": "user.interrupt"},
+}
 DEFAULT_SETTINGS = {"default_ttl_seconds": 300, "startup_lease_seconds": 120, "reclaim_ms": 5000}
 
 
@@ -31,6 +49,17 @@ class Answer:
     body: Any
 
 
+@dataclass(frozen=True)
+class Row:
+    """A row of a list, as it is at this instant."""
+
+    body: Json
+
+    def shown(self) -> Json:
+        """Return the object on the wire."""
+        return self.body
+
+
 class Model:
     """One workspace. A method a call; each takes what the client sends and returns the body, or raises `Refused`."""
 
@@ -38,6 +67,8 @@ class Model:
         self.now = now
         self.environments: dict[str, Environment] = {}
         self.settings: dict[str, int] = dict(DEFAULT_SETTINGS)
+        #: All that were created, and those of enqueued work that somebody has asked for.
+        self.sessions: dict[str, Session] = {}
         #: Cursor → its list, and the sequence it goes on below.
         self.cursors: dict[str, tuple[str, int]] = {}
         self._named: Counter[str] = Counter()
@@ -98,13 +129,20 @@ class Model:
         return environment.shown()
 
     def delete_environment(self, env: str, force: bool = False) -> Json:
-        if self._environment(env).queue() and not force:
+        queue = self._environment(env).queue()
+        own = [each for each in self.sessions.values() if each.environment == env]
+        active = sum(each.archived_at is None and not each.stub for each in own)
+        if active and not force:
+            raise Refused(409, f"Environment has {active} active sessions. Use force=true to delete anyway.")
+        if queue and not force:
             raise Refused(
                 409,
                 "Cannot delete self-hosted environment with work in the queue. Either archive the environment first to "
                 "allow the queue to drain, or use force=true to delete immediately.",
             )
         del self.environments[env]
+        for session in own:
+            del self.sessions[session.id]
         return {"id": env, "type": "environment_deleted"}
 
     # -- work
@@ -138,9 +176,8 @@ class Model:
                     environment.made_up[key, n] = name
                 item = self._new_item(environment, name, metadata)
             elif session is not None and not repeated:
-                item.message = True
-                if item.state == "stopped":
-                    self._requeue(environment, item, self.now)
+                item.gone = False
+                self._message_to(environment, item)
             answer.append(item.shown())
         return {"data": answer}
 
@@ -249,6 +286,67 @@ class Model:
             "workers_polling": None if environment.is_cloud else workers,
         }
 
+    # -- sessions
+
+    def use_script(self, body: Json) -> Json:
+        """Have the agents of this workspace act as `Session` says."""
+        return {"name": "default", "script": self._name("script")}
+
+    def create_session(self, env: str, messages: int = 0) -> Json:
+        environment = self._environment(env)
+        if environment.archived_at is not None:
+            raise Refused(400, f"Environment {env} is archived.")
+        id_ = self._name("session")
+        session = Session(id_, env, self._named["session"], self.now, self.now, unserved=messages)
+        self.sessions[id_] = session
+        if not environment.is_cloud:
+            self._new_item(environment, id_, {}).message = messages > 0
+        return session.shown(self.now)
+
+    def get_session(self, session: str) -> Json:
+        return self._session(session).shown(self.now)
+
+    def list_sessions(self, limit: int = 20, page: str | None = None, include_archived: bool = False) -> Json:
+        rows = {
+            each.sequence: Row(each.shown(self.now))
+            for each in self.sessions.values()
+            if not each.stub and (include_archived or each.archived_at is None)
+        }
+        return self._page("sessions", rows, limit, page)
+
+    def send(self, session: str, kinds: list[str]) -> Json:
+        """Send messages and interrupts: `kinds`."""
+        found = self._session(session)
+        if found.archived_at is not None:
+            raise Refused(400, f"Session {session} is archived and takes no events.")
+        environment = self.environments[found.environment]
+        item = environment.item_of(session)
+        for kind in kinds:
+            found.unserved = found.unserved + 1 if kind == "user.message" else max(found.unserved - 1, 0)
+        if item is not None and "user.message" in kinds:
+            self._message_to(environment, item)
+        if item is not None and not found.unserved:
+            item.message = False
+        return {
+            "data": [{"id": self._name("event"), **EVENTS[kind], "processed_at": rendered(self.now)} for kind in kinds]
+        }
+
+    def archive_session(self, session: str) -> Json:
+        found = self._session(session)
+        if found.archived_at is None:
+            found.archived_at = found.updated_at = self.now
+            self._release(found)
+        return found.shown(self.now)
+
+    def delete_session(self, session: str) -> Json:
+        found = self._session(session)
+        self._release(found)
+        item = self.environments[found.environment].item_of(session)
+        if item is not None:
+            item.gone = True
+        del self.sessions[session]
+        return {"id": session, "type": "session_deleted"}
+
     # -- control plane
 
     def change_clock(self, body: Json) -> Json:
@@ -284,6 +382,33 @@ class Model:
         if work not in items:
             raise Refused(404, f"Work item {work} not found.")
         return items[work]
+
+    def _session(self, session: str) -> Session:
+        """Return a session; the one of enqueued work begins when somebody asks for it."""
+        if session not in self.sessions:
+            for environment in self.environments.values():
+                item = environment.item_of(session)
+                if item is not None and not item.gone:
+                    at = item.created_at
+                    self.sessions[session] = Session(session, environment.id, 0, at, at, stub=True)
+        if session not in self.sessions:
+            raise Refused(404, f"Session {session} not found.")
+        return self.sessions[session]
+
+    def _message_to(self, environment: Environment, item: Item) -> None:
+        item.message = True
+        if item.state == "stopped":
+            self._requeue(environment, item, self.now)
+
+    def _release(self, session: Session) -> None:
+        """Stop a session's work for good."""
+        environment = self.environments[session.environment]
+        item = environment.item_of(session.id)
+        if item is not None:
+            item.message = False
+            if item.state != "stopped":
+                item.stop_requested_at = item.stop_requested_at or self.now
+                self._become_stopped(environment, item, self.now)
 
     def _new_item(self, environment: Environment, session: str, metadata: dict[str, str]) -> Item:
         id_ = self._name("work")
@@ -332,7 +457,7 @@ class Model:
             raise Refused(400, "page: Invalid cursor")
         return sequence
 
-    def _page(self, name: str, rows: Mapping[int, Item | Environment], limit: int, page: str | None) -> Json:
+    def _page(self, name: str, rows: Mapping[int, Item | Environment | Row], limit: int, page: str | None) -> Json:
         below = self._below(name, page)
         left = sorted((sequence for sequence in rows if sequence < below), reverse=True)
         cursor = None

@@ -18,6 +18,8 @@ Draw = Callable[[st.SearchStrategy[Any]], Any]
 #: A method of the model, and its arguments.
 Call = tuple[str, dict[str, Any]]
 
+#: What agents do: one call a turn, which nobody answers for a day.
+SCRIPT = {"steps": [{"use_custom_tool": {"name": "ask", "input": {}}}], "repeat": True, "result_limit_seconds": 86_400}
 UNKNOWN_ENV = "env_01" + "u" * 22
 UNKNOWN_WORK = "work_01" + "u" * 22
 SELF_HOSTED = {"type": "self_hosted"}
@@ -45,6 +47,11 @@ STORIES: list[tuple[tuple[str, ...], list[str]]] = [
     (("starting", "active", "stopped"), ["enqueue", "force", "enqueue"]),
     (("queued", "stopped"), ["message_once", "ack", "force", "message_once"]),
     (("queued",), ["poll", "poll", "poll", "delete_environment"]),
+    (("active", "stopping"), ["tell", "force", "get_session", "archive_session"]),
+    (("starting", "active"), ["tell", "stop", "lease_ends", "whatever"]),
+    (UNDER_LEASE, ["tell", "interrupt", "force", _ANYTHING]),
+    (ANY_STATE, ["archive_session", "tell", "message", _ANYTHING]),
+    (ANY_STATE, ["tell", "delete_session", "message", "tell", "force"]),
     (ANY_STATE, ["fill_metadata", "fill_metadata"]),
     (ANY_STATE, ["label_environment", "label_environment"]),
 ]
@@ -137,7 +144,8 @@ def time_passes(model: Model, draw: Draw) -> dict[str, Any]:
 
 _ABOUT_AN_ITEM = (
     *("poll", "ack", "ack", "heartbeat", "heartbeat", "stop", "update_work", "get_work", "get_work", "message"),
-    *("list_work", "stats", "delete_environment", "enqueue"),
+    *("list_work", "stats", "delete_environment", "enqueue", "tell", "tell", "interrupt", "archive_session"),
+    *("delete_session", "get_session"),
 )
 _ABOUT_AN_ENVIRONMENT = [*(3 * ["update_environment"]), "archive_environment", "delete_environment", "enqueue"]
 
@@ -175,6 +183,8 @@ class Chooser:
             name = self._pick(_ABOUT_AN_ITEM)
         arguments = getattr(self, name)()
         return {
+            "tell": "send",
+            "interrupt": "send",
             "message": "enqueue",
             "message_once": "enqueue",
             "force": "stop",
@@ -195,6 +205,13 @@ class Chooser:
             (1, "get_environment"),
             (20 if not self._items else 6 if len(self._items) < MOST_ITEMS else 1, "enqueue"),
             (9 if "stopped" in states else 2, "message"),
+            (8 if len(self._items) < MOST_ITEMS else 1, "create_session"),
+            (5, "tell"),
+            (2, "interrupt"),
+            (1, "archive_session"),
+            (1, "delete_session"),
+            (1, "get_session"),
+            (1, "list_sessions"),
             (7, "poll"),
             (9 if "queued" in states else 1, "ack"),
             (14 if leased else 1, "heartbeat"),
@@ -253,6 +270,32 @@ class Chooser:
 
     def list_environments(self) -> dict[str, Any]:
         return self._page("environments") | {"include_archived": self._draw(st.booleans())}
+
+    # -- sessions
+
+    def create_session(self) -> dict[str, Any]:
+        return {"env": self._environment(), "messages": self._pick([0, 0, 1, 2])}
+
+    def get_session(self) -> dict[str, Any]:
+        """Draw a session: of an item, created or not; without one (cloud, deleted); seldom one that never was. Not one
+        whose id several environments may have."""
+        found = [item.session for item in self._items] + ([] if self._focus else [*self._model.sessions])
+        own = [each for each in found if each.startswith("<")]
+        return {"session": self._pick([*own, *own, *own, "session_unknown"])}
+
+    archive_session = delete_session = get_session
+
+    def list_sessions(self) -> dict[str, Any]:
+        return self._page("sessions") | {"include_archived": self._draw(st.booleans())}
+
+    def tell(self) -> dict[str, Any]:
+        kinds = self._pick(
+            [["user.message"], ["user.message"], ["user.message", "user.interrupt"], 2 * ["user.message"]]
+        )
+        return {**self.get_session(), "kinds": kinds}
+
+    def interrupt(self) -> dict[str, Any]:
+        return {**self.get_session(), "kinds": ["user.interrupt"]}
 
     # -- operators
 
@@ -393,10 +436,15 @@ def calls(draw: Draw, model: Model, name: str = _ANYTHING, focus: Item | None = 
     return Chooser(model, draw, None if gone else focus).named(name)
 
 
+#: Calls of several steps: what they answer may be of several instants.
+_NOT_AT_ONCE = ("create_session", "list_sessions")
+
+
 @st.composite
 def rival_calls(draw: Draw, model: Model) -> list[Call]:
     """Draw two to four calls to be made at once, mostly about one item or its environment."""
     focus = draw(some_item(model, ANY_STATE)) if draw(st.integers(0, 5)) else None
     names = draw(st.sampled_from([["whatever"], [_ANYTHING], ["whatever", _ANYTHING], _ABOUT_AN_ENVIRONMENT]))
     count = draw(st.integers(2, 4))
-    return [draw(calls(model, draw(st.sampled_from(names)), focus)) for _ in range(count)]
+    every = [calls(model, draw(st.sampled_from(names)), focus) for _ in range(count)]
+    return [draw(each.filter(lambda call: call[0] not in _NOT_AT_ONCE)) for each in every]

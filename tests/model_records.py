@@ -14,6 +14,27 @@ Json = dict[str, Any]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SECOND = 1_000_000
 PACKAGE_MANAGERS = ("apt", "cargo", "gem", "go", "npm", "pip")
+#: An agent that nobody created, and what every such agent is.
+AGENT = "agent_of_the_model"
+DEFAULT_AGENT: Json = {
+    "type": "agent",
+    "name": "agent",
+    "description": None,
+    "model": {"id": "emulated", "effort": {"type": "high"}, "inference_geo": None, "speed": "standard"},
+    "system": None,
+    "tools": [
+        {
+            "type": "agent_toolset_20260401",
+            "configs": [],
+            "default_config": {"enabled": True, "permission_policy": {"type": "always_allow"}},
+        }
+    ],
+    "mcp_servers": [],
+    "skills": [],
+    "multiagent": None,
+    "execution_identity": {"type": "service_account"},
+    "version": 1,
+}
 _LIMITED = {"allow_mcp_servers": False, "allow_package_managers": False, "allowed_hosts": []}
 
 
@@ -61,6 +82,8 @@ class Item:
     handed_out_at: int | None = None
     #: It lapsed or was re-enqueued before.
     again: bool = False
+    #: Its session was deleted.
+    gone: bool = False
     #: The session got a message that no acknowledgement has seen.
     message: bool = False
     lease_end: int | None = None
@@ -90,6 +113,47 @@ class Item:
 
 
 @dataclass
+class Session:
+    """A session whose agent makes one call a turn that nobody answers: a turn ends by an interrupt only."""
+
+    id: str
+    environment: str
+    sequence: int
+    created_at: int
+    updated_at: int
+    #: The control plane enqueued its work.
+    stub: bool = False
+    archived_at: int | None = None
+    #: Messages whose turn has not ended.
+    unserved: int = 0
+
+    def shown(self, now: int) -> Json:
+        """Return the object on the wire."""
+        end = now if self.archived_at is None else self.archived_at
+        no_tokens = dict.fromkeys(("cache_read_input_tokens", "input_tokens", "output_tokens"), 0)
+        cached = dict.fromkeys(("ephemeral_1h_input_tokens", "ephemeral_5m_input_tokens"), 0)
+        return {
+            "id": self.id,
+            "type": "session",
+            "agent": {"id": "agent_workyard" if self.stub else AGENT, **DEFAULT_AGENT},
+            "environment_id": self.environment,
+            "status": "idle" if self.archived_at is None else "terminated",
+            "title": None,
+            "metadata": {},
+            "resources": [],
+            "vault_ids": [],
+            "outcome_evaluations": [],
+            "budget": None,
+            "deployment_id": None,
+            "stats": {"active_seconds": 0.0, "duration_seconds": (end - self.created_at) / SECOND},
+            "usage": {"active_seconds": 0.0, "cache_creation": cached, **no_tokens},
+            "created_at": rendered(self.created_at),
+            "updated_at": rendered(self.updated_at),
+            "archived_at": rendered(self.archived_at),
+        }
+
+
+@dataclass
 class Environment:
     """An environment and its queue."""
 
@@ -114,6 +178,9 @@ class Environment:
     @property
     def is_cloud(self) -> bool:
         return bool(self.config["type"] == "cloud")
+
+    def item_of(self, session: str) -> Item | None:
+        return next((item for item in self.items.values() if item.session == session), None)
 
     def queue(self) -> list[Item]:
         """Return the queued items in stream order."""

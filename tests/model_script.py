@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
-from model import Answer, Model
+from model import EVENTS, Answer, Model
+from model_records import AGENT
 
 _TIMEOUT_S = 60
 
@@ -27,7 +28,7 @@ _TIMEOUT_S = 60
 class Names:
     """What the names in expected answers stand for, such as `<env 1>`. Learned when an answer first shows the thing."""
 
-    PATTERN = re.compile(r"<(env|work|session|secret|page|request|number) \d+>")
+    PATTERN = re.compile(r"<(env|work|session|secret|page|request|number|event|script) \d+>")
 
     def __init__(self, known: dict[str, Any] | None = None) -> None:
         self.known: dict[str, Any] = dict(known or {})
@@ -59,7 +60,9 @@ class Names:
     def _learn(self, name: str, kind: str, found: Any, place: str) -> str:
         if kind == "number":
             return "" if isinstance(found, float) else f"{place}: wanted a number, found {found!r}"
-        identifier = ("req" if kind == "request" else kind) + "_01[1-9A-HJ-NP-Za-km-z]{22}"
+        if kind == "script":
+            return ""
+        identifier = {"request": "req", "event": "sevt"}.get(kind, kind) + "_01[1-9A-HJ-NP-Za-km-z]{22}"
         form = {"secret": r"[\w-]+", "page": r"page_[\w=-]+"}.get(kind, identifier)
         if not isinstance(found, str) or re.fullmatch(form, found) is None:
             return f"{place}: wanted a new {kind}, found {found!r}"
@@ -98,6 +101,16 @@ def _list_environments(limit: int | None = None, page: str | None = None, includ
     return Request("GET", "/v1/environments", _given(limit=limit, page=page, include_archived=archived))
 
 
+def _list_sessions(limit: int | None = None, page: str | None = None, include_archived: bool = False) -> Request:
+    archived = "true" if include_archived else None
+    return Request("GET", "/v1/sessions", _given(limit=limit, page=page, include_archived=archived))
+
+
+def _create_session(env: str, messages: int = 0) -> Request:
+    body = {"agent": AGENT, "environment_id": env, "initial_events": messages * [EVENTS["user.message"]]}
+    return Request("POST", "/v1/sessions", body=body)
+
+
 def _poll(env: str, worker: str | None = None, reclaim_older_than_ms: int | None = None) -> Request:
     headers = _given(**{"Anthropic-Worker-ID": worker})
     return Request("GET", _env(env, "/work/poll"), _given(reclaim_older_than_ms=reclaim_older_than_ms), headers)
@@ -128,6 +141,15 @@ REQUESTS: dict[str, Callable[..., Request]] = {
     "update_work": lambda env, work, metadata: Request("POST", _env(env, f"/work/{work}"), body={"metadata": metadata}),
     "get_work": lambda env, work: Request("GET", _env(env, f"/work/{work}")),
     "list_work": lambda env, limit=None, page=None: Request("GET", _env(env, "/work"), _given(limit=limit, page=page)),
+    "use_script": lambda body: Request("PUT", "/_emulator/scripts/default", body=body),
+    "create_session": _create_session,
+    "get_session": lambda session: Request("GET", f"/v1/sessions/{session}"),
+    "list_sessions": _list_sessions,
+    "send": lambda session, kinds: Request(
+        "POST", f"/v1/sessions/{session}/events", body={"events": [EVENTS[kind] for kind in kinds]}
+    ),
+    "archive_session": lambda session: Request("POST", f"/v1/sessions/{session}/archive"),
+    "delete_session": lambda session: Request("DELETE", f"/v1/sessions/{session}"),
     "stats": lambda env: Request("GET", _env(env, "/work/stats")),
     "change_clock": lambda body: Request("POST", "/_emulator/clock", body=body),
     "malformed": lambda message, request: Request(**request),
@@ -174,7 +196,11 @@ class Session:
         Raises:
             AssertionError: the server answers something else; the message ends with a script that shows it.
         """
-        return self.exchange(REQUESTS[call](**arguments), self.model.answer(call, arguments))
+        body = self.exchange(REQUESTS[call](**arguments), self.model.answer(call, arguments))
+        if call == "create_session":
+            # Its work has a name from now on.
+            self.call("list_work", env=arguments["env"], limit=1000)
+        return body
 
     def exchange(self, request: Request, wanted: Answer) -> Any:
         """Send a request and compare the answer. Raises: as `call`."""
@@ -202,6 +228,8 @@ def observables(environments: list[str]) -> list[tuple[str, dict[str, Any]]]:
     calls: list[tuple[str, dict[str, Any]]] = [
         ("list_environments", {"limit": 1000}),
         ("list_environments", {"limit": 1000, "include_archived": True}),
+        ("list_sessions", {"limit": 1000}),
+        ("list_sessions", {"limit": 1000, "include_archived": True}),
     ]
     for env in environments:
         calls += [

@@ -16,7 +16,7 @@ from harness import NOON, WorkyardServer, new_api_key, running_server
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from model import Answer, Model
-from model_calls import SELF_HOSTED, Call, calls, rival_calls
+from model_calls import SCRIPT, SELF_HOSTED, Call, calls, rival_calls
 from model_records import instant
 from model_script import REQUESTS, Line, Names, Request, Session, difference, kept, observables, resolved
 from test_model_steps import EXAMPLES, profile
@@ -137,8 +137,10 @@ def test_overlapping_calls_come_out_as_in_some_order(server: WorkyardServer, url
         with _workspace(urls) as lines:
             session = Session(Model(instant(NOON)), lines[0])
             session.call("change_clock", body={"mode": "frozen", "at": NOON})
+            session.call("use_script", body=SCRIPT)
             created = session.call("create_environment", body={"name": "first", "config": SELF_HOSTED})
             session.call("enqueue", env=created["id"], body={"count": 2})
+            session.call("create_session", env=created["id"], messages=data.draw(st.integers(0, 1), "messages"))
             for _ in range(data.draw(st.integers(0, MOST_BEFORE), "calls before")):
                 name, arguments = data.draw(calls(session.model), "before")
                 session.call(name, **arguments)

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from model import Model
-from model_calls import SELF_HOSTED, STORIES, calls, some_item
+from model_calls import SCRIPT, SELF_HOSTED, STORIES, calls, some_item
 from model_records import instant
 from model_script import Line, Request, Session
 
@@ -39,6 +39,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.session = Session(Model(instant(NOON)), self.line)
         self.looks = 0
         self.session.call("change_clock", body={"mode": "frozen", "at": NOON})
+        self.session.call("use_script", body=SCRIPT)
 
     def teardown(self) -> None:
         self.line.send(Request("POST", "/_emulator/reset"))

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import chain
 from typing import Any
 
@@ -110,7 +111,12 @@ class Sessions:
                 raise
         if reply[0] == "ARCHIVED":
             raise InvalidRequest(f"Environment {environment_id} is archived.")
-        return await self.get(session_id, TRUSTED)
+        try:
+            _, reply = await self._acted(_GET, session_id, TRUSTED, within=environment_id)
+        except SessionNotFound:
+            # Deleted meanwhile with its environment, for nobody knows it yet.
+            raise EnvironmentNotFound(environment_id) from None
+        return session_of(environment_id, session_id, *reply[2:])
 
     async def get(self, session_id: str, caller: Caller) -> Session:
         """Return a session."""
@@ -132,17 +138,16 @@ class Sessions:
         for _ in range(_MOST_TRIES):
             stored = await self.get(session_id, caller)
             agent, title, metadata, event = change(stored)
-            reply = await self._access.run(
+            _, reply = await self._on_session(
                 _UPDATE,
-                stored.environment_id,
-                TRUSTED,
                 stored.id,
-                work_id(stored.environment_id, stored.id),
+                TRUSTED,
                 stored.version,
                 "" if agent is None else _dump(agent),
                 _dump(title),
                 _dump(metadata),
                 *([] if event is None else [_dump(event)]),
+                within=stored.environment_id,
             )
             if reply[0] == "OK":
                 return await self.get(session_id, caller)
@@ -227,7 +232,7 @@ class Sessions:
                 raise SessionOutOfState(f"Session {session_id} is terminated and takes no events.")
             case "CLOUD":
                 raise InvalidRequest(f"events.{results[0]}: user.tool_result is only valid in self-hosted environments")
-        await self._turns.take(environment_id, _canonical(session_id))
+        await self._act(environment_id, _canonical(session_id))
         return [SessionEvent(0, int(reply[1]), event) for event in events]
 
     async def events(
@@ -267,8 +272,13 @@ class Sessions:
             environment_id, reply = await self._on_session(script, session_id, caller, *arguments)
             if reply[0] != "DUE":
                 return environment_id, reply
-            await self._turns.take(environment_id, _canonical(session_id))
+            await self._act(environment_id, _canonical(session_id))
         raise StorageUnavailable
+
+    async def _act(self, environment_id: str, known: str) -> None:
+        """Take a session's turn. If its environment was deleted meanwhile, there is none to take."""
+        with suppress(EnvironmentNotFound):
+            await self._turns.take(environment_id, known)
 
     async def _acted(
         self, script: Script, session_id: str, caller: Caller, *arguments: str | int, within: str | None = None
@@ -276,7 +286,7 @@ class Sessions:
         """Run a script that reads a session, again if its agent had to act first."""
         environment_id, reply = await self._on_session(script, session_id, caller, *arguments, within=within)
         if reply[1]:
-            await self._turns.take(environment_id, _canonical(session_id))
+            await self._act(environment_id, _canonical(session_id))
             environment_id, reply = await self._on_session(
                 script, session_id, caller, *arguments, within=environment_id
             )
