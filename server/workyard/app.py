@@ -28,14 +28,16 @@ from workyard_store.credentials import CredentialStore
 from workyard_store.environments import EnvironmentStore
 from workyard_store.errors import StorageUnavailable
 from workyard_store.keys import Keys
+from workyard_store.memories import MemoryStores
 from workyard_store.named_scripts import NamedScripts
 from workyard_store.redis import Engine
+from workyard_store.skills import SkillStore
 from workyard_store.workspaces import WorkspaceStore
 
 from . import errors
 from .dependencies import Services
 from .headers import Envelope
-from .routes import agents, control, docs, environments, scripts, sessions, work
+from .routes import agents, control, docs, environments, memories, scripts, seeds, sessions, skills, work
 from .settings import Settings, read_script
 
 _log = logging.getLogger("workyard")
@@ -92,7 +94,7 @@ def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now, agent:
         # Nobody traces an emulator, and FastAPI would look for a tracer's settings at every request.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
-    for module in (work, environments, sessions, agents, control, scripts, docs):
+    for module in (work, environments, sessions, agents, skills, memories, control, scripts, seeds, docs):
         # The routes themselves, not a router in a router: one match a request, and one list to describe.
         app.router.routes.extend(module.router.routes)
     errors.install(app)
@@ -129,6 +131,8 @@ def build_services(settings: Settings, engine: Engine, wall: Callable[[], int], 
         long_poll=LongPoll(queue),
         agents=AgentStore(engine, workspaces),
         scripts=scripts,
+        skills=SkillStore(access, workspaces),
+        memories=MemoryStores(access, workspaces),
         sessions=sessions,
         turns=turns,
         streams=EventStreams(sessions),

@@ -32,7 +32,9 @@ from workyard_store.agents import AgentStore
 from workyard_store.credentials import CredentialStore
 from workyard_store.environments import EnvironmentStore
 from workyard_store.errors import AuthenticationFailed
+from workyard_store.memories import MemoryStores
 from workyard_store.redis import Engine
+from workyard_store.skills import SkillStore
 from workyard_store.workspaces import WorkspaceStore
 
 from .bodies import CheckedRequest
@@ -55,6 +57,8 @@ class Services:
     long_poll: LongPoll
     agents: AgentStore
     scripts: Scripts
+    skills: SkillStore
+    memories: MemoryStores
     sessions: Sessions
     turns: Turns
     streams: EventStreams

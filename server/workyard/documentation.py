@@ -39,6 +39,8 @@ _TAGS = {
     "Work": "The queue of a self-hosted environment: poll an item, acknowledge it, hold it by heartbeats, stop it.",
     "Sessions": "What a worker runs: sessions, their events, and the agents they are made of, as far as workers need them.",
     "Scripts": "What the agents of sessions do: scripts, in place of a model.",
+    "Skills": "Skills that agents have and workers download. Emulated for workers only; the control plane seeds them.",
+    "Memory": "Memory stores that sessions have and workers read and write back. Emulated for workers only.",
     "Server": "The server itself.",
     "Queues": "Work and keys of one environment.",
     "Workspaces": "Clock, lease settings and reset of a workspace. Each API key is a workspace of its own.",
@@ -127,6 +129,12 @@ def event_stream(description: str) -> dict[int | str, dict[str, Any]]:
         "additionalProperties": False,
     }
     return {200: {"description": description, "content": {"text/event-stream": {"schema": schema}}}}
+
+
+def download(media_type: str, description: str) -> dict[int | str, dict[str, Any]]:
+    """Declare that a route answers with bytes of a type that is not JSON."""
+    schema = {"type": "string", "format": "binary", "description": "The bytes."}
+    return {200: {"description": description, "content": {media_type: {"schema": schema}}}}
 
 
 def link(description: str, operation: str, **parameters: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from workyard_store.errors import (
     InvalidRequest,
     NotFound,
     StorageUnavailable,
+    TooLarge,
     WorkyardError,
 )
 from workyard_store.errors import Conflict as ConflictError
@@ -30,6 +31,7 @@ from .responses import JsonResponse
 TABLE: dict[type[WorkyardError], tuple[int, str]] = {
     InvalidRequest: (400, "invalid_request_error"),
     BodyTooLarge: (413, "request_too_large"),
+    TooLarge: (413, "request_too_large"),
     AuthenticationFailed: (401, "authentication_error"),
     NotFound: (404, "not_found_error"),
     ConflictError: (409, "invalid_request_error"),

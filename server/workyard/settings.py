@@ -14,6 +14,8 @@ from workyard_queue.states import DEFAULT_TTL_S, LONGEST_TTL_S, RECLAIM_MS, SHOR
 from workyard_store.errors import InvalidRequest, StartupRefused
 from workyard_store.redis_urls import RedisUrl
 
+#: An absolute path, no segment of which is empty, `.` or `..`; or the word.
+MOUNT = r"^(?:(?:/[^/\x00.][^/\x00]*|/\.[^/\x00.][^/\x00]*)+|workdir)$"
 LONGEST_LEASE_S = LONGEST_TTL_S
 LONGEST_RECLAIM_MS = 3_600_000
 
@@ -68,6 +70,10 @@ class Settings(BaseSettings):
         None,
         min_length=1,
         description="File with the script, in YAML or JSON, of sessions that say nothing else (docs/agent-scripts.md). Unset: each message is run as a bash command.",
+    )
+    memory_mount: Annotated[str, StringConstraints(pattern=MOUNT)] = Field(
+        "/mnt/memory",
+        description="Folder on a worker's machine in which sessions say their memory stores are mounted; workdir: the folder `memory` where the worker works.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="debug adds a line for every request."

@@ -7,17 +7,23 @@ WorkyardError
 │   └── TokenRevoked
 ├── InvalidRequest
 │   ├── BodyTooLarge
+│   ├── TooLarge
 │   ├── EnvironmentIsArchived
 │   ├── ConfigTypeChange
 │   ├── InvalidMetadata
+│   ├── MemoryStoreIsArchived
 │   ├── SessionOutOfState
 │   └── WorkPollingUnsupported
 ├── NotFound
 │   ├── AgentNotFound
 │   ├── EnvironmentNotFound
 │   ├── KeyNotFound
+│   ├── MemoryNotFound
+│   ├── MemoryStoreNotFound
 │   ├── ScriptNotFound
 │   ├── SessionNotFound
+│   ├── SkillNotFound
+│   ├── SkillVersionNotFound
 │   ├── WorkListingUnsupported
 │   └── WorkNotFound
 └── Conflict
@@ -25,6 +31,8 @@ WorkyardError
     ├── DeleteRefused
     │   └── SessionsActive
     ├── HeartbeatPreconditionFailed
+    ├── MemoryPathTaken
+    ├── MemoryPreconditionFailed
     └── SessionIsBusy
 """
 
@@ -77,6 +85,17 @@ class InvalidRequest(WorkyardError):
 
 class BodyTooLarge(InvalidRequest):
     """The body exceeds the limit."""
+
+
+class TooLarge(InvalidRequest):
+    """A part of the request exceeds a limit of its own; the message names the field."""
+
+
+class MemoryStoreIsArchived(InvalidRequest):
+    """An archived memory store takes no change but deletions."""
+
+    def __init__(self, store_id: str) -> None:
+        super().__init__(f"Memory store {store_id} is archived and cannot be updated.")
 
 
 class EnvironmentIsArchived(InvalidRequest):
@@ -133,6 +152,34 @@ class ScriptNotFound(NotFound):
 
     def __init__(self, name: str) -> None:
         super().__init__(f"Script {name} not found.")
+
+
+class SkillNotFound(NotFound):
+    """No such skill in the caller's workspace."""
+
+    def __init__(self, skill_id: str) -> None:
+        super().__init__(f"Skill {skill_id} not found.")
+
+
+class SkillVersionNotFound(NotFound):
+    """The skill has no such version, or no longer."""
+
+    def __init__(self, skill_id: str, version: str) -> None:
+        super().__init__(f"Version {version} of skill {skill_id} not found.")
+
+
+class MemoryStoreNotFound(NotFound):
+    """No such memory store in the caller's workspace."""
+
+    def __init__(self, store_id: str) -> None:
+        super().__init__(f"Memory store {store_id} not found.")
+
+
+class MemoryNotFound(NotFound):
+    """The memory store has no such memory."""
+
+    def __init__(self, memory_id: str) -> None:
+        super().__init__(f"Memory {memory_id} not found.")
 
 
 class SessionNotFound(NotFound):
@@ -224,6 +271,20 @@ class HeartbeatPreconditionFailed(Conflict):
             "error_visibility": "user_facing",
             "error_code": self.error_code,
         }
+
+
+class MemoryPathTaken(Conflict):
+    """Another memory is at the path, above it, or below it: no folder could hold both."""
+
+    def __init__(self, path: str, memory_id: str, other: str) -> None:
+        super().__init__(f"path: {path} conflicts with memory {memory_id} at {other}")
+
+
+class MemoryPreconditionFailed(Conflict):
+    """The content is not what the caller expects."""
+
+    def __init__(self, memory_id: str, expected: str, stored: str) -> None:
+        super().__init__(f"Memory {memory_id} has content_sha256 {stored}, not the expected {expected}.")
 
 
 class SessionIsBusy(Conflict):

@@ -12,7 +12,7 @@ import struct
 
 _ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
-_FORM = re.compile(r"(?:env|work|session|envkey|agent)_[0-9A-Za-z]{1,64}")
+_FORM = re.compile(r"(?:env|work|session|envkey|agent|skill|memstore|mem)_[0-9A-Za-z]{1,64}")
 _SESSION = re.compile(r"(?:session|sesn)_([0-9A-Za-z]{1,64})")
 
 #: 22 base58 characters hold 128 bits.
@@ -35,7 +35,7 @@ def derived_suffix(*parts: str) -> str:
 
 
 def new_id(kind: str) -> str:
-    """Return a fresh id of *kind* (`env`, `session`, `req`, `envkey`, `agent`, `sevt`, `outc`)."""
+    """Return a fresh id of *kind* (`env`, `session`, `req`, `envkey`, `agent`, `sevt`, `outc`, `memstore`, `mem`, `memver`)."""
     return f"{kind}_{random_suffix()}"
 
 

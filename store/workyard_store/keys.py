@@ -14,6 +14,14 @@ script touches one slot of a Redis Cluster. Scripts get the first key in full an
 | `wy:{ws}:sessions`          | zset   | reset, purge       | `<session id> <environment id>` by creation sequence           |
 | `wy:{ws}:agents`            | hash   | reset              | agent id → instant of its creation and its definition          |
 | `wy:{ws}:scripts`           | hash   | reset              | name → script of agents, as JSON                               |
+| `wy:{ws}:skills`            | hash   | reset              | skill id → its record                                          |
+| `wy:{ws}:skill_versions`    | hash   | reset              | `<skill id> <version>` → the version's description             |
+| `wy:{ws}:skill_archives`    | hash   | reset              | `<skill id> <version>` → the version's zip archive in base64   |
+| `wy:{ws}:stores`            | hash   | reset              | memory store id → its record                                   |
+| `wy:{ws}:store_sizes`       | hash   | reset              | `<store id> count`, `<store id> bytes` → of its memories       |
+| `wy:{ws}:memories`          | hash   | reset              | memory id → its record                                         |
+| `wy:{ws}:memory_texts`      | hash   | reset              | memory id → its content                                        |
+| `wy:{ws}:memory_paths`      | zset   | reset              | `<store id> <path>\\n<memory id>`, all of score 0               |
 | `wy:{session}:at`           | set    | delete, purge      | environments where a session of this id was made or looked for |
 | `wy:{env}:env`              | hash   | delete             | the record, its clock and settings, queue counters             |
 | `wy:{env}:work:<id>`        | hash   | purge              | one work item                                                  |
@@ -56,7 +64,22 @@ LUA_NAMES = {
 }
 
 #: Suffixes of a workspace's keys that only a reset removes as a whole.
-WORKSPACE_NAMES = ("state", "envs", "live", "sessions", "agents", "scripts")
+WORKSPACE_NAMES = (
+    "state",
+    "envs",
+    "live",
+    "sessions",
+    "agents",
+    "scripts",
+    "skills",
+    "skill_versions",
+    "skill_archives",
+    "stores",
+    "store_sizes",
+    "memories",
+    "memory_texts",
+    "memory_paths",
+)
 
 
 class Keys:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
@@ -16,7 +17,7 @@ from workyard_queue.scripted import METADATA_KEY
 from workyard_queue.streams import Listener
 from workyard_store.clock import format_instant
 from workyard_store.configs import checked_metadata
-from workyard_store.errors import InvalidRequest, SessionOutOfState
+from workyard_store.errors import InvalidRequest, MemoryStoreNotFound, SessionOutOfState
 from workyard_store.ids import canonical_session_id, derived_suffix, new_id
 
 from ..dependencies import Call, PublicRoute, QueryBoolean, QueryInteger
@@ -34,10 +35,13 @@ from ..schemas.sessions import (
     Status,
     render_session,
 )
+from ..settings import MOUNT
 from .environments import Limit, Page
 
 router = APIRouter(prefix="/v1/sessions", tags=["Sessions"], route_class=PublicRoute)
 
+#: Key of a session's metadata that says for it what the setting `memory_mount` says for all.
+MOUNT_KEY = "workyard_memory_mount"
 _NO_SESSION = {404: "No such session for this caller."}
 _STATE = {400: "The request breaks a rule, or the session's status does not allow it; the message says which."}
 _GOES_ON = {
@@ -91,7 +95,7 @@ async def create_session(body: SessionCreate, call: Call) -> Response:
         title=body.title or None,
         metadata=metadata,
         script=await services.scripts.in_metadata(body.environment_id, metadata),
-        resources=[{**resource.model_dump(), "access": resource.access or "read_write"} for resource in body.resources],
+        resources=await _resources(call, body),
         vault_ids=body.vault_ids,
         events=[content_of(event) for event in body.initial_events],
     )
@@ -279,6 +283,33 @@ async def _agent(call: Call, choice: str | AgentReference | AgentOverrides) -> d
     if isinstance(choice, AgentOverrides):
         definition = overridden(definition, choice)
     return render_session_agent(agent_id, definition)
+
+
+async def _resources(call: Call, body: SessionCreate) -> list[dict[str, Any]]:
+    """Return the memory stores of a new session as it shows them, each in a folder of its own."""
+    workspace = await call.services.access.workspace(call.caller)
+    root = (body.metadata or {}).get(MOUNT_KEY, call.services.settings.memory_mount)
+    if re.fullmatch(MOUNT, root) is None:
+        raise InvalidRequest(f"metadata.{MOUNT_KEY}: Must be an absolute path or the word workdir")
+    shown: list[dict[str, Any]] = []
+    for number, resource in enumerate(body.resources):
+        field = f"resources.{number}.memory_store_id"
+        try:
+            store = await call.services.memories.get(workspace, resource.memory_store_id)
+        except MemoryStoreNotFound as error:
+            raise InvalidRequest(f"{field}: {error.message}") from None
+        if store.archived_at is not None:
+            raise InvalidRequest(f"{field}: Memory store {store.id} is archived.")
+        if any(other["memory_store_id"] == store.id for other in shown):
+            raise InvalidRequest(f"{field}: Memory store {store.id} is there already.")
+        slug = re.sub("[^a-z0-9]+", "-", store.name.lower()).strip("-") or store.id
+        names = [slug, *(f"{slug}-{n}" for n in range(2, len(shown) + 2))]
+        taken = [other["mount_path"] for other in shown]
+        path = next(path for path in (f"{root}/{name}" for name in names) if path not in taken)
+        given = {**resource.model_dump(), "access": resource.access or "read_write"}
+        place = {"mount_path": None if root == "workdir" else path}
+        shown.append(given | {"name": store.name, "description": store.description} | place)
+    return shown
 
 
 def _changed(

@@ -28,13 +28,25 @@ Status = Literal["rescheduling", "running", "idle", "terminated"]
 MetadataPatch = Annotated[dict[str, str | None], WithJsonSchema(metadata_patch_schema(None))]
 
 
-class MemoryStore(Body):
-    """A memory store of the session. Kept and shown."""
+class MemoryStoreParams(Body):
+    """A memory store for the session."""
 
     type: Literal["memory_store"] = Field(description="The kind of resource, the only one here.")
     memory_store_id: str = Field(description="The memory store.")
     access: Literal["read_write", "read_only"] | None = Field(None, description="`read_write` unless given.")
     instructions: Annotated[str, Field(max_length=4096)] | None = Field(None, description="How to use it.")
+
+
+class SessionMemoryStore(Shape):
+    """A memory store of the session: name and description are those from when the session was created."""
+
+    type: Literal["memory_store"] = Field(description="The kind of resource, the only one here.")
+    memory_store_id: str = Field(description="The memory store.")
+    access: Literal["read_write", "read_only"] = Field(description="Whether the worker writes changes back.")
+    instructions: str | None = Field(description="How to use it.")
+    name: str = Field(description="The store's name.")
+    description: str = Field(description="What the store is for.")
+    mount_path: str | None = Field(description="Its folder on the worker's machine; null: in the worker's own folder.")
 
 
 class SessionCreate(Body):
@@ -48,7 +60,7 @@ class SessionCreate(Body):
     metadata: Metadata | None = Field(
         None, description="Own key-value pairs: at most 16, keys to 64, values to 512 characters."
     )
-    resources: Annotated[list[MemoryStore], Field(max_length=100)] = Field([], description="What it may use.")
+    resources: Annotated[list[MemoryStoreParams], Field(max_length=100)] = Field([], description="What it may use.")
     vault_ids: Annotated[list[str], Field(max_length=100)] = Field([], description="Kept and shown.")
     initial_events: Annotated[list[InitialEvent], Field(max_length=MOST_INITIAL)] = Field(
         [], description="The first events. Without one the session is idle at once."
@@ -122,7 +134,7 @@ class Session(Shape):
     status: Status = Field(description="What it is doing: `idle` waits for an event, `terminated` has ended.")
     title: Title | None = Field(description="Title for people.")
     metadata: Metadata = Field(description="Own key-value pairs.")
-    resources: list[MemoryStore] = Field(description="What it may use.")
+    resources: list[SessionMemoryStore] = Field(description="What it may use.")
     vault_ids: list[str] = Field(description="As given.")
     outcome_evaluations: Annotated[list[None], Field(max_length=0)] = Field(
         description="Always empty: no outcome is evaluated."

@@ -10,6 +10,12 @@ local function us(number)
   return string.format('%.0f', number)
 end
 
+-- Return the instant of this step: the workspace's clock, never before its last.
+local function instant()
+  local v = call('HMGET', STATE, 'shift', 'frozen', 'last')
+  return math.max(tonumber(v[2] or '') or tonumber(ARGV[1]) + tonumber(v[1] or '0'), tonumber(v[3] or '0'))
+end
+
 -- Return what an environment copies: shift, frozen, ttl, startup, reclaim, generation.
 local function profile()
   local v = call('HMGET', STATE, 'shift', 'frozen', 'ttl', 'startup', 'reclaim', 'generation')
