@@ -54,12 +54,13 @@ def test_every_session_call_answers_with_the_sdks_types(client: anthropic.Anthro
         metadata={"team": "a"},
     )
     assert client.beta.agents.retrieve(agent.id) == agent
+    store = client.beta.memory_stores.create(name="notes").id
     made = sessions.create(
         agent={"type": "agent", "id": agent.id},
         environment_id=api.queue(),
         title="first",
         metadata={"team": "a"},
-        resources=[{"type": "memory_store", "memory_store_id": "memstore_1"}],
+        resources=[{"type": "memory_store", "memory_store_id": store}],
         vault_ids=["vlt_1"],
     )
     assert (made.status, made.title, made.agent.name) == ("idle", "first", "coder")

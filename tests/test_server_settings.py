@@ -39,6 +39,7 @@ TABLE: dict[str, tuple[str, object, list[str]]] = {
     "startup_lease": ("5", 5, ["0", "3601", "x"]),
     "reclaim_ms": ("1", 1, ["0", "3600001", "5s"]),
     "script": (str(SCRIPT), str(SCRIPT), [str(SCRIPT.parent), "/nowhere.yaml", __file__]),
+    "memory_mount": ("/tmp/.notes/a", "/tmp/.notes/a", ["notes", "/", "/a/", "/a//b", "/a/../b", "/./a", "Workdir"]),
     "log_level": ("debug", "debug", ["loud", "DEBUG"]),
     "log_format": ("json", "json", ["xml"]),
     "i_know": ("true", True, ["maybe", "2"]),

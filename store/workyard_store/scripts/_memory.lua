@@ -29,5 +29,6 @@ local function remove(id, m)
   call('HDEL', TEXTS, id)
   call('ZREM', PATHS, place(m.path, id))
   call('HINCRBY', SIZES, STORE .. ' count', -1)
-  call('HINCRBY', SIZES, STORE .. ' bytes', -tonumber(m.size))
+  -- Not `-size`: minus zero is no integer to Redis.
+  call('HINCRBY', SIZES, STORE .. ' bytes', us(0 - tonumber(m.size)))
 end
