@@ -101,7 +101,9 @@ def test_stores_are_listed_newest_first(api: Api) -> None:
     assert listed(**{"created_at[lte]": after(NOON, 1)}) == [ids[1], ids[0]]
     first = api.ok(api.get("/v1/memory_stores", params={"limit": 3}))
     assert listed(page=first["next_page"]) == [ids[0]]
-    refused(api.get("/v1/memory_stores", params={"limit": 101}), 400, "limit: Input should be less than or equal to 100")
+    refused(
+        api.get("/v1/memory_stores", params={"limit": 101}), 400, "limit: Input should be less than or equal to 100"
+    )
     wrong = "created_at[gte]: Not an RFC 3339 timestamp, such as 2026-09-16T04:27:29.962294Z"
     refused(api.get("/v1/memory_stores", params={"created_at[gte]": "noon"}), 400, wrong)
 
@@ -266,7 +268,8 @@ def test_memories_are_listed_by_path_page_by_page(api: Api) -> None:
     assert rows(api, store, path_prefix="/a/", depth=1)[1] == {"type": "memory_prefix", "path": "/a/b/"}
     assert paths(api, store, depth=2) == ["/a.md", "/a/1", "/a/b/", "/ab/4", "/z", "/é/5"]
     for query in ({}, {"depth": 1}, {"path_prefix": "/a/"}):
-        got, page = [], {}
+        got: list[str] = []
+        page: dict[str, str] = {}
         while True:
             answer = api.ok(api.get(f"/v1/memory_stores/{store}/memories", params={**query, **page, "limit": 2}))
             got += [row["path"] for row in answer["data"]]

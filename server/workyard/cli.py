@@ -14,7 +14,10 @@ import sys
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -405,6 +408,58 @@ def script_show(url: str, api_key: str, session_id: str, as_json: bool) -> None:
             click.echo(f"timeout: step {each['step']} {each['name']} {each['call_id']}: no {each['waited_for']}")
     if report["progress"] == "failed" or report["unexpected_count"] or report["timeouts_count"]:
         sys.exit(1)
+
+
+_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+@main.command()
+@_server_options
+@click.argument("folder", type=_FOLDER)
+@click.option("--id", "skill_id", help="Id for the skill, `skill_…`; unset: it follows from workspace and name.")
+def skill(url: str, api_key: str, folder: Path, skill_id: str | None) -> None:
+    """Send FOLDER, which has a SKILL.md, as a skill that workers download; prints the skill's id.
+
+    Name and description are those of SKILL.md. Other files than before make a new version. Hidden files are left out.
+    """
+    from .folders import send_skill
+
+    with _told():
+        click.echo(send_skill(partial(_call, url, api_key), folder, skill_id))
+
+
+@main.command()
+@_server_options
+@click.argument("folder", type=_FOLDER)
+@click.option("--store", help="The memory store, `memstore_…`; unset: the newest of the name, or a new one.")
+@click.option("--name", help="Name of the store, if none is given by its id; unset: that of the folder.")
+@click.option("--pull", is_flag=True, help="The other way: write the memories of --store into FOLDER.")
+def memory(url: str, api_key: str, folder: Path, store: str | None, name: str | None, pull: bool) -> None:
+    """Make a memory store hold the files of FOLDER and nothing else; prints the store's id.
+
+    Hidden files are left out. With --pull, files of FOLDER that the store does not have stay.
+    """
+    from .folders import send_memories, write_memories
+
+    call = partial(_call, url, api_key)
+    with _told():
+        if not pull:
+            click.echo(send_memories(call, folder, name or folder.resolve().name, store))
+        elif store is None:
+            raise click.UsageError("--pull needs --store")
+        else:
+            click.echo(f"{write_memories(call, folder, store)} memories")
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Tell the user what is wrong with a folder."""
+    try:
+        yield
+    except InvalidRequest as error:
+        raise click.ClickException(error.message) from None
+    except OSError as error:
+        raise click.ClickException(f"{error.filename}: {error.strerror}") from None
 
 
 @main.command()

@@ -62,7 +62,7 @@ def pack(files: Mapping[str, SkillFile]) -> Packed:
     size = sum(len(file.data) for file in files.values())
     if size > MOST_FILE_BYTES:
         raise TooLarge(f"files: {size} bytes exceed the {MOST_FILE_BYTES} that a skill may have")
-    name, description = _front_matter(files[_MAIN].data)
+    name, description = front_matter(files[_MAIN].data)
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for path, file in sorted(files.items()):
@@ -121,8 +121,12 @@ def _path_problem(path: str) -> str | None:
     return None
 
 
-def _front_matter(data: bytes) -> tuple[str, str]:
-    """Return name and description, which SKILL.md has between two lines of `---` at its start."""
+def front_matter(data: bytes) -> tuple[str, str]:
+    """Return name and description, which SKILL.md has between two lines of `---` at its start.
+
+    Raises:
+        InvalidRequest: it has not, or they break a rule.
+    """
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
