@@ -56,6 +56,24 @@ REFUSALS = {
     "get_script": {400, 404},
     "put_script": {400, 413},
     "delete_script": {400, 404},
+    "list_skills": {400, 401},
+    "get_skill": {401, 404},
+    "delete_skill": {401, 404},
+    "list_skill_versions": {400, 401, 404},
+    "get_skill_version": {401, 404},
+    "download_skill_version": {401, 404},
+    "create_memory_store": {400, 401, 413},
+    "list_memory_stores": {400, 401},
+    "get_memory_store": {401, 404},
+    "update_memory_store": {400, 401, 404, 413},
+    "delete_memory_store": {401, 404},
+    "archive_memory_store": {401, 404},
+    "create_memory": {400, 401, 404, 409, 413},
+    "list_memories": {400, 401, 404},
+    "get_memory": {400, 401, 404},
+    "update_memory": {400, 401, 404, 409, 413},
+    "delete_memory": {400, 401, 404, 409},
+    "put_skill": {400, 413},
     "health": set(),
     "enqueue_work": {400, 404, 413},
     "issue_key": {400, 404, 413},
@@ -78,10 +96,17 @@ REQUIRED_BODIES = {
     "change_clock",
     "put_session_script",
     "put_script",
+    "create_memory_store",
+    "create_memory",
+    "put_skill",
 }
 
 #: What an instant looks like that a client writes.
 RFC3339 = r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)$"
+JSON = "application/json"
+#: Operation → the type of its answer, where that is not JSON.
+MEDIA = {"stream_events": "text/event-stream", "download_skill_version": "application/zip"}
+
 #: Operation, parameter → the keywords of its schema that the contract gives.
 PARAMETERS: dict[tuple[str, str], Json] = {
     ("list_environments", "limit"): {"type": "integer", "minimum": 1, "maximum": 1000, "default": 20},
@@ -100,6 +125,10 @@ PARAMETERS: dict[tuple[str, str], Json] = {
         "items": {"type": "string", "enum": ["rescheduling", "running", "idle", "terminated"]},
         "default": [],
     },
+    ("list_memory_stores", "limit"): {"type": "integer", "minimum": 1, "maximum": 100, "default": 20},
+    ("list_memories", "limit"): {"type": "integer", "minimum": 1, "maximum": 100, "default": 20},
+    ("list_memories", "view"): {"type": "string", "enum": ["basic", "full"], "default": "basic"},
+    ("get_memory", "view"): {"type": "string", "enum": ["basic", "full"], "default": "full"},
     ("delete_environment", "force"): {"type": "boolean", "default": False},
     ("poll_work", "block_ms"): {"type": "integer", "minimum": 1, "maximum": 999},
     ("poll_work", "reclaim_older_than_ms"): {"type": "integer", "minimum": 1},
@@ -354,8 +383,7 @@ def test_every_answer_of_an_operation_is_described(operation_id: str) -> None:
             assert described["required"]
             assert described["description"]
         [(media, content)] = response["content"].items()
-        streams = (operation_id, status) == ("stream_events", 200)
-        assert media == ("text/event-stream" if streams else "application/json")
+        assert media == (MEDIA.get(operation_id, JSON) if status == 200 else JSON)
         if status >= 400:
             error = {"type": types.get(status, "invalid_request_error"), "message": "why"}
             envelope = {"type": "error", "error": error, "request_id": "req_01" + "a" * 22}
