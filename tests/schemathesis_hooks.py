@@ -24,17 +24,23 @@ _ENV, _WORK = "/v1/environments/{environment_id}", "/v1/environments/{environmen
 ENQUEUE = "POST /_emulator/environments/{environment_id}/work"
 _SESSION = "/v1/sessions/{session_id}"
 STREAM = f"GET {_SESSION}/events/stream"
+_SKILL = "/v1/skills/{skill_id}"
+_STORE = "/v1/memory_stores/{memory_store_id}"
+_MEMORIES = f"{_STORE}/memories"
 _BATCH = 500
 _CURSOR = "page: Invalid cursor"
 _FRACTION = r"\w+: Input should be a valid integer"
 _NESTED_FRACTION = r"[\w.]+: Input should be a valid integer"
 _STRICT = "JSON Schema takes 3.0 for an integer, the strict types of contract §1 do not"
 
+_SEALED = "a cursor carries a seal; only the server can make one"
+_PATH = "characters and normal form of a path are beyond a pattern"
+
 #: Requests that their schema allows and the server refuses: operation → status, message → why the schema cannot tell.
 ACCEPTED: dict[str, dict[tuple[int, str], str]] = {
-    "GET /v1/environments": {(400, _CURSOR): "a cursor carries a seal; only the server can make one"},
+    "GET /v1/environments": {(400, _CURSOR): _SEALED},
     f"GET {_WORK}": {
-        (400, _CURSOR): "a cursor carries a seal; only the server can make one",
+        (400, _CURSOR): _SEALED,
         (400, r"Environment \w+ is archived\."): "depends on the kind and state of the stored environment",
     },
     f"GET {_WORK}/poll": {
@@ -53,11 +59,12 @@ ACCEPTED: dict[str, dict[tuple[int, str], str]] = {
     f"POST {_WORK}/{{work_id}}/heartbeat": {
         (412, "Heartbeat precondition failed: .*"): "compares with the stored heartbeat",
     },
-    "GET /v1/sessions": {(400, _CURSOR): "a cursor carries a seal; only the server can make one"},
-    f"GET {_SESSION}/events": {(400, _CURSOR): "a cursor carries a seal; only the server can make one"},
+    "GET /v1/sessions": {(400, _CURSOR): _SEALED},
+    f"GET {_SESSION}/events": {(400, _CURSOR): _SEALED},
     "POST /v1/agents": {(400, _NESTED_FRACTION): _STRICT},
     "POST /v1/sessions": {
         (400, r"Environment \w+ is archived\."): "depends on the state of the stored environment",
+        (400, r"resources\.\d+\.memory_store_id: Memory store .*"): "only a store that exists can be mounted",
         (400, _NESTED_FRACTION): _STRICT,
     },
     f"POST {_SESSION}": {
@@ -70,6 +77,30 @@ ACCEPTED: dict[str, dict[tuple[int, str], str]] = {
         (400, r"events: deny_message is only .*"): "looks at two members of one of several shapes",
         (400, r"events\.\d+: user\.tool_result is only .*"): "depends on the kind of the stored environment",
         (400, _NESTED_FRACTION): _STRICT,
+    },
+    "GET /v1/skills": {(400, _CURSOR): _SEALED},
+    f"GET {_SKILL}/versions": {(400, _CURSOR): _SEALED},
+    "GET /v1/memory_stores": {(400, _CURSOR): _SEALED},
+    "POST /v1/memory_stores": {(400, r"A workspace has \d+ memory stores at most"): "depends on how many there are"},
+    f"POST {_STORE}": {
+        (400, r"Memory store \w+ is archived .*"): "depends on the state of the store",
+        (400, r"metadata: too many keys .*"): "counts the keys of the result, not of the patch",
+    },
+    f"GET {_MEMORIES}": {(400, _CURSOR): _SEALED},
+    f"POST {_MEMORIES}": {
+        (400, "path: .*"): _PATH,
+        (409, "path: .*"): "depends on the memories that are there",
+        (400, r"Memory store \w+ is archived .*"): "depends on the state of the store",
+    },
+    f"POST {_MEMORIES}/{{memory_id}}": {
+        (400, "path: .*"): _PATH,
+        (409, "(path: |Memory ).*"): "depends on the memories that are there",
+        (400, r"Memory store \w+ is archived .*"): "depends on the state of the store",
+    },
+    f"DELETE {_MEMORIES}/{{memory_id}}": {(409, "Memory .*"): "depends on the memory's content"},
+    "PUT /_emulator/skills/{skill}": {
+        (400, "(files|skill|archive).*"): "what is in the files is beyond a schema",
+        (413, "(files|archive).*"): "what is in the files is beyond a schema",
     },
     "POST /_emulator/clock": {
         (400, "at: Time never goes back: .*"): "depends on the clock",
@@ -114,7 +145,8 @@ def filter_failure(
 @schemathesis.hook
 def before_call(context: schemathesis.HookContext, case: schemathesis.Case[Any], kwargs: dict[str, Any]) -> None:
     """Enqueue one batch at most: thousands of items take the embedded engine seconds. The bound is tested elsewhere.
-    And archive a session before its stream is read, which would not end otherwise."""
+    And archive a session before its stream is read, which would not end otherwise; and have a skill to read, which only
+    the control plane can put."""
     body = case.body if isinstance(case.body, dict) else {}
     if case.operation.label == "POST /v1/sessions" and _environments and isinstance(body.get("environment_id"), str):
         # Whatever text stands there is as good: only an environment that exists takes a session.
@@ -123,6 +155,15 @@ def before_call(context: schemathesis.HookContext, case: schemathesis.Case[Any],
     if case.operation.label == STREAM and re.fullmatch(r"\w+", str(session), re.ASCII):
         url = httpx.URL(str(case.operation.base_url)).join(f"/v1/sessions/{session}/archive")
         httpx.post(url, headers={"x-api-key": os.environ["WORKYARD_KEY"]})
+    parameters = case.path_parameters or {}
+    if _SKILL in case.operation.label and re.fullmatch(r"\w+", str(parameters["skill_id"]), re.ASCII):
+        url = httpx.URL(str(case.operation.base_url)).join("/_emulator/skills/skill_1")
+        main = "---\nname: fuzzed\ndescription: Is read.\n---\n"
+        headers = {"x-api-key": os.environ["WORKYARD_KEY"]}
+        put = httpx.put(url, headers=headers, json={"files": {"SKILL.md": main}}).raise_for_status().json()
+        case.path_parameters = {**parameters, "skill_id": put["id"]}
+        if re.fullmatch(r"\w+", str(parameters.get("version", "-")), re.ASCII):
+            case.path_parameters["version"] = put["latest_version_id"]
     if case.operation.label == ENQUEUE and isinstance(case.body, dict):
         count = case.body.get("count")
         if type(count) is int and _BATCH < count <= 10_000:

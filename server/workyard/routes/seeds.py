@@ -20,7 +20,7 @@ from ..responses import JsonResponse
 from ..schemas.skills import Skill, SkillPut, render_skill
 from .control import EVERY, WorkspaceName, workspace_meant, workspace_to_write
 
-router = APIRouter(prefix="/_emulator", tags=["Workspaces"], route_class=ControlRoute)
+router = APIRouter(prefix="/_emulator", tags=["Skills"], route_class=ControlRoute)
 
 SkillKey = Annotated[
     str,

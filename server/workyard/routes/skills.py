@@ -52,7 +52,16 @@ async def list_skills(
     return JsonResponse(render_page([render_skill(row) for row in rows], next_page))
 
 
-@router.get("/{skill_id}", responses=success(Skill, "The skill.") | refusals(401, 404, because=_NO_SKILL))
+@router.get(
+    "/{skill_id}",
+    responses=success(
+        Skill,
+        "The skill.",
+        newest=link("Read its newest version.", "get_skill_version", path="skill_id", version="latest_version_id"),
+        files=link("Download it.", "download_skill_version", path="skill_id", version="latest_version_id"),
+    )
+    | refusals(401, 404, because=_NO_SKILL),
+)
 async def get_skill(skill_id: SkillId, call: Call) -> Response:
     """Read a skill."""
     workspace = await call.services.access.workspace(call.caller)

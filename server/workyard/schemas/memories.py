@@ -35,7 +35,6 @@ _Path = Annotated[
         }
     ),
 ]
-_Content = Annotated[str, WithJsonSchema({"type": "string", "maxLength": MOST_BYTES})]
 _Patch = Annotated[dict[str, str | None], WithJsonSchema(metadata_patch_schema(None))]
 
 
@@ -87,7 +86,7 @@ class MemoryCreate(Body):
     """Request to create a memory."""
 
     path: _Path = Field(description=f"Its path: `/` and 1 to {MOST_SEGMENTS} segments.")
-    content: _Content | None = Field(description=f"Its text, at most {MOST_BYTES} bytes; null is an empty one.")
+    content: str | None = Field(description=f"Its text, at most {MOST_BYTES} bytes; null is an empty one.")
 
 
 class Precondition(Body):
@@ -100,7 +99,7 @@ class Precondition(Body):
 class MemoryUpdate(Body):
     """Request to change a memory; what is left out stays."""
 
-    content: _Content | None = Field(None, description="New text.")
+    content: str | None = Field(None, description="New text.")
     path: _Path | None = Field(None, description="New path.")
     precondition: Precondition | None = Field(None, description="Change it only if its content is still this.")
 
