@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from harness import NOON, Api, after, refused
+from test_server_workspaces import sessions_token
 
 from workyard_store.memories import MOST_BYTES, MOST_MEMORIES, MOST_STORE_BYTES, MOST_STORES
 
@@ -48,7 +49,7 @@ def paths(api: Api, store: str, **query: Any) -> list[str]:
 
 def test_a_store_is_created_read_changed_archived_and_deleted(api: Api) -> None:
     """Every member, on a clock that stands still between the steps."""
-    api.ok(api.post("/_emulator/clock", json={"mode": "frozen", "at": NOON}))
+    api.freeze()
     store = api.ok(api.post("/v1/memory_stores", json={"name": "Notes", "metadata": {"a": "1"}}))
     assert store == {
         "id": store["id"],
@@ -62,16 +63,16 @@ def test_a_store_is_created_read_changed_archived_and_deleted(api: Api) -> None:
     }
     path = f"/v1/memory_stores/{store['id']}"
     assert api.ok(api.get(path)) == store
-    api.ok(api.post("/_emulator/clock", json={"advance_seconds": 1}))
+    api.advance(1)
     change = {"name": "Better", "description": "d", "metadata": {"a": None, "b": "2"}}
     later = {"name": "Better", "description": "d", "metadata": {"b": "2"}, "updated_at": after(NOON, 1)}
     assert api.ok(api.post(path, json=change)) == store | later
     assert api.ok(api.post(path, json={"description": ""}))["description"] == ""
     memory = api.ok(create(api, store["id"], "/a", "text"))
-    api.ok(api.post("/_emulator/clock", json={"advance_seconds": 1}))
+    api.advance(1)
     archived = api.ok(api.post(f"{path}/archive"))
     assert (archived["updated_at"], archived["archived_at"]) == (after(NOON, 2), after(NOON, 2))
-    api.ok(api.post("/_emulator/clock", json={"advance_seconds": 1}))
+    api.advance(1)
     assert api.ok(api.post(f"{path}/archive")) == archived
     message = f"Memory store {store['id']} is archived and cannot be updated."
     refused(api.post(path, json={"name": "x"}), 400, message)
@@ -85,11 +86,11 @@ def test_a_store_is_created_read_changed_archived_and_deleted(api: Api) -> None:
 
 def test_stores_are_listed_newest_first(api: Api) -> None:
     """Archived ones when asked for, by their date of creation, page by page."""
-    api.ok(api.post("/_emulator/clock", json={"mode": "frozen", "at": NOON}))
+    api.freeze()
     ids = []
     for n in range(5):
         ids.append(new_store(api, f"s{n}"))
-        api.ok(api.post("/_emulator/clock", json={"advance_seconds": 1}))
+        api.advance(1)
     api.ok(api.post(f"/v1/memory_stores/{ids[2]}/archive"))
 
     def listed(**query: Any) -> list[str]:
@@ -161,7 +162,7 @@ def test_a_reset_removes_stores_with_their_memories(api: Api) -> None:
 
 def test_a_memory_is_created_read_changed_moved_and_deleted(api: Api) -> None:
     """Every member; a version id for every change, none for none."""
-    api.ok(api.post("/_emulator/clock", json={"mode": "frozen", "at": NOON}))
+    api.freeze()
     store = new_store(api)
     made = api.ok(create(api, store, "/notes/ä.md", "héllo"))
     assert made == {
@@ -179,7 +180,7 @@ def test_a_memory_is_created_read_changed_moved_and_deleted(api: Api) -> None:
     path = f"/v1/memory_stores/{store}/memories/{made['id']}"
     assert api.ok(api.get(path)) == made | {"content": "héllo"}
     assert api.ok(api.get(path, params={"view": "basic"})) == made
-    api.ok(api.post("/_emulator/clock", json={"advance_seconds": 1}))
+    api.advance(1)
     assert api.ok(api.post(path)) == made
     assert api.ok(api.post(path, json={"content": "héllo", "path": "/notes/ä.md"})) == made
     changed = api.ok(api.post(path, json={"content": ""}, params={"view": "full"}))
@@ -400,6 +401,39 @@ def test_unknown_stores_and_memories_are_404(api: Api) -> None:
         refused(api.get(path), 404, f"Memory {id_} not found.")
         refused(api.post(path, json={"content": ""}), 404, f"Memory {id_} not found.")
         refused(api.delete(path), 404, f"Memory {id_} not found.")
+
+
+@pytest.mark.parametrize("death", ["lapse", "message"])
+def test_a_sessions_token_reaches_its_workspace_and_no_longer_when_it_is_dead(
+    api: Api, new_api: Callable[..., Api], death: str
+) -> None:
+    """A worker that has lost its lease writes nothing any more. Another workspace's it never reaches."""
+    api.freeze()
+    queue, store = api.queue(), new_store(api)
+    foreign = new_store(new_api(api.url))
+    [work] = api.enqueue(queue)
+    worker = new_api(api.url, sessions_token(api.poll(queue)), reset=False)
+    memory = worker.ok(create(worker, store, "/a", "mine"))["id"]
+    refused(create(worker, foreign, "/a", "mine"), 404, f"Memory store {foreign} not found.")
+    worker.ok(worker.ack(queue, work["id"]))
+    if death == "lapse":
+        api.advance(120)
+    else:
+        worker.ok(worker.stop(queue, work["id"], force=True))
+        worker.ok(create(worker, store, "/b", "the last flush comes before the stop, and may come after it"))
+        api.enqueue(queue, session_id=work["data"]["id"])
+    path = f"/v1/memory_stores/{store}/memories"
+    for refusal in (
+        create(worker, store, "/c", "late"),
+        worker.get(path),
+        worker.post(f"{path}/{memory}", json={"content": "late"}),
+        worker.delete(f"{path}/{memory}"),
+        worker.get("/v1/skills/skill_1/versions/latest"),
+        worker.get("/v1/skills/skill_1/versions/1/content"),
+    ):
+        refused(refusal, 401, "OAuth access token has been revoked.")
+    fresh = new_api(api.url, sessions_token(api.poll(queue)), reset=False)
+    assert fresh.ok(fresh.get(f"{path}/{memory}"))["content"] == "mine"
 
 
 # -- in sessions ----------------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import stat
 import zipfile
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from harness import NOON, Api, after, refused
+from test_server_workspaces import sessions_token
 
 from workyard_store.skill_archives import MOST_FILE_BYTES, MOST_FILES
 from workyard_store.skills import MOST_SKILLS, MOST_VERSIONS
@@ -54,7 +54,7 @@ def content(api: Api, skill: str, version: str) -> dict[str, tuple[str, int]]:
 
 def test_what_is_put_can_be_read_and_downloaded(api: Api) -> None:
     """Every member, and the files in one folder, the executable ones so marked."""
-    api.ok(api.post("/_emulator/clock", json={"mode": "frozen", "at": NOON}))
+    api.freeze()
     run = {"content": base64.b64encode(b"#!/bin/sh\n").decode(), "encoding": "base64", "executable": True}
     skill = api.ok(put(api, files={"SKILL.md": MAIN, "scripts/run.sh": run}, display_name="Greeting"))
     assert skill == {
@@ -98,7 +98,7 @@ def test_an_archive_is_as_good_as_files_with_its_folder_or_without(api: Api) -> 
 
 def test_other_files_are_a_new_version_and_the_oldest_go(api: Api) -> None:
     """Also while the clock stands still: each version has an instant of its own, newest first."""
-    api.ok(api.post("/_emulator/clock", json={"mode": "frozen", "at": NOON}))
+    api.freeze()
     puts = [api.ok(put(api, files={"SKILL.md": MAIN, "n": str(n)})) for n in range(MOST_VERSIONS + 2)]
     ids = [each["latest_version_id"] for each in puts]
     assert len(set(ids)) == len(ids)
@@ -167,9 +167,7 @@ def test_a_skill_is_its_workspaces_and_its_environments_workers(api: Api, new_ap
     queue = api.queue()
     key = api.ok(api.post(f"/_emulator/environments/{queue}/keys"))["key"]
     api.enqueue(queue)
-    secret = api.poll(queue)["secret"]
-    token = json.loads(base64.urlsafe_b64decode(secret + "=" * (-len(secret) % 4)))["sessions_token"]
-    for credential in (key, token):
+    for credential in (key, sessions_token(api.poll(queue))):
         worker = new_api(api.url, credential, reset=False)
         assert worker.ok(worker.get(f"/v1/skills/{skill['id']}/versions/latest"))["name"] == "greeting"
     no_token = new_api(api.url, "")

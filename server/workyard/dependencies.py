@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, get_origin
 
@@ -31,7 +32,7 @@ from workyard_store.access import Access, Caller
 from workyard_store.agents import AgentStore
 from workyard_store.credentials import CredentialStore
 from workyard_store.environments import EnvironmentStore
-from workyard_store.errors import AuthenticationFailed
+from workyard_store.errors import AuthenticationFailed, NotFound
 from workyard_store.memories import MemoryStores
 from workyard_store.redis import Engine
 from workyard_store.skills import SkillStore
@@ -69,6 +70,19 @@ class Call(CheckedRequest):
 
     services: Services
     caller: Caller
+
+    async def workspace_of_worker(self) -> str:
+        """Return the workspace whose skills and memory stores the caller reaches: a worker that of its environment.
+
+        Raises:
+            TokenRevoked: the caller's sessions token is of an earlier life of its item.
+        """
+        caller = self.caller
+        if caller.work_id is not None and caller.environment_id is not None:
+            # Looked at in a step on the item, for the clock may have ended that life just now.
+            with suppress(NotFound):
+                await self.services.queue.get(caller.environment_id, caller.work_id, caller)
+        return await self.services.access.workspace(caller)
 
 
 class _Parameters:

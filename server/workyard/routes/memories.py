@@ -76,7 +76,7 @@ _VIEW = Query(description="`full`: with the content.")
 async def create_memory_store(body: MemoryStoreCreate, call: Call) -> Response:
     """Create a memory store in the caller's workspace."""
     store = await call.services.memories.create(
-        await call.services.access.workspace(call.caller),
+        await call.workspace_of_worker(),
         name=body.name,
         description=body.description or "",
         metadata=checked_metadata(body.metadata or {}),
@@ -103,7 +103,7 @@ async def list_memory_stores(
 ) -> Response:
     """List the memory stores of the caller's workspace, newest first."""
     rows, next_page = await call.services.memories.stores(
-        await call.services.access.workspace(call.caller),
+        await call.workspace_of_worker(),
         limit=limit,
         page=page,
         include_archived=include_archived,
@@ -115,7 +115,7 @@ async def list_memory_stores(
 @router.get("/{memory_store_id}", responses=success(MemoryStore, "The store.") | refusals(401, 404, because=_NO_STORE))
 async def get_memory_store(memory_store_id: StoreId, call: Call) -> Response:
     """Read a memory store, archived or not."""
-    workspace = await call.services.access.workspace(call.caller)
+    workspace = await call.workspace_of_worker()
     return JsonResponse(render_memory_store(await call.services.memories.get(workspace, memory_store_id)))
 
 
@@ -132,7 +132,7 @@ async def update_memory_store(memory_store_id: StoreId, call: Call, body: Memory
         metadata = checked_metadata(merged_metadata(stored.metadata, patch.metadata or {}))
         return patch.name or stored.name, description, metadata
 
-    workspace = await call.services.access.workspace(call.caller)
+    workspace = await call.workspace_of_worker()
     return JsonResponse(render_memory_store(await call.services.memories.update(workspace, memory_store_id, changed)))
 
 
@@ -142,7 +142,7 @@ async def update_memory_store(memory_store_id: StoreId, call: Call, body: Memory
 )
 async def delete_memory_store(memory_store_id: StoreId, call: Call) -> Response:
     """Delete a memory store with all its memories."""
-    await call.services.memories.delete(await call.services.access.workspace(call.caller), memory_store_id)
+    await call.services.memories.delete(await call.workspace_of_worker(), memory_store_id)
     return JsonResponse({"id": memory_store_id, "type": "memory_store_deleted"})
 
 
@@ -152,7 +152,7 @@ async def delete_memory_store(memory_store_id: StoreId, call: Call) -> Response:
 )
 async def archive_memory_store(memory_store_id: StoreId, call: Call) -> Response:
     """Archive a memory store: it can be read, and its memories deleted. A repeat changes nothing."""
-    workspace = await call.services.access.workspace(call.caller)
+    workspace = await call.workspace_of_worker()
     return JsonResponse(render_memory_store(await call.services.memories.archive(workspace, memory_store_id)))
 
 
@@ -166,7 +166,7 @@ async def create_memory(
 ) -> Response:
     """Create a memory at a path where none is."""
     memory = await call.services.memories.write(
-        await call.services.access.workspace(call.caller),
+        await call.workspace_of_worker(),
         memory_store_id,
         path=body.path,
         content=body.content or "",
@@ -205,7 +205,7 @@ async def list_memories(
     """List the memories of a store, sorted by path."""
     full = view == "full"
     rows, next_page = await call.services.memories.memories(
-        await call.services.access.workspace(call.caller),
+        await call.workspace_of_worker(),
         memory_store_id,
         limit=min(limit, MOST_FULL_ROWS) if full else limit,
         page=page,
@@ -224,7 +224,7 @@ async def get_memory(
     memory_store_id: StoreId, memory_id: MemoryId, call: Call, view: Annotated[View, _VIEW] = "full"
 ) -> Response:
     """Read a memory."""
-    workspace = await call.services.access.workspace(call.caller)
+    workspace = await call.workspace_of_worker()
     full = view == "full"
     memory = await call.services.memories.read(workspace, memory_store_id, memory_id, full=full)
     return JsonResponse(render_memory(memory, full=full))
@@ -252,7 +252,7 @@ async def update_memory(
     """Change content or path of a memory; what is left out stays."""
     patch = body or MemoryUpdate()
     memory = await call.services.memories.write(
-        await call.services.access.workspace(call.caller),
+        await call.workspace_of_worker(),
         memory_store_id,
         memory_id=memory_id,
         path=patch.path,
@@ -276,6 +276,6 @@ async def delete_memory(
     ] = None,
 ) -> Response:
     """Delete a memory. Versions of it are not kept here."""
-    workspace = await call.services.access.workspace(call.caller)
+    workspace = await call.workspace_of_worker()
     await call.services.memories.remove(workspace, memory_store_id, memory_id, expected_content_sha256)
     return JsonResponse({"id": memory_id, "type": "memory_deleted"})

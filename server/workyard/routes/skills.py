@@ -47,7 +47,7 @@ async def list_skills(
     source: Annotated[Literal["custom", "anthropic"] | None, Query(description="Those of one source only.")] = None,
 ) -> Response:
     """List the skills of the caller's workspace, newest first."""
-    workspace = await call.services.access.workspace(call.caller)
+    workspace = await call.workspace_of_worker()
     rows, next_page = await call.services.skills.skills(workspace, limit=limit, page=page, source=source)
     return JsonResponse(render_page([render_skill(row) for row in rows], next_page))
 
@@ -64,14 +64,14 @@ async def list_skills(
 )
 async def get_skill(skill_id: SkillId, call: Call) -> Response:
     """Read a skill."""
-    workspace = await call.services.access.workspace(call.caller)
+    workspace = await call.workspace_of_worker()
     return JsonResponse(render_skill(await call.services.skills.get(workspace, skill_id)))
 
 
 @router.delete("/{skill_id}", responses=success(SkillDeleted, "It is gone.") | refusals(401, 404, because=_NO_SKILL))
 async def delete_skill(skill_id: SkillId, call: Call) -> Response:
     """Delete a skill with all its versions."""
-    await call.services.skills.delete(await call.services.access.workspace(call.caller), skill_id)
+    await call.services.skills.delete(await call.workspace_of_worker(), skill_id)
     return JsonResponse({"id": skill_id, "type": "skill_deleted"})
 
 
@@ -90,7 +90,7 @@ async def list_skill_versions(
     skill_id: SkillId, call: Call, limit: Limit = DEFAULT_LIMIT, page: Page = None
 ) -> Response:
     """List the versions of a skill that are kept, newest first."""
-    workspace = await call.services.access.workspace(call.caller)
+    workspace = await call.workspace_of_worker()
     rows, next_page = await call.services.skills.versions(workspace, skill_id, limit=limit, page=page)
     return JsonResponse(render_page([render_skill_version(row) for row in rows], next_page))
 
@@ -105,7 +105,7 @@ async def get_skill_version(
     call: Call,
 ) -> Response:
     """Read a version of a skill; `latest` is its newest."""
-    workspace = await call.services.access.workspace(call.caller)
+    workspace = await call.workspace_of_worker()
     return JsonResponse(render_skill_version(await call.services.skills.version(workspace, skill_id, version)))
 
 
@@ -121,7 +121,7 @@ async def download_skill_version(
     call: Call,
 ) -> Response:
     """Download the files of a version as a zip archive."""
-    workspace = await call.services.access.workspace(call.caller)
+    workspace = await call.workspace_of_worker()
     skill, archive = await call.services.skills.archive(workspace, skill_id, version)
     disposition = f'attachment; filename="{skill.name}.zip"'
     return Response(archive, media_type="application/zip", headers={"content-disposition": disposition})
