@@ -90,7 +90,7 @@ def test_a_memory_store_becomes_what_a_folder_holds_and_back(api: Api, here: dic
     (other / "three").write_text("goes")
     for n in range(25):
         api.ok(create(api, store, f"/many/{n}", str(n)))
-    assert said("memory", str(other), "--pull", "--store", store, **here) == "28 memories\n"
+    assert said("memory", str(other), "--pull", "--store", store, **here) == "memories written: 28\n"
     written = {
         path.relative_to(other).as_posix(): path.read_bytes().decode() for path in other.rglob("*") if path.is_file()
     }

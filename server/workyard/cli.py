@@ -448,7 +448,7 @@ def memory(url: str, api_key: str, folder: Path, store: str | None, name: str | 
         elif store is None:
             raise click.UsageError("--pull needs --store")
         else:
-            click.echo(f"{write_memories(call, folder, store)} memories")
+            click.echo(f"memories written: {write_memories(call, folder, store)}")
 
 
 @contextmanager
