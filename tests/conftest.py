@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
-from harness import REDIS_ENGINES, Api, RedisServer, WorkyardServer, redis_binary
+from harness import REDIS_ENGINES, Api, RedisServer, WorkyardServer, redis_binary, running_server
 
 ENGINES = ("embedded", *REDIS_ENGINES)
 
@@ -143,6 +143,19 @@ def new_api() -> Iterator[Callable[..., Api]]:
 def api(server: WorkyardServer, new_api: Callable[..., Api]) -> Api:
     """A client of each engine's server, in a workspace of its own."""
     return new_api(server.url)
+
+
+@pytest.fixture(scope="session")
+def embedded() -> Iterator[WorkyardServer]:
+    """One server for what does not depend on the engine."""
+    with running_server() as server:
+        yield server
+
+
+@pytest.fixture
+def here(api: Api) -> dict[str, str]:
+    """The variables by which the command finds the server and the workspace of `api`."""
+    return {"WORKYARD_URL": api.url, "WORKYARD_API_KEY": api.api_key}
 
 
 @pytest.fixture

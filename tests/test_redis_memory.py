@@ -104,3 +104,38 @@ def test_deleting_makes_room_in_a_full_redis(full: tuple[Api, Callable[[bool], o
     assert api.ok(api.get("/_emulator/invariants"))["violations"] == []
     api.enqueue(api.queue())
     assert api.reset()["leftover_keys"] == 0
+
+
+def test_skills_and_memories_are_kept_wholly_or_not_at_all_and_can_be_removed(
+    full: tuple[Api, Callable[[bool], object]],
+) -> None:
+    """Nothing new enters a full Redis; what is there may change, and go; counts and sizes are still right."""
+    api, fill = full
+    put = {"files": {"SKILL.md": "---\nname: full\ndescription: d\n---\n"}}
+    skill = api.ok(api.request("PUT", "/_emulator/skills/full", json=put))["id"]
+    store = api.ok(api.post("/v1/memory_stores", json={"name": "full"}))["id"]
+    memories = f"/v1/memory_stores/{store}/memories"
+    kept, gone = (api.ok(api.post(memories, json={"path": f"/{n}", "content": "x"}))["id"] for n in "ab")
+    fill(True)
+    try:
+        for refused in (
+            api.post(memories, json={"path": "/c", "content": "x"}),
+            api.post("/v1/memory_stores", json={"name": "more"}),
+            api.request("PUT", "/_emulator/skills/full", json={"files": {**put["files"], "more": "x"}}),
+        ):
+            assert refused.status_code == 503, refused.text
+        changed = api.post(f"{memories}/{kept}", json={"content": "changed"})
+        assert changed.status_code in (200, 503)
+        api.ok(api.delete(f"{memories}/{gone}"))
+        api.ok(api.delete(f"/v1/skills/{skill}"))
+    finally:
+        fill(False)
+    listed = api.ok(api.get(memories, params={"view": "full"}))["data"]
+    assert [(row["path"], row["content"]) for row in listed] == [("/a", "changed" if changed.is_success else "x")]
+    assert api.ok(api.get("/v1/skills"))["data"] == []
+    fill(True)
+    try:
+        api.ok(api.delete(f"/v1/memory_stores/{store}"))
+        assert api.reset()["leftover_keys"] == 0
+    finally:
+        fill(False)

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -51,23 +51,10 @@ def said(*arguments: str, **variables: str) -> str:
     return done.stdout
 
 
-@pytest.fixture(scope="module")
-def embedded() -> Iterator[WorkyardServer]:
-    """One server for what does not depend on the engine."""
-    with running_server() as server:
-        yield server
-
-
 @pytest.fixture
 def api(embedded: WorkyardServer, new_api: Callable[..., Api]) -> Api:
     """A client of it in a workspace of its own."""
     return new_api(embedded.url)
-
-
-@pytest.fixture
-def here(api: Api) -> dict[str, str]:
-    """The variables by which the command finds that server and workspace."""
-    return {"WORKYARD_URL": api.url, "WORKYARD_API_KEY": api.api_key}
 
 
 # -- env ------------------------------------------------------------------------------------------------------

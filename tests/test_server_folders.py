@@ -5,33 +5,20 @@ from __future__ import annotations
 import io
 import stat
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from harness import Api, WorkyardServer, running_server
+from harness import Api, WorkyardServer
 from test_resources_memory import create, new_store
 from test_resources_skills import MAIN
 from test_server_cli import said, workyard
-
-
-@pytest.fixture(scope="module")
-def embedded() -> Iterator[WorkyardServer]:
-    """One server: nothing here depends on the engine."""
-    with running_server() as server:
-        yield server
 
 
 @pytest.fixture
 def api(embedded: WorkyardServer, new_api: Callable[..., Api]) -> Api:
     """A client of it in a workspace of its own."""
     return new_api(embedded.url)
-
-
-@pytest.fixture
-def here(api: Api) -> dict[str, str]:
-    """The variables by which the command finds that server and workspace."""
-    return {"WORKYARD_URL": api.url, "WORKYARD_API_KEY": api.api_key}
 
 
 @pytest.fixture
