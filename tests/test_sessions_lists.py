@@ -35,6 +35,7 @@ def made(api: Api) -> tuple[str, list[str]]:
     """Sessions, one a second; return the instant of the first, and their ids. The fourth is archived."""
     start = api.freeze()
     queue, ids = api.queue(), []
+    store = api.ok(api.post("/v1/memory_stores", json={"name": "notes"}))["id"]
     for n, (status, agent) in enumerate(MADE):
         if n:
             api.advance(1)
@@ -43,7 +44,7 @@ def made(api: Api) -> tuple[str, list[str]]:
             queue,
             agent=f"agent_{agent}",
             metadata={"workyard_script": json.dumps(SCRIPTS[status])},
-            resources=[{"type": "memory_store", "memory_store_id": "memstore_1"}] if n == 1 else [],
+            resources=[{"type": "memory_store", "memory_store_id": store}] if n == 1 else [],
             initial_events=[MESSAGE],
         )
         assert new["status"] == status
@@ -56,6 +57,7 @@ def test_sessions_are_filtered_by_all_that_the_sdk_names(api: Api, made: tuple[s
     """Each filter alone, and together; in both orders and in pages."""
     start, ids = made
     second, fifth = after(start, 1), after(start, 4)
+    store = api.ok(api.get("/v1/memory_stores"))["data"][0]["id"]
     for query, wanted in (
         ({}, [0, 1, 2, 4, 5]),
         ({"include_archived": "true"}, [0, 1, 2, 3, 4, 5]),
@@ -68,7 +70,8 @@ def test_sessions_are_filtered_by_all_that_the_sdk_names(api: Api, made: tuple[s
         ({"statuses": ["running", "terminated"]}, [1, 2, 4]),
         ({"statuses[]": ["running", "terminated"]}, [1, 2, 4]),
         ({"statuses": "terminated", "include_archived": "true"}, [2, 3]),
-        ({"memory_store_id": "memstore_1"}, [1]),
+        ({"memory_store_id": store}, [1]),
+        ({"memory_store_id": "memstore_none"}, []),
         ({"deployment_id": "deployment_1"}, []),
         ({"created_at[gt]": second}, [2, 4, 5]),
         ({"created_at[gte]": second}, [1, 2, 4, 5]),

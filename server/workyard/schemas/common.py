@@ -34,12 +34,6 @@ class Shape(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=True)
 
 
-def _instant(value: str) -> str:
-    if parse_instant(value) is None:
-        raise PydanticCustomError("rfc3339", "Not an RFC 3339 timestamp, such as 2026-09-16T04:27:29.962294Z")
-    return value
-
-
 _METADATA_KEY = {"type": "string", "minLength": 1, "maxLength": LONGEST_METADATA_KEY}
 _METADATA_VALUE = {"type": "string", "maxLength": LONGEST_METADATA_VALUE}
 #: Only a key that is set has to keep the caps; `[\s\S]`, for a dot stands for no line break.
@@ -84,17 +78,6 @@ Metadata = Annotated[
 Timestamp = Annotated[
     str,
     Field(pattern=TIMESTAMP, examples=["2026-09-16T04:27:29.962294Z"], json_schema_extra={"format": "date-time"}),
-]
-Rfc3339 = Annotated[
-    str,
-    AfterValidator(_instant),
-    WithJsonSchema(
-        {
-            "type": "string",
-            "format": "date-time",
-            "pattern": r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)$",
-        }
-    ),
 ]
 NextPage = Annotated[
     Annotated[str, Field(pattern="^page_")] | None,
