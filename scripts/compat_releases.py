@@ -113,9 +113,17 @@ def _fetch(folder: Path, command: Sequence[str]) -> None:
         target = Path(partial) / "content"
         target.mkdir()
         filled = [str(target) if part == "{}" else part for part in command]
-        done = subprocess.run(
-            filled, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_INSTALLED_WITHIN_S, check=False
-        )
+        try:
+            done = subprocess.run(
+                filled,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=_INSTALLED_WITHIN_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise CannotInstall(f"{folder.name} could not be fetched within {_INSTALLED_WITHIN_S} s") from None
         if done.returncode != 0:
-            raise CannotInstall(f"{Path(command[0]).name} failed: {(done.stderr or done.stdout).strip()[-500:]}")
+            raise CannotInstall(f"{folder.name} could not be fetched: {(done.stderr or done.stdout).strip()[-500:]}")
         target.rename(folder)

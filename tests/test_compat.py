@@ -11,13 +11,12 @@ import pytest
 from sdk_processes import ROOT, node_binary
 
 from compat_cells import play
-from compat_releases import Client
+from compat_releases import VERSIONS, Client
 from compat_requests import Request, digest
 
 TABLE = ROOT / "docs" / "compatibility.md"
 #: The newest release of each language, and the oldest.
-NEWEST = "python-2.12.0", "typescript-1.12.0"
-OLDEST = "python-0.103.0", "typescript-0.97.0"
+NEWEST, OLDEST = ([f"{language}-{each[place]}" for language, each in VERSIONS.items()] for place in (-1, 0))
 #: Releases are fetched once: not by two processes at the same time.
 pytestmark = pytest.mark.xdist_group("compat")
 
