@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from chaos_calls import GIVE_UP_S, RETRY_FOR_S, Assignment, Call, Lane, LoadFailed, instant_us
+from chaos_talk import Talker
 
 #: Lease that the workers ask for with each heartbeat, seconds; the shortest there is.
 TTL_S = 1
@@ -149,7 +150,7 @@ class Guest(Worker):
     works_off = False
 
 
-ROLES = {"enqueuer": Enqueuer, "worker": Worker, "guest": Guest}
+ROLES = {"enqueuer": Enqueuer, "talker": Talker, "worker": Worker, "guest": Guest}
 
 
 @dataclass(slots=True)

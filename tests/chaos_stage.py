@@ -25,7 +25,7 @@ from harness import Api, RedisServer, WorkyardServer, clean_environment, wait_un
 
 SERVERS = 2
 #: Role, processes, connections of each. Few enough for two processors, enough to keep both servers busy.
-CREWS = (("worker", 3, 4), ("enqueuer", 1, 2))
+CREWS = (("worker", 3, 4), ("enqueuer", 1, 2), ("talker", 1, 1))
 _ANSWER_WITHIN_S = RETRY_FOR_S + 3 * GIVE_UP_S
 #: What the promise is for: whatever was answered is on the disk.
 _DURABLE = (
@@ -180,7 +180,7 @@ class Stage:
         """Let the load end, enqueuers first; return its journal and what failed in it."""
         failures: list[str] = []
         calls: list[Call] = []
-        for role in ("enqueuer", "worker"):
+        for role in ("enqueuer", "talker", "worker"):
             crew = [process for process in self.load if process.role == role]
             for process in crew:
                 process.ask("finish")
