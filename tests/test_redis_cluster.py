@@ -105,6 +105,24 @@ def test_lists_reach_over_all_nodes_and_reset_leaves_nothing(apis: tuple[Api, Ap
     assert [key for key in cluster.keys("wy:{env_*") if key.split("{")[1].split("}")[0] in rows] == []
 
 
+def test_skills_and_memories_lie_with_their_workspace(apis: tuple[Api, Api]) -> None:
+    """Each step through the other process; a reset takes them from whichever node it is."""
+    one, other = apis
+    files = {"files": {"SKILL.md": "---\nname: spread\ndescription: d\n---\n"}}
+    skill = one.ok(one.request("PUT", "/_emulator/skills/spread", json=files))
+    version = other.ok(other.get(f"/v1/skills/{skill['id']}/versions/latest"))["id"]
+    assert one.get(f"/v1/skills/{skill['id']}/versions/{version}/content").content.startswith(b"PK")
+    store = one.ok(one.post("/v1/memory_stores", json={"name": "spread"}))["id"]
+    memories = f"/v1/memory_stores/{store}/memories"
+    ids = [other.ok(other.post(memories, json={"path": f"/{n}", "content": n}))["id"] for n in "abc"]
+    one.ok(one.post(f"{memories}/{ids[0]}", json={"content": "changed", "path": "/d"}))
+    other.ok(other.delete(f"{memories}/{ids[1]}"))
+    listed = one.ok(one.get(memories, params={"view": "full"}))["data"]
+    assert [(row["path"], row["content"]) for row in listed] == [("/c", "c"), ("/d", "changed")]
+    assert other.reset()["leftover_keys"] == 0
+    assert one.ok(one.get("/v1/memory_stores"))["data"] == []
+
+
 def test_all_keys_of_an_environment_lie_in_one_slot(apis: tuple[Api, Api], cluster: RedisCluster) -> None:
     """Every kind of key that there is, by Redis' own reckoning of slots."""
     one, _ = apis
