@@ -9,7 +9,6 @@ from pydantic import Field
 from starlette.responses import Response
 
 from workyard_queue.records import merged_metadata
-from workyard_store.clock import parse_instant
 from workyard_store.configs import checked_metadata
 from workyard_store.memories import LONGEST_PATH_BYTES
 from workyard_store.memories import MemoryStore as MemoryStoreRecord
@@ -17,7 +16,7 @@ from workyard_store.memories import MemoryStore as MemoryStoreRecord
 from ..dependencies import AS_QUERY_INTEGER, Call, PublicRoute, QueryBoolean
 from ..documentation import link, refusals, success
 from ..responses import JsonResponse
-from ..schemas.common import DEFAULT_LIMIT, Rfc3339, render_page
+from ..schemas.common import DEFAULT_LIMIT, render_page
 from ..schemas.memories import (
     SHA256,
     Memory,
@@ -35,6 +34,7 @@ from ..schemas.memories import (
     render_memory_store,
 )
 from .environments import Page
+from .sessions import Since, Until
 
 router = APIRouter(prefix="/v1/memory_stores", tags=["Memory"], route_class=PublicRoute)
 
@@ -98,8 +98,8 @@ async def list_memory_stores(
     limit: Limit = DEFAULT_LIMIT,
     page: Page = None,
     include_archived: Annotated[QueryBoolean, Query(description="Whether archived ones are listed too.")] = False,
-    since: Annotated[Rfc3339 | None, Query(alias="created_at[gte]", description="Created then or later.")] = None,
-    until: Annotated[Rfc3339 | None, Query(alias="created_at[lte]", description="Created then or before.")] = None,
+    since: Since = None,
+    until: Until = None,
 ) -> Response:
     """List the memory stores of the caller's workspace, newest first."""
     rows, next_page = await call.services.memories.stores(
@@ -107,7 +107,7 @@ async def list_memory_stores(
         limit=limit,
         page=page,
         include_archived=include_archived,
-        created=(parse_instant(since or ""), parse_instant(until or "")),
+        created=(since, until),
     )
     return JsonResponse(render_page([render_memory_store(row) for row in rows], next_page))
 
