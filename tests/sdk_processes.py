@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+import pytest
 from harness import Api, clean_environment, wait_until
 from test_sessions_lifecycle import MESSAGE, events, item, session
 
@@ -51,6 +53,17 @@ def typescript_worker() -> list[str] | None:
     """Return the command of the TypeScript worker with the newest SDK, or None where there is no Node or no SDK."""
     node = node_binary()
     return None if node is None or not (CLIENTS / "node_modules").exists() else [node, str(CLIENTS / "worker.mjs")]
+
+
+def needed_typescript_worker() -> list[str]:
+    """Return the command of the TypeScript worker. Where there is none, skip the test; fail it in CI."""
+    command = typescript_worker()
+    if command is None:
+        reason = "no Node 20 with @anthropic-ai/sdk: run scripts/test, which fetches both"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return command
 
 
 class Worker:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from pathlib import Path
 
@@ -15,10 +14,10 @@ from sdk_processes import (
     claimed,
     credentials,
     finished,
+    needed_typescript_worker,
     running,
     scripted,
     texts,
-    typescript_worker,
 )
 from test_sessions_lifecycle import MESSAGE, item, send
 
@@ -31,13 +30,7 @@ LONG = "touch started; for i in $(seq 3000); do [ -e go ] && break; sleep 0.01; 
 @pytest.fixture(scope="session")
 def worker() -> list[str]:
     """The command of the TypeScript worker."""
-    command = typescript_worker()
-    if command is None:
-        reason = "no Node 20 with @anthropic-ai/sdk: run scripts/test, which fetches both"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return command
+    return needed_typescript_worker()
 
 
 def test_the_poller_drains_a_queue_and_stops_what_it_took(api: Api, worker: list[str], tmp_path: Path) -> None:

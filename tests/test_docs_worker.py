@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from sdk_processes import CLIENTS, needed_typescript_worker
 from test_docs_readme import ROOT, block, run, section
 
 START_SESSION = """
@@ -40,6 +41,15 @@ def test_the_test_in_python_passes_as_it_stands(guide: str, tmp_path: Path) -> N
     assert "workyard run -- pytest test_worker.py" in section(guide, "Python")
     options = ("-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path))
     assert "1 passed" in run("pytest", *options, str(tmp_path / "test_worker.py"))
+
+
+def test_the_program_in_typescript_runs_as_it_stands(guide: str, tmp_path: Path) -> None:
+    """By the command that is given for it, with the SDK of the tests."""
+    node, _ = needed_typescript_worker()
+    (tmp_path / "node_modules").symlink_to(CLIENTS / "node_modules")
+    (tmp_path / "worker.mjs").write_text(block(section(guide, "TypeScript"), "js"), encoding="utf-8")
+    assert "workyard run -- node worker.mjs" in section(guide, "TypeScript")
+    assert run(node, str(tmp_path / "worker.mjs")) == "hi\n"
 
 
 def test_the_dispatcher_starts_a_process_for_each_item(guide: str, tmp_path: Path) -> None:
