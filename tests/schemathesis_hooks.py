@@ -33,6 +33,7 @@ _FRACTION = r"\w+: Input should be a valid integer"
 _NESTED_FRACTION = r"[\w.]+: Input should be a valid integer"
 _STRICT = "JSON Schema takes 3.0 for an integer, the strict types of contract §1 do not"
 
+_STEPS = "what a step is, the schema of scripts says: openapi/script.schema.json"
 _SEALED = "a cursor carries a seal; only the server can make one"
 _PATH = "characters and normal form of a path are beyond a pattern"
 
@@ -98,6 +99,11 @@ ACCEPTED: dict[str, dict[tuple[int, str], str]] = {
         (400, r"Memory store \w+ is archived .*"): "depends on the state of the store",
     },
     f"DELETE {_MEMORIES}/{{memory_id}}": {(409, "Memory .*"): "depends on the memory's content"},
+    "PUT /_emulator/scripts/{name}": {(400, "(Script|steps).*"): _STEPS},
+    "PUT /_emulator/sessions/{session_id}/script": {
+        (400, "(Script|steps).*"): _STEPS,
+        (409, r"Session \w+ is in the middle of a turn: .*"): "depends on the state of the session",
+    },
     "PUT /_emulator/skills/{skill}": {
         (400, "(files|skill|archive).*"): "what is in the files is beyond a schema",
         (413, "(files|archive).*"): "what is in the files is beyond a schema",

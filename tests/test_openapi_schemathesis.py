@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from harness import Api, WorkyardServer, clean_environment
+from test_sessions_lifecycle import session
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = {"workyard": "/openapi.json", "control": "/_emulator/openapi.json"}
@@ -27,6 +28,7 @@ def test_the_server_does_what_its_document_says(
 ) -> None:
     """Examples, coverage, fuzzing and stateful phases find no difference, and every operation succeeds at least once."""
     run, other = new_api(server.url), new_api(server.url)
+    queue = other.queue()
     seen = tmp_path / "seen.json"
     done = subprocess.run(
         [
@@ -36,7 +38,8 @@ def test_the_server_does_what_its_document_says(
         cwd=ROOT,
         env=clean_environment(
             {
-                "WORKYARD_QUEUE": other.queue(),
+                "WORKYARD_QUEUE": queue,
+                "WORKYARD_SESSION": str(session(other, queue)["id"]),
                 "WORKYARD_KEY": run.api_key,
                 "WORKYARD_SEEN": str(seen),
                 "HYPOTHESIS_STORAGE_DIRECTORY": str(tmp_path / "hypothesis"),

@@ -107,7 +107,13 @@ async def get_script(name: ScriptName, call: Call, workspace: WorkspaceName = No
     "/scripts/{name}",
     tags=_TAGS,
     openapi_extra=SCRIPT_BODY,
-    responses=success(NamedScript, "The script.") | refusals(400, 413, because=_BAD),
+    responses=success(
+        NamedScript,
+        "The script.",
+        read=link("Read it.", "get_script", name="name"),
+        remove=link("Remove it.", "delete_script", name="name"),
+    )
+    | refusals(400, 413, because=_BAD),
 )
 async def put_script(name: ScriptName, call: Call, workspace: WorkspaceName = None) -> Response:
     """Keep a script under a name, in place of any that had it.
