@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import redis
-from harness import SILENT, Api, RedisServer, WorkyardServer, instant, refused
+from harness import SILENT, Api, RedisServer, WorkyardServer, instant, refused, running_server
 
 MESSAGE = {"type": "user.message", "content": [{"type": "text", "text": "hello"}]}
 #: An agent that was never created.
@@ -380,3 +380,21 @@ def test_the_time_of_a_session_is_its_workspaces(api: Api) -> None:
     later = api.ok(api.get(path))
     assert later["stats"]["duration_seconds"] == 90
     assert instant(later["archived_at"]) == instant(archived["archived_at"])
+
+
+def test_without_credentials_a_session_is_found_wherever_it_is(engine_options: tuple[str, ...]) -> None:
+    """Mode `none`: created ones and those of enqueued work, in the workspace of calls without a token and in another."""
+    with running_server(*engine_options, "--auth", "none") as server:
+        nobody, somebody = Api(server.url, ""), Api(server.url)
+        try:
+            for owner in (nobody, somebody):
+                queue = owner.queue()
+                made = [session(owner, queue)["id"], owner.enqueue(queue)[0]["data"]["id"]]
+                for known in made:
+                    assert nobody.ok(nobody.get(f"/v1/sessions/{known}"))["environment_id"] == queue
+                    nobody.ok(nobody.delete(f"/v1/sessions/{known}"))
+        finally:
+            assert nobody.ok(nobody.post("/_emulator/reset?workspace=default"))["leftover_keys"] == 0
+            assert somebody.reset()["leftover_keys"] == 0
+            nobody.close()
+            somebody.close()
