@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from harness import REDIS_ENGINES, Api, RedisServer, WorkyardServer, redis_binary, running_server
+from workers import Worker
 
 ENGINES = ("embedded", *REDIS_ENGINES)
 
@@ -156,6 +158,19 @@ def embedded() -> Iterator[WorkyardServer]:
 def here(api: Api) -> dict[str, str]:
     """The variables by which the command finds the server and the workspace of `api`."""
     return {"WORKYARD_URL": api.url, "WORKYARD_API_KEY": api.api_key}
+
+
+@pytest.fixture
+def start_worker(tmp_path: Path) -> Iterator[Callable[..., Worker]]:
+    """Start processes that run a program of the Python SDK, each in a folder of its name; they end with the test."""
+    with ExitStack() as closing:
+
+        def start(program: str, environment: Mapping[str, str], folder: str = "worker") -> Worker:
+            worker = Worker(program, environment, tmp_path / folder)
+            closing.callback(worker.close)
+            return worker
+
+        yield start
 
 
 @pytest.fixture

@@ -1,0 +1,92 @@
+"""Workers of the Python SDK, each a process of its own that can be stopped, killed and looked at. What they do is
+`worker_programs.py`; the sessions that they serve are made by `sdk_processes.py`.
+
+To import the SDK takes seconds of a processor, so one process does it and each worker is forked from that.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from harness import clean_environment, wait_until
+
+#: More than a whole run takes on a busy machine.
+ENDS_WITHIN_S = 30
+#: A call that is being run when `started` is there, and that ends when `go` is.
+LONG = "touch started; for i in $(seq 3000); do [ -e go ] && break; sleep 0.01; done; echo gone"
+
+_processes = multiprocessing.get_context("forkserver")
+_processes.set_forkserver_preload(["worker_programs", "workers"])
+
+
+def _work(program: str, environment: dict[str, str], folder: Path, log: Path) -> None:
+    # The tests themselves have no need of the SDK.
+    import worker_programs
+
+    worker_programs.main(program, environment, folder, log)
+
+
+class Worker:
+    """A process that works for an environment; it runs its tools in `folder`."""
+
+    def __init__(self, program: str, environment: Mapping[str, str], folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(exist_ok=True)
+        self._log = Path(tempfile.mkstemp(prefix="workyard-worker-", suffix=".txt")[1])
+        self._process = _processes.Process(
+            target=_work, args=(program, clean_environment(dict(environment)), folder, self._log)
+        )
+        self._process.start()
+
+    def log(self) -> str:
+        """Return what it has written."""
+        return self._log.read_text()
+
+    def until(self, predicate: Callable[[], object], description: str) -> None:
+        """Wait for something while it works; fail if it ends before."""
+
+        def seen() -> object:
+            found = predicate()
+            assert found or self._process.is_alive(), f"the worker ended before {description}: {self.log()}"
+            return found
+
+        wait_until(seen, description, ENDS_WITHIN_S)
+
+    def says(self, text: str) -> None:
+        """Wait until its log holds this."""
+        self.until(lambda: text in self.log(), text)
+
+    def runs_its_tool(self) -> None:
+        """Wait until it is in the middle of the call LONG."""
+        self.until((self.folder / "started").exists, "the tool runs")
+
+    def let_go(self) -> None:
+        """Let the call LONG end."""
+        (self.folder / "go").touch()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        assert self._process.pid is not None
+        os.kill(self._process.pid, number)
+
+    def end(self) -> None:
+        """Wait until it ends by itself, without a fault."""
+        self._process.join(ENDS_WITHIN_S)
+        assert self._process.exitcode == 0, f"exit code {self._process.exitcode}: {self.log()}"
+
+    def terminate(self) -> None:
+        """Tell it to end, and wait as `end` does."""
+        self.signal(signal.SIGTERM)
+        self.end()
+
+    def close(self) -> None:
+        """End it whatever it does, and forget its log."""
+        self._process.kill()
+        self._process.join()
+        self._process.close()
+        self._log.unlink(missing_ok=True)
