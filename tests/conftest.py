@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from harness import REDIS_ENGINES, Api, RedisServer, WorkyardServer, redis_binary, running_server
-from workers import Worker
+from workers import Worker, start_the_server
 
 ENGINES = ("embedded", *REDIS_ENGINES)
 
@@ -163,6 +163,7 @@ def here(api: Api) -> dict[str, str]:
 @pytest.fixture
 def start_worker(tmp_path: Path) -> Iterator[Callable[..., Worker]]:
     """Start processes that run a program of the Python SDK, each in a folder of its name; they end with the test."""
+    start_the_server()
     with ExitStack() as closing:
 
         def start(program: str, environment: Mapping[str, str], folder: str = "worker") -> Worker:

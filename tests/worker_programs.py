@@ -89,8 +89,7 @@ def sync_poller() -> None:
 
 
 PROGRAMS: dict[str, Callable[[], None] | Callable[[], Coroutine[Any, Any, None]]] = {
-    program.__name__: program  # type: ignore[attr-defined]
-    for program in (run, handle_item, async_poller, sync_poller)
+    program.__name__: program for program in (run, handle_item, async_poller, sync_poller)
 }
 
 

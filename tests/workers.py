@@ -6,13 +6,17 @@ To import the SDK takes seconds of a processor, so one process does it and each 
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import signal
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from multiprocessing import forkserver
 from pathlib import Path
 
+import pytest
 from harness import clean_environment, wait_until
 
 #: More than a whole run takes on a busy machine.
@@ -22,6 +26,20 @@ LONG = "touch started; for i in $(seq 3000); do [ -e go ] && break; sleep 0.01; 
 
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(["worker_programs", "workers"])
+
+
+@functools.cache
+def start_the_server() -> None:
+    """Start the process that workers are forked from, unless it is there."""
+    # Before Python 3.13 it is not told where modules are.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+        forkserver.ensure_running()
+    # Once it has forked, it has imported all: what a test measures begins after that.
+    ready = _processes.Process()
+    ready.start()
+    ready.join()
+    ready.close()
 
 
 def _work(program: str, environment: dict[str, str], folder: Path, log: Path) -> None:
@@ -35,6 +53,7 @@ class Worker:
     """A process that works for an environment; it runs its tools in `folder`."""
 
     def __init__(self, program: str, environment: Mapping[str, str], folder: Path) -> None:
+        start_the_server()
         self.folder = folder
         folder.mkdir(exist_ok=True)
         self._log = Path(tempfile.mkstemp(prefix="workyard-worker-", suffix=".txt")[1])
