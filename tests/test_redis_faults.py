@@ -18,7 +18,9 @@ from typing import Any
 import httpx
 import pytest
 import redis
-from harness import Api, RedisServer, WorkyardServer, refused, wait_until
+from harness import SILENT, Api, RedisServer, WorkyardServer, refused, wait_until
+from test_sessions_lifecycle import MESSAGE, send, session
+from test_sessions_streams import ANSWERED, Follower
 
 #: No request may take longer than Redis' socket timeout of two seconds and some.
 ANSWERED_WITHIN_S = 4.0
@@ -330,6 +332,26 @@ def test_a_redis_that_hangs_is_answered_503_in_time(
         redis.process.send_signal(signal.SIGCONT)
     wait_until(lambda: api.get("/_emulator/health").status_code == 200, "Redis answers again")
     assert api.stats(queue)["depth"] == 0
+
+
+def test_a_stream_of_events_outlives_an_outage(
+    durable: tuple[RedisServer, WorkyardServer], new_api: Callable[..., Api]
+) -> None:
+    """It stays open, and brings what comes when Redis is back."""
+    store, running = durable
+    api = new_api(running.url)
+    api.script(SILENT)
+    made = session(api, api.queue())["id"]
+    stream = Follower(api.url, made, api.api_key)
+    send(api, made, MESSAGE)
+    wait_until(lambda: stream.types == ANSWERED, "the message and its answer")
+    store.stop()
+    assert api.get("/_emulator/health").status_code == 503
+    store.start()
+    wait_until(lambda: api.get("/_emulator/health").status_code == 200, "it is back")
+    send(api, made, MESSAGE)
+    wait_until(lambda: stream.types == ANSWERED * 2, "the second message and its answer")
+    assert "Traceback" not in running.log()
 
 
 @pytest.mark.parametrize("rewritten", [False, True], ids=["", "from a snapshot and what came after it"])

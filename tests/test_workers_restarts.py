@@ -47,8 +47,10 @@ def test_a_worker_gets_over_a_restart_in_mid_run(
             store.start()
             check(api, queue, made, worker)
         else:
-            with running_server(*options):
+            with running_server(*options) as again:
                 check(api, queue, made, worker)
+                assert "Traceback" not in again.log()
+        assert "Traceback" not in server.log()
 
 
 def check(api: Api, queue: str, session_id: str, worker: Worker) -> None:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from types import TracebackType
 
 from workyard_store.access import Caller
-from workyard_store.errors import EnvironmentNotFound, SessionNotFound
+from workyard_store.errors import EnvironmentNotFound, SessionNotFound, StorageUnavailable
 from workyard_store.ids import canonical_session_id
 
 from .records import SessionEvent
@@ -17,6 +17,8 @@ from .sessions import Sessions
 
 #: Seconds of silence after which a listener gets a sign of life.
 PING_EVERY_S = 15.0
+#: Seconds after which a listener tries again to read what Redis did not give.
+RETRY_AFTER_S = 1.0
 #: Events that one read takes.
 _BATCH = 200
 #: Events behind which nothing follows.
@@ -45,7 +47,8 @@ class Listener:
     async def events(self) -> AsyncIterator[SessionEvent | str]:
         """Yield each event once, `ping` when there was none for long, and `deleted` as the last if the session is gone.
 
-        Ends behind the session's last event, and when the server does.
+        Ends behind the session's last event, and when the server does. While Redis does not answer, nothing comes; what
+        it has kept comes when it does.
         """
         while not (self.over or self._streams.closing):
             try:
@@ -63,6 +66,9 @@ class Listener:
                 except (SessionNotFound, EnvironmentNotFound):
                     yield "deleted"
                     return
+                except StorageUnavailable:
+                    asyncio.get_running_loop().call_later(RETRY_AFTER_S, self.news.set)
+                    break
                 for event in found:
                     self.entry, self.over = event.entry, event.content["type"] in _LAST
                     yield event
