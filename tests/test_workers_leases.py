@@ -10,7 +10,7 @@ from math import inf
 
 import pytest
 from harness import Api, wait_until
-from sdk_processes import SHORT_TTL_S, credentials, finished, texts
+from sdk_processes import SHORT_TTL_S, claimed, credentials, finished, texts
 from test_sessions_lifecycle import item, send, session, types
 from test_sessions_scripts import calls, message, report
 from workers import LONG, Worker
@@ -41,23 +41,29 @@ def queue(api: Api) -> str:
     return api.queue()
 
 
-def test_a_worker_that_is_to_stop_finishes_its_tool_and_the_next_message_gets_another(
-    api: Api, queue: str, start_worker: Start
+@pytest.mark.parametrize("when", ["in mid-run", "afterwards"])
+def test_a_worker_that_is_to_stop_finishes_its_tool_and_a_message_gets_another(
+    api: Api, queue: str, start_worker: Start, when: str
 ) -> None:
-    """It hears of it by its next heartbeat, sends the result, and force-stops its item."""
+    """It hears of it by its next heartbeat, sends the result, and force-stops its item. The message that came meanwhile
+    brings the work back by itself, as one that comes later does."""
     api.freeze()
     made, work = long_run(api, queue)
-    first = start_worker("run", credentials(api, queue), "first")
+    key = credentials(api, queue)
+    first = start_worker("handle_item", key | claimed(api, queue), "first")
     in_mid_run(api, queue, work, first)
+    if when == "in mid-run":
+        send(api, made, message("echo again"))
     assert api.ok(api.stop(queue, work))["state"] == "stopping"
     first.says("heartbeat signals shutdown state=stopping")
     first.let_go()
-    first.until(lambda: finished(api, queue, made), "the session is over")
+    first.end()
     assert texts(api, made, "user.tool_result") == texts(api, made, "agent.message") == ["gone"]
-    first.terminate()
-    send(api, made, message("echo again"))
+    if when == "afterwards":
+        assert finished(api, queue, made)
+        send(api, made, message("echo again"))
     assert api.work(queue, work)["state"] == "queued"
-    second = start_worker("run", credentials(api, queue), "second")
+    second = start_worker("run", key, "second")
     second.until(lambda: finished(api, queue, made), "the session is over")
     second.terminate()
     assert texts(api, made, "user.tool_result") == texts(api, made, "agent.message") == ["gone", "again"]
