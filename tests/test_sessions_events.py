@@ -95,7 +95,7 @@ def test_events_are_listed_in_the_order_they_were_sent_and_back_in_pages(api: Ap
         ({"events": [MESSAGE, {"type": "system.message", "content": TEXT}, MESSAGE]}, PLACE),
         (
             {"events": [SENDABLE[2] | {"result": "allow"}]},
-            "events: deny_message is only allowed when result is 'deny'",
+            "events.0.deny_message: Is only allowed when result is 'deny'",
         ),
         ({"events": [MESSAGE], "more": 1}, "more: Extra inputs are not permitted"),
     ],
@@ -106,6 +106,23 @@ def test_a_refused_request_names_the_field_and_appends_nothing(api: Api, body: d
     before = events(api, made["id"])
     refused(api.post(f"/v1/sessions/{made['id']}/events", json=body), 400, message)
     assert events(api, made["id"]) == before
+
+
+def test_what_is_taken_can_be_read_again_however_deep_it_is(api: Api) -> None:
+    """Content that is kept and never looked at: the deepest that a body may hold, in an event and in an agent."""
+    api.freeze()
+    queue = api.queue()
+    made = session(api, queue)
+    deep = '{"a":' * 490 + "1e308" + "}" * 490
+    message = '{"type":"user.message","content":[{"type":"image","source":%s}]}' % deep
+    path, json_body = f"/v1/sessions/{made['id']}/events", {"content-type": "application/json"}
+    [sent] = api.ok(api.post(path, content='{"events":[%s]}' % message, headers=json_body))["data"]
+    assert sent in events(api, made["id"])
+    agent = '{"name":"a","model":"m","tools":[{"type":"custom","name":"t","description":"","input_schema":%s}]}' % deep
+    kept = api.ok(api.post("/v1/agents", content=agent, headers=json_body))
+    used = session(api, queue, agent=kept["id"])
+    assert api.ok(api.get("/v1/sessions"))["data"][0] == used
+    assert used["agent"]["tools"] == kept["tools"]
 
 
 def test_a_system_message_is_taken_behind_the_message_it_accompanies(api: Api) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any, NoReturn
 
 from fastapi import Request
@@ -10,10 +11,19 @@ from fastapi import Request
 from workyard_store.errors import BodyTooLarge, InvalidRequest
 
 MOST_BYTES = 1_048_576
+#: Levels of objects and lists in a body: far from where writing or reading them again would meet Python's own limit.
+_MOST_LEVELS = 500
 
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(name)
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError(digits)  # It could not be written as JSON again.
+    return number
 
 
 class CheckedRequest(Request):
@@ -33,7 +43,10 @@ class CheckedRequest(Request):
             return
         self._check_type("application/json")
         try:
-            value = json.loads(self._body.decode("utf-8"), parse_constant=_refuse_constant)
+            value = json.loads(self._body.decode("utf-8"), parse_constant=_refuse_constant, parse_float=_finite)
+            # Most bodies have fewer brackets than levels are allowed.
+            if self._body.count(b"{") + self._body.count(b"[") > _MOST_LEVELS:
+                _check_levels(value if isinstance(value, dict | list) else [])
             problems = _unstorable(value, "") if b"\\u" in self._body else []
         except (ValueError, RecursionError):
             raise InvalidRequest("Request body is not valid JSON") from None
@@ -78,6 +91,16 @@ class CheckedRequest(Request):
     async def json(self) -> Any:
         """Return the object that `load` has read."""
         return self._loaded
+
+
+def _check_levels(value: Any) -> None:
+    level = [value]
+    for _ in range(_MOST_LEVELS):
+        children = (child for each in level for child in (each.values() if isinstance(each, dict) else each))
+        level = [child for child in children if isinstance(child, dict | list)]
+        if not level:
+            return
+    raise ValueError(f"more than {_MOST_LEVELS} levels")
 
 
 def _unstorable(value: Any, path: str) -> list[str]:

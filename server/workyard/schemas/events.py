@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from workyard_queue.records import Event
@@ -88,6 +88,13 @@ class UserToolConfirmation(Body):
     result: Literal["allow", "deny"] = Field(description="The decision.")
     deny_message: str | None = Field(None, description="Why; only with `deny`.")
 
+    @field_validator("deny_message")
+    @classmethod
+    def _only_with_deny(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("result") == "allow":
+            raise PydanticCustomError("deny_message", "Is only allowed when result is 'deny'")
+        return value
+
 
 class UserToolResult(Body):
     """The result of a built-in tool, which a worker ran."""
@@ -159,8 +166,6 @@ def _in_order(events: list[SentEvent]) -> list[SentEvent]:
                 "system_message_place",
                 "system.message must be the last event, right behind the message or result that it accompanies",
             )
-        if isinstance(event, UserToolConfirmation) and event.result == "allow" and event.deny_message is not None:
-            raise PydanticCustomError("deny_message", "deny_message is only allowed when result is 'deny'")
     return events
 
 
