@@ -22,6 +22,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from workyard_queue.agent import DEFAULT_SCRIPT, SCHEMA_FILE, check_script, parse_script, script_schema
+from workyard_queue.agent.matcher import Matcher
+from workyard_queue.scripted import as_text
 from workyard_store.errors import InvalidRequest
 
 ROOT = Path(__file__).parent.parent
@@ -46,10 +48,10 @@ def test_yaml_and_json_say_the_same() -> None:
 
 
 def test_a_script_survives_its_way_through_json() -> None:
-    """As it is stored and given back."""
+    """As it is stored and given back, without what equals its default."""
     script = parse_script("steps: [{use_tool: {name: bash}}, {expect_result: {json: {$.a: 1}}}, idle, terminate]")
-    assert parse_script(script.model_dump_json(by_alias=True)) == script
-    assert parse_script(DEFAULT_SCRIPT.model_dump_json(by_alias=True)) == DEFAULT_SCRIPT
+    assert parse_script(as_text(script)) == script
+    assert parse_script(as_text(DEFAULT_SCRIPT)) == DEFAULT_SCRIPT
 
 
 def test_plain_yaml_is_what_it_would_be_in_json() -> None:
@@ -220,6 +222,15 @@ def test_a_result_is_held_against_every_condition(matcher: str, text: str, probl
         assert session.report.finished
     else:
         assert session.report.reason == f"steps.1: expect_result, of bash (sevt_1): {problem}"
+
+
+def test_no_nesting_of_a_result_stops_the_agent() -> None:
+    """What is just not too deep to be read may be too deep to be written."""
+    expected = Matcher.model_validate({"json": {"$": 1}})
+    for depth in range(900, 1000):
+        problem = expected.problem("[" * depth + "]" * depth, is_error=False, denied=False)
+        assert problem is not None
+        assert problem.startswith("json: expected ")
 
 
 def test_of_several_results_the_script_says_which_it_means() -> None:

@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from harness import SILENT, Api, refused, running_server
+from test_agent_script import EXAMPLES
 from test_sessions_lifecycle import MESSAGE, events, item, send, session, types
 
 from workyard.cli import main
+from workyard_queue.agent import check_script, parse_script
 
 SAY = {"steps": [{"say": "You said: {{message}}"}], "repeat": True}
 CUSTOM = {
@@ -194,6 +196,22 @@ def test_a_server_has_a_script_for_all_workspaces(
         made = session(api, api.queue(), initial_events=[MESSAGE])["id"]
         assert said(api, made) == ["from the server"]
         assert report(api, made)["source"] == "server"
+
+
+#: As deep as a script may be.
+NESTED = json.dumps({"steps": [{"use_tool": {"name": "bash", "input": {"a": json.loads("[" * 250 + "]" * 250)}}}]})
+
+
+@pytest.mark.parametrize("text", [*EXAMPLES, NESTED])
+def test_every_script_that_is_taken_is_given_back_and_played(api: Api, text: str) -> None:
+    """As it was written, but for what equals its default."""
+    api.freeze()
+    taken = api.ok(put(api, "scripts/default", text, "application/yaml"))["script"]
+    assert check_script(taken) == parse_script(text)
+    assert api.ok(api.get("/_emulator/scripts/default"))["script"] == taken
+    made = session(api, api.queue(), initial_events=[MESSAGE])["id"]
+    assert report(api, made)["script"] == taken
+    assert report(api, made)["report"]["step"] is not None
 
 
 def test_a_session_is_given_another_script_between_turns_only(api: Api) -> None:

@@ -33,12 +33,14 @@ NAME = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 
 def as_text(script: Script) -> str:
     """Return a script as the JSON text that is stored of it: what equals its default is left out."""
-    return json.dumps(script.model_dump(mode="json", exclude_defaults=True), ensure_ascii=False, separators=(",", ":"))
+    plain = script.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    return json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
 
 
 @lru_cache(maxsize=256)
 def _of_text(text: str) -> Script:
-    return Script.model_validate_json(text)
+    # Not by `model_validate_json`: that takes less nesting than `parse_script` does.
+    return Script.model_validate(json.loads(text))
 
 
 class Scripts:

@@ -114,16 +114,18 @@ def _found(pattern: str, text: str) -> bool:
 def _json_problem(wanted: dict[str, JsonValue], text: str) -> str | None:
     try:
         document = json.loads(text)
+        for path, value in wanted.items():
+            # Compared as text: to Python, 1 is true.
+            expected = _written(value)
+            try:
+                found = _written(_at(document, path))
+            except LookupError:
+                return f"json: nothing at {path} in {_quoted(text)}"
+            if found != expected:
+                return f"json: expected {_quoted(expected)} at {path}, got {_quoted(found)}"
     except (ValueError, RecursionError):
+        # Nested too deeply for either reading or writing it.
         return f"json: expected JSON, got {_quoted(text)}"
-    for path, value in wanted.items():
-        try:
-            found = _at(document, path)
-        except LookupError:
-            return f"json: nothing at {path} in {_quoted(text)}"
-        # Compared as text: to Python, 1 is true.
-        if _written(found) != _written(value):
-            return f"json: expected {_quoted(_written(value))} at {path}, got {_quoted(_written(found))}"
     return None
 
 
