@@ -33,6 +33,8 @@ BOTH: list[dict[str, Any]] = [
     {"use_custom_tool": {"name": "get_weather", "input": {"city": "Bern"}}},
     {"say": "weather: {{result}}"},
 ]
+#: A call that is being run when `started` is there, and that ends when `go` is.
+LONG = "touch started; for i in $(seq 3000); do [ -e go ] && break; sleep 0.01; done; echo gone"
 #: More than a whole run takes on a busy machine.
 ENDS_WITHIN_S = 30
 

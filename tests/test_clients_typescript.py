@@ -9,6 +9,7 @@ import pytest
 from harness import Api
 from sdk_processes import (
     BOTH,
+    LONG,
     SHORT_TTL_S,
     check_both,
     claimed,
@@ -23,8 +24,6 @@ from test_sessions_lifecycle import MESSAGE, item, send
 
 #: The default.
 STARTUP_LEASE_S = 120
-#: A call that is being run when `started` is there, and that ends when `go` is.
-LONG = "touch started; for i in $(seq 3000); do [ -e go ] && break; sleep 0.01; done; echo gone"
 
 
 @pytest.fixture(scope="session")

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import pytest
 from chaos_stage import steady_port
 from harness import Api, RedisServer, running_server
-from sdk_processes import credentials, finished, texts
+from sdk_processes import LONG, credentials, finished, texts
 from test_sessions_lifecycle import item, session
 from test_sessions_scripts import message, report
-from workers import LONG, Worker
+from workers import Worker
 
 #: What the SDK's client writes when a call failed and it will try again.
 TRIES_AGAIN = "Retrying request to"

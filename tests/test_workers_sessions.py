@@ -49,7 +49,7 @@ def test_a_process_that_is_handed_an_item_runs_it_and_ends(api: Api, start_worke
     for made, check in ((by_default(api, queue), check_default), (scripted(api, queue, *BOTH), check_both)):
         handed = known | claimed(api, queue)
         del handed["ANTHROPIC_API_KEY"], handed["ANTHROPIC_WORK_SECRET" if given == "environment key" else "ANTHROPIC_ENVIRONMENT_KEY"]  # fmt: skip
-        start_worker("handle_item", handed).end()
+        start_worker("handle_item", handed, made).end()
         check(api, queue, made)
 
 

@@ -11,7 +11,6 @@ import multiprocessing
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from multiprocessing import forkserver
 from pathlib import Path
@@ -21,8 +20,6 @@ from harness import clean_environment, wait_until
 
 #: More than a whole run takes on a busy machine.
 ENDS_WITHIN_S = 60
-#: A call that is being run when `started` is there, and that ends when `go` is.
-LONG = "touch started; for i in $(seq 3000); do [ -e go ] && break; sleep 0.01; done; echo gone"
 
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(["worker_programs", "workers"])
@@ -53,10 +50,9 @@ class Worker:
     """A process that works for an environment; it runs its tools in `folder`."""
 
     def __init__(self, program: str, environment: Mapping[str, str], folder: Path) -> None:
-        start_the_server()
-        self.folder = folder
-        folder.mkdir(exist_ok=True)
-        self._log = Path(tempfile.mkstemp(prefix="workyard-worker-", suffix=".txt")[1])
+        self.folder, self._log = folder, folder.with_suffix(".log")
+        folder.mkdir()
+        self._log.touch()
         self._process = _processes.Process(
             target=_work, args=(program, clean_environment(dict(environment)), folder, self._log)
         )
@@ -104,8 +100,7 @@ class Worker:
         self.end()
 
     def close(self) -> None:
-        """End it whatever it does, and forget its log."""
+        """End it whatever it does."""
         self._process.kill()
         self._process.join()
         self._process.close()
-        self._log.unlink(missing_ok=True)
