@@ -105,7 +105,7 @@ def test_plain_yaml_is_what_it_would_be_in_json() -> None:
         ),
         (
             "steps: [{use_tool: {name: a}}, {expect_result: {equals: a, call: 1}}]",
-            "steps.1.expect_result.call: Calls before it, counted from 0: 1",
+            "steps.1.expect_result.call: Must be less than 1, which is how many calls are before it",
         ),
         (
             "steps: [{use_tool: {name: a}}, {expect_result: {call: 0}}]",
@@ -133,6 +133,19 @@ def test_plain_yaml_is_what_it_would_be_in_json() -> None:
         ),
         ('{"steps": [{"wait": NaN}]}', "steps.0.wait: Input should be a finite number"),
         ("steps: [idle", "Script is not valid YAML or JSON: line 1, column 13: expected ',' or ']', but got '<stream end>'"),
+        ("steps: [{use_tool: bash}]", "steps.0.use_tool: Input should be a valid dictionary"),
+        (
+            "steps:\n  - say: {{message}}",
+            "Script is not valid YAML or JSON: line 2, column 11: a key cannot be a mapping or a list; {{message}} has to be in quotes",
+        ),
+        (
+            "steps:\n  - say: a\n    say: b",
+            "Script is not valid YAML or JSON: line 3, column 5: the key say is here for the second time",
+        ),
+        (
+            "steps:\n  - say: \x07",
+            "Script is not valid YAML or JSON: line 2, column 10: the character U+0007 cannot be written as it is",
+        ),
         ("a: &x 1\nb: *x", "Script is not valid YAML or JSON: line 2, column 4: aliases are not taken"),
         ("steps: !!python/name:os.system", "Script is not valid YAML or JSON: line 1, column 8: tags are not taken"),
         ("steps: " + "[" * 5000, "Script is nested too deeply"),

@@ -306,6 +306,25 @@ def test_an_interrupt_ends_a_wait_and_the_last_turn_for_good() -> None:
     assert session.report.progress == "interrupted"
 
 
+def test_an_interrupted_script_that_repeats_starts_again() -> None:
+    """And its report says so."""
+    session = Session(DEFAULT_SCRIPT)
+    session.say("ls")
+    session.send(interrupt())
+    assert session.report.reason == "The last turn was interrupted at steps.0. The next message starts it again."
+    session.say("pwd")
+    assert session.report.progress == "waiting_for_results"
+
+
+def test_a_turn_that_failed_is_in_the_report_though_the_script_starts_again() -> None:
+    """Whoever looks only in the end sees that not all was as expected."""
+    session = Session("{repeat: true, steps: [{use_tool: {name: a}}, {expect_result: {equals: fine}}]}")
+    for number, text in ((0, "bad"), (1, "fine")):
+        session.say("go")
+        session.send(result(session.calls()[number]["id"], text))
+    assert (session.report.finished, session.report.turns, session.report.turns_failed) == (True, 2, 1)
+
+
 def test_an_interrupt_with_a_message_behind_it_redirects_the_agent() -> None:
     """Both in one request, as clients send them."""
     session = Session(DEFAULT_SCRIPT)

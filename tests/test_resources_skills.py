@@ -227,11 +227,9 @@ def test_a_put_needs_one_workspace(api: Api, new_api: Callable[..., Api]) -> Non
     """Not none, not all."""
     body = {"files": {"SKILL.md": MAIN}}
     nobody = new_api(api.url, "")
-    answer = nobody.request("PUT", "/_emulator/skills/greeting", json=body)
-    assert answer.status_code == 400
-    assert answer.json()["error"]["message"].startswith("workspace: Say which workspace")
-    everyone = nobody.request("PUT", "/_emulator/skills/greeting?workspace=*", json=body)
-    refused(everyone, 400, "workspace: A skill belongs to one workspace")
+    for query in ("", "?workspace=*"):
+        answer = nobody.request("PUT", f"/_emulator/skills/greeting{query}", json=body)
+        refused(answer, 400, "workspace: Say which one: by x-api-key or a bearer token, or by ?workspace=")
 
 
 def test_too_much_is_refused_with_413(api: Api) -> None:

@@ -214,6 +214,33 @@ def test_every_script_that_is_taken_is_given_back_and_played(api: Api, text: str
     assert report(api, made)["report"]["step"] is not None
 
 
+def test_in_a_cloud_environment_a_call_that_nobody_answers_times_out_too(api: Api) -> None:
+    """No worker holds its work there, and none has to."""
+    api.freeze()
+    cloud = str(api.environment(config={"type": "cloud"})["id"])
+    script = "{steps: [{use_custom_tool: {name: a}}], result_limit_seconds: 60}"
+    made = session(api, cloud, metadata={"workyard_script": script}, initial_events=[MESSAGE])["id"]
+    api.advance(59)
+    assert report(api, made)["report"]["progress"] == "waiting_for_results"
+    api.advance(1)
+    assert report(api, made)["report"]["timeouts_count"] == 1
+    assert types(api, made)[-2:] == ["session.error", "session.status_idle"]
+
+
+def test_an_archived_session_waits_for_nothing(api: Api) -> None:
+    """Nor does its report say so; one that was over before says how it ended."""
+    for script, progress, reason in (
+        ("{steps: [{use_tool: {name: bash}}]}", "terminated", "The session was archived."),
+        ("{steps: [{say: one}, idle, {say: two}]}", "terminated", "The session was archived."),
+        ("{steps: [{say: one}]}", "finished", "Every step has been played."),
+    ):
+        metadata = {"workyard_script": script}
+        made = session(api, api.queue(), metadata=metadata, initial_events=[MESSAGE])["id"]
+        api.ok(api.post(f"/v1/sessions/{made}/archive"))
+        found = report(api, made)["report"]
+        assert (found["progress"], found["reason"], found["open_calls"]) == (progress, reason, [])
+
+
 def test_a_session_is_given_another_script_between_turns_only(api: Api) -> None:
     """It begins anew, and ids of events are not used twice."""
     queue = api.queue()
@@ -364,6 +391,15 @@ def test_other_refusals_name_what_is_wrong(api: Api) -> None:
     assert api.ok(api.post(f"/v1/sessions/{made}", json={"metadata": {"team": "b"}}))["metadata"]["team"] == "b"
 
 
+def test_a_script_belongs_to_one_workspace(api: Api, new_api: Callable[..., Api]) -> None:
+    """Not to none, not to all."""
+    nobody = new_api(api.url, "")
+    for query in ("", "?workspace=*"):
+        for method, name in (("PUT", "/default"), ("GET", "/default"), ("DELETE", "/default"), ("GET", "")):
+            answer = nobody.http.request(method, f"/_emulator/scripts{name}{query}", content="steps: [idle]")
+            refused(answer, 400, "workspace: Say which one: by x-api-key or a bearer token, or by ?workspace=")
+
+
 def test_scripts_are_listed_by_name_and_gone_after_a_reset(api: Api) -> None:
     """With nothing left over."""
     for name in ("b", "a", "default"):
@@ -387,6 +423,8 @@ def test_the_command_checks_sets_and_shows_scripts(api: Api, tmp_path: Path) -> 
     file.write_text(TWO_TURNS)
     bad = tmp_path / "bad.yaml"
     bad.write_text("steps: [{say: 3}]\n")
+    long = tmp_path / "long.yaml"
+    long.write_text("steps:\n" + f"  - say: {'字' * 50_000}\n" * 5)
     where = {"WORKYARD_URL": api.url, "WORKYARD_API_KEY": api.api_key}
 
     def run(*arguments: str) -> tuple[int, str]:
@@ -397,6 +435,8 @@ def test_the_command_checks_sets_and_shows_scripts(api: Api, tmp_path: Path) -> 
     assert run("check", str(bad)) == (1, f"Error: {bad}: steps.0.say: Input should be a valid string\n")
     assert run("set", "--name", "two", str(file)) == (0, "set as two\n")
     assert run("set", str(file)) == (0, "set as default\n")
+    assert run("check", str(long)) == (0, f"{long}: 5 steps, no problem\n")
+    assert run("set", "--name", "long", str(long)) == (0, "set as long\n")
     made = session(api, api.queue())["id"]
     assert run("set", "--session", made, str(file)) == (0, f"set for session {made}\n")
     assert run("set", "--session", made, "--name", "two", str(file))[0] == 2

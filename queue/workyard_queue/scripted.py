@@ -125,7 +125,8 @@ def play(turn: Turn) -> Step:
         turn.unseen,
         turn.now,
         lambda number: "sevt_" + derived_suffix("event", turn.session_id, str(number)),
-        Setting(turn.cloud, turn.held_since),
+        # In a cloud environment nobody holds the work, and nobody has to.
+        Setting(turn.cloud, 0 if turn.cloud else turn.held_since),
     )
     return Step(_dumped(step.state), step.events, step.status, step.due_at_us, step.busy)
 
@@ -135,10 +136,10 @@ def restarted(state: Any) -> Any:
     return None if state is None else _dumped(State.model_validate(state).restarted())
 
 
-def report_of(script: str, state: Any) -> tuple[Script, Report]:
+def report_of(script: str, state: Any, *, archived: bool) -> tuple[Script, Report]:
     """Return a session's script, and how far it has come."""
     parsed = _of_text(script)
-    return parsed, report(parsed, None if state is None else State.model_validate(state))
+    return parsed, report(parsed, None if state is None else State.model_validate(state), archived=archived)
 
 
 def _dumped(state: State) -> Any:

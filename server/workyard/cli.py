@@ -255,20 +255,21 @@ def _handle_signals(handle: Callable[[int], object], held: list[int]) -> None:
 # -- twins of control endpoints -------------------------------------------------------------------------------
 
 
-def _call(url: str, api_key: str, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-    """Call the server and return its JSON.
+def _call(url: str, api_key: str, method: str, path: str, body: Mapping[str, Any] | str | None = None) -> Any:
+    """Call the server and return its JSON; a *body* that is text goes as it is, as YAML.
 
     Raises:
         click.ClickException: it cannot be reached, or it refused; the text is its own message.
     """
     # Not through a proxy of the environment's: the server is on this machine or next to it.
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    kind, text = ("yaml", body) if isinstance(body, str) else ("json", None if body is None else json.dumps(body))
     try:
         request = urllib.request.Request(
             url.rstrip("/") + path,
             method=method,
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"x-api-key": api_key, "content-type": "application/json"},
+            data=None if text is None else text.encode(),
+            headers={"x-api-key": api_key, "content-type": f"application/{kind}"},
         )
         with direct.open(request, timeout=_TIMEOUT_S) as response:
             return json.load(response)
@@ -344,8 +345,8 @@ def script() -> None:
     """Check, give and follow the scripts of agents (docs/agent-scripts.md)."""
 
 
-def _script(path: str) -> Script:
-    """Read a script from a file; `-` is standard input.
+def _script(path: str) -> tuple[str, Script]:
+    """Read a script from a file; `-` is standard input. Return its text, too.
 
     Raises:
         click.ClickException: it is no script; the text names each step and field.
@@ -354,7 +355,8 @@ def _script(path: str) -> Script:
 
     try:
         with click.open_file(path, encoding="utf-8-sig") as file:
-            return parse_script(file.read())
+            text = file.read()
+        return text, parse_script(text)
     except (InvalidRequest, UnicodeDecodeError) as error:
         raise click.ClickException(f"{path}: {getattr(error, 'message', 'not UTF-8')}") from None
 
@@ -369,7 +371,8 @@ def _script_path(name: str | None, session: str | None) -> str:
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 def script_check(file: str) -> None:
     """Check a script in YAML or JSON, without a server; exits with 1 and names each step and field that is wrong."""
-    click.echo(f"{file}: {len(_script(file).steps)} steps, no problem")
+    _, checked = _script(file)
+    click.echo(f"{file}: {len(checked.steps)} steps, no problem")
 
 
 @script.command("set")
@@ -381,9 +384,8 @@ def script_set(url: str, api_key: str, session_id: str | None, name: str | None,
     """Give a session, or the workspace, a script in YAML or JSON."""
     if session_id is not None and name is not None:
         raise click.UsageError("--session and --name exclude each other")
-    from workyard_queue.scripted import as_text
-
-    _call(url, api_key, "PUT", _script_path(name, session_id), json.loads(as_text(_script(file))))
+    text, _ = _script(file)
+    _call(url, api_key, "PUT", _script_path(name, session_id), text)
     click.echo(f"set for session {session_id}" if session_id else f"set as {name or 'default'}")
 
 
@@ -406,7 +408,7 @@ def script_show(url: str, api_key: str, session_id: str, as_json: bool) -> None:
             click.echo(f"unexpected: {each['event_id']} {each['call_id']} {each['problem']}")
         for each in report["timeouts"]:
             click.echo(f"timeout: step {each['step']} {each['name']} {each['call_id']}: no {each['waited_for']}")
-    if report["progress"] == "failed" or report["unexpected_count"] or report["timeouts_count"]:
+    if report["turns_failed"] or report["unexpected_count"] or report["timeouts_count"]:
         sys.exit(1)
 
 

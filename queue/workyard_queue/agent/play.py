@@ -148,6 +148,7 @@ class Player:
 
     def fail_turn(self, problem: str) -> None:
         """End the script: what a worker did is not what it expects."""
+        self.state.turns_failed += 1
         self.state.failure = f"steps.{self.state.reached}: {problem}"
         self.give_up("was given up when its turn failed")
         self.state.step = len(self.script.steps)

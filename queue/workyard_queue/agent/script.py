@@ -265,7 +265,10 @@ class Script(_Part):
                     if calls is None:
                         raise _problem(f"{number}.expect_result", "No call before it in its turn")
                     if matcher.call >= calls:
-                        raise _problem(f"{number}.expect_result.call", f"Calls before it, counted from 0: {calls}")
+                        raise _problem(
+                            f"{number}.expect_result.call",
+                            f"Must be less than {calls}, which is how many calls are before it",
+                        )
                 case Say(say=text) if calls is None and "{{result}}" in text:
                     raise _problem(f"{number}.say", "{{result}} has no call before it in its turn")
                 case Terminate() | Fail(fail=Failure(retry_status="terminal")):

@@ -28,7 +28,9 @@ _SCALARS = {
 
 
 class _Loader(yaml.SafeLoader):
-    """No aliases, of which a few lines can stand for more than fits into memory; no tags, which PyYAML does not check."""
+    """No aliases, of which a few lines can stand for more than fits into memory; no tags, which PyYAML does not check; no
+    key twice, for it would silently take the place of the step or field before it.
+    """
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
@@ -37,8 +39,18 @@ class _Loader(yaml.SafeLoader):
             self._refuse("tags are not taken")
         return super().compose_node(parent, index)
 
-    def _refuse(self, problem: str) -> NoReturn:
-        raise yaml.MarkedYAMLError(problem=problem, problem_mark=self.current_event.start_mark)
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys: set[str] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                self._refuse("a key cannot be a mapping or a list; {{message}} has to be in quotes", key.start_mark)
+            if key.value in keys:
+                self._refuse(f"the key {key.value} is here for the second time", key.start_mark)
+            keys.add(key.value)
+        return super().construct_mapping(node, deep)
+
+    def _refuse(self, problem: str, mark: yaml.Mark | None = None) -> NoReturn:
+        raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark or self.current_event.start_mark)
 
 
 _Loader.yaml_implicit_resolvers = {}
@@ -57,7 +69,7 @@ def parse_script(text: str) -> Script:
     try:
         value = _parse(text)
     except yaml.YAMLError as error:
-        raise InvalidRequest(f"Script is not valid YAML or JSON: {_yaml_problem(error)}") from None
+        raise InvalidRequest(f"Script is not valid YAML or JSON: {_yaml_problem(error, text)}") from None
     except RecursionError:
         raise InvalidRequest("Script is nested too deeply") from None
     except ValueError as error:
@@ -87,7 +99,7 @@ def check_script(value: Any) -> Script:
         if not problems:
             return Script.model_validate(value)
     except ValidationError as error:
-        problems = [": ".join(part for part in (_path(p["loc"]), p["msg"]) if part) for p in error.errors()]
+        problems = [": ".join(part for part in (_path(p["loc"]), _words(p["msg"])) if part) for p in error.errors()]
     except RecursionError:
         raise InvalidRequest("Script is nested too deeply") from None
     raise InvalidRequest("; ".join(problems))
@@ -119,7 +131,18 @@ def _path(location: tuple[int | str, ...]) -> str:
     return ".".join(parts).removesuffix(".[key]")
 
 
-def _yaml_problem(error: yaml.YAMLError) -> str:
+def _words(problem: str) -> str:
+    """Return a problem in Pydantic's words without the name of a class of ours."""
+    return re.sub(r" or instance of \w+\Z", "", problem)
+
+
+def _yaml_problem(error: yaml.YAMLError, text: str) -> str:
+    if isinstance(error, yaml.reader.ReaderError):
+        before = text[: error.position]
+        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+        return (
+            f"line {line}, column {column}: the character U+{ord(text[error.position]):04X} cannot be written as it is"
+        )
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
         return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem or error.context}"

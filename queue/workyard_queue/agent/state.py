@@ -81,6 +81,7 @@ class State(_Record):
     wait_until_us: int | None = None
     failure: str | None = None
     interrupted: bool = False
+    turns_failed: int = 0
     runs: int = 0
     turns: int = 0
     interrupts: int = 0
@@ -115,7 +116,9 @@ class OpenCall(_Record):
     event: CallEvent = Field(description="Its type.")
     name: str = Field(description="Its tool.")
     waits_for: WaitsFor = Field(description="confirmation: `user.tool_confirmation`. result: the result.")
-    until: str = Field(description="When it times out, by the workspace's clock.")
+    until: str = Field(
+        description="When it times out, by the workspace's clock, if a worker holds the session's work then."
+    )
 
 
 class Report(_Record):
@@ -128,6 +131,7 @@ class Report(_Record):
     steps: int = Field(description="How many steps the script has.")
     runs: int = Field(description="How often its end was reached: more than once with `repeat` only.")
     turns: int = Field(description="Messages taken up.")
+    turns_failed: int = Field(description="Turns that were not as expected: a result that is another, or none in time.")
     interrupts: int = Field(description="Turns that were interrupted.")
     messages_waiting: int = Field(description="Messages that wait for the turn to end.")
     messages_after_end: int = Field(description="Messages that came when the script was over: answered by idle alone.")
@@ -139,10 +143,13 @@ class Report(_Record):
     timeouts_count: int = Field(description="All of them.")
 
 
-def report(script: Script, state: State | None) -> Report:
-    """Tell how far *script* has come in a session whose agent is in *state*."""
+def report(script: Script, state: State | None, *, archived: bool = False) -> Report:
+    """Tell how far *script* has come in a session whose agent is in *state*, or was when the session was archived."""
     state = state or State()
     progress, reason = _progress(script, state)
+    if archived and (progress == "not_started" or progress.startswith("waiting_for_")):
+        progress, reason = "terminated", "The session was archived."
+        state = state.model_copy(update={"calls": []})
     counts: dict[str, JsonValue] = {name: getattr(state, name) for name in _COUNTS}
     return Report(
         progress=progress,
@@ -167,6 +174,7 @@ def report(script: Script, state: State | None) -> Report:
 _COUNTS = (
     "runs",
     "turns",
+    "turns_failed",
     "interrupts",
     "messages_after_end",
     "messages_dropped",
@@ -177,6 +185,7 @@ _COUNTS = (
 
 def _progress(script: Script, state: State) -> tuple[Progress, str]:
     at = f"steps.{state.reached}"
+    again = ". The next message starts it again." if script.repeat else ""
     if state.status == "terminated":
         return "terminated", f"{at} terminated the session."
     if state.failure is not None and not state.in_turn:
@@ -191,5 +200,5 @@ def _progress(script: Script, state: State) -> tuple[Progress, str]:
     if state.step < len(script.steps):
         return "waiting_for_message", f"steps.{state.step} comes with the next message."
     if state.interrupted:
-        return "interrupted", f"The last turn was interrupted at {at}, and no turn follows."
-    return "finished", "Every step has been played." + (" The next message starts it again." if script.repeat else "")
+        return "interrupted", f"The last turn was interrupted at {at}" + (again or ", and no turn follows.")
+    return "finished", "Every step has been played" + (again or ".")

@@ -85,6 +85,18 @@ def workspace_to_write(workspace: str) -> str:
     return workspace
 
 
+async def one_workspace(call: Call, workspace: str | None) -> str:
+    """Return the workspace that a call means.
+
+    Raises:
+        InvalidRequest: it means none, or all.
+    """
+    meant = await workspace_meant(call, workspace)
+    if meant in ("", EVERY):
+        raise InvalidRequest("workspace: Say which one: by x-api-key or a bearer token, or by ?workspace=")
+    return meant
+
+
 async def _each(services: Services, workspace: str, one: Callable[[str], Awaitable[dict[str, Any]]]) -> Response:
     """Answer for one workspace, or with a row for each of all."""
     if workspace not in ("", EVERY):

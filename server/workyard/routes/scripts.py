@@ -18,7 +18,7 @@ from ..dependencies import Call, ControlRoute
 from ..documentation import link, refusals, success
 from ..responses import JsonResponse
 from ..schemas.scripts import SCRIPT_BODY, NamedScript, NamedScriptList, ScriptDeleted, SessionScript
-from .control import WorkspaceName, workspace_meant, workspace_to_write
+from .control import WorkspaceName, one_workspace
 from .sessions import SessionId
 
 router = APIRouter(prefix="/_emulator", route_class=ControlRoute)
@@ -87,7 +87,7 @@ async def put_session_script(session_id: SessionId, call: Call) -> Response:
 )
 async def list_scripts(call: Call, workspace: WorkspaceName = None) -> Response:
     """List the scripts of a workspace."""
-    found = await call.services.scripts.all(workspace_to_write(await workspace_meant(call, workspace)))
+    found = await call.services.scripts.all(await one_workspace(call, workspace))
     return JsonResponse({"data": [_named(name, script) for name, script in found.items()]})
 
 
@@ -99,7 +99,7 @@ async def list_scripts(call: Call, workspace: WorkspaceName = None) -> Response:
 )
 async def get_script(name: ScriptName, call: Call, workspace: WorkspaceName = None) -> Response:
     """Read a script of a workspace."""
-    meant = workspace_to_write(await workspace_meant(call, workspace))
+    meant = await one_workspace(call, workspace)
     return JsonResponse(_named(name, await call.services.scripts.get(meant, name)))
 
 
@@ -121,7 +121,7 @@ async def put_script(name: ScriptName, call: Call, workspace: WorkspaceName = No
     `default` is the script of all sessions that say nothing else, any other that of sessions whose metadata has its name
     as `workyard_script`. A session keeps the script with which it began.
     """
-    meant = workspace_to_write(await workspace_meant(call, workspace))
+    meant = await one_workspace(call, workspace)
     script = await _read(call)
     await call.services.scripts.put(meant, name, script)
     return JsonResponse(_named(name, script))
@@ -135,7 +135,7 @@ async def put_script(name: ScriptName, call: Call, workspace: WorkspaceName = No
 )
 async def delete_script(name: ScriptName, call: Call, workspace: WorkspaceName = None) -> Response:
     """Remove a script of a workspace; sessions that have it keep it."""
-    await call.services.scripts.delete(workspace_to_write(await workspace_meant(call, workspace)), name)
+    await call.services.scripts.delete(await one_workspace(call, workspace), name)
     return JsonResponse({"name": name, "type": "script_deleted"})
 
 
@@ -146,7 +146,7 @@ async def _read(call: Call) -> Script:
 async def _answer(call: Call, session_id: str) -> Response:
     session = await call.services.sessions.get(session_id, TRUSTED)
     chosen = session.script or await call.services.scripts.default(session.workspace)
-    script, report = report_of(chosen.text, session.agent_state)
+    script, report = report_of(chosen.text, session.agent_state, archived=session.archived_at is not None)
     return JsonResponse(
         {
             "session_id": session.id,

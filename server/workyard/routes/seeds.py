@@ -18,7 +18,7 @@ from ..dependencies import Call, ControlRoute
 from ..documentation import refusals, success
 from ..responses import JsonResponse
 from ..schemas.skills import Skill, SkillPut, render_skill
-from .control import EVERY, WorkspaceName, workspace_meant, workspace_to_write
+from .control import WorkspaceName, one_workspace
 
 router = APIRouter(prefix="/_emulator", tags=["Skills"], route_class=ControlRoute)
 
@@ -34,9 +34,7 @@ SkillKey = Annotated[
 @router.put("/skills/{skill}", responses=success(Skill, "The skill.") | refusals(400, 413))
 async def put_skill(skill: SkillKey, body: SkillPut, call: Call, workspace: WorkspaceName = None) -> Response:
     """Keep a skill that workers download. Other files than before are a new version; ten versions are kept."""
-    chosen = workspace_to_write(await workspace_meant(call, workspace))
-    if chosen == EVERY:
-        raise InvalidRequest("workspace: A skill belongs to one workspace")
+    chosen = await one_workspace(call, workspace)
     packed = pack(unpack(_decoded("archive", body.archive)) if body.archive is not None else _files(body))
     if is_id("skill", skill) and body.source == "custom":
         skill_id = skill
