@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
+import redis
 
 T = TypeVar("T")
 READY_WITHIN_S = 20.0
@@ -190,6 +191,12 @@ def running_server(*options: str, **keywords: Any) -> Iterator[WorkyardServer]:
         yield server
     finally:
         server.close()
+
+
+def scripts_run(raw: redis.Redis) -> int:
+    """Return how many scripts a Redis has run since it started."""
+    stats = raw.info("commandstats")
+    return sum(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("evalsha", "eval"))
 
 
 def new_api_key() -> str:

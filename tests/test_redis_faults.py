@@ -13,13 +13,14 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import httpx
 import pytest
 import redis
 from harness import SILENT, Api, RedisServer, WorkyardServer, refused, wait_until
-from test_sessions_lifecycle import MESSAGE, send, session
+from test_sessions_lifecycle import MESSAGE, events, send, session
 from test_sessions_streams import ANSWERED, Follower
 
 #: No request may take longer than Redis' socket timeout of two seconds and some.
@@ -334,26 +335,6 @@ def test_a_redis_that_hangs_is_answered_503_in_time(
     assert api.stats(queue)["depth"] == 0
 
 
-def test_a_stream_of_events_outlives_an_outage(
-    durable: tuple[RedisServer, WorkyardServer], new_api: Callable[..., Api]
-) -> None:
-    """It stays open, and brings what comes when Redis is back."""
-    store, running = durable
-    api = new_api(running.url)
-    api.script(SILENT)
-    made = session(api, api.queue())["id"]
-    stream = Follower(api.url, made, api.api_key)
-    send(api, made, MESSAGE)
-    wait_until(lambda: stream.types == ANSWERED, "the message and its answer")
-    store.stop()
-    assert api.get("/_emulator/health").status_code == 503
-    store.start()
-    wait_until(lambda: api.get("/_emulator/health").status_code == 200, "it is back")
-    send(api, made, MESSAGE)
-    wait_until(lambda: stream.types == ANSWERED * 2, "the second message and its answer")
-    assert "Traceback" not in running.log()
-
-
 @pytest.mark.parametrize("rewritten", [False, True], ids=["", "from a snapshot and what came after it"])
 def test_the_figures_are_exact_after_redis_has_restarted(
     durable: tuple[RedisServer, WorkyardServer], new_api: Callable[..., Api], rewritten: bool
@@ -380,3 +361,36 @@ def test_the_figures_are_exact_after_redis_has_restarted(
     for left in range(6, -1, -1):
         assert api.poll(queue, reclaim_older_than_ms=600_000) is not None
         assert api.stats(queue)["depth"] == left
+
+
+def test_streams_outlast_a_redis_that_goes_and_comes_back(
+    durable: tuple[RedisServer, WorkyardServer], new_api: Callable[..., Api]
+) -> None:
+    """They stay open meanwhile, and miss and repeat nothing."""
+    store, running = durable
+    api = new_api(running.url, reset=False)
+    api.script(SILENT)
+    queue = api.queue()
+    made = [session(api, queue)["id"] for _ in range(2)]
+    streams = [Follower(api.url, each, api.api_key) for each in made]
+    for times in (1, 2, 3):
+        for each in made:
+            send(api, each, MESSAGE)
+        wait_until(partial(_heard, streams, ANSWERED * times), "each message and its answer")
+        if times < 3:
+            store.stop()
+            wait_until(partial(_has_tried, running, times), "the streams have tried to read")
+            store.start()
+            wait_until(lambda: api.get("/_emulator/health").status_code == 200, "Redis is back")
+    assert [stream.events for stream in streams] == [events(api, each)[1:] for each in made]
+    assert "Traceback" not in running.log()
+    api.reset()
+    assert all(stream.ended() for stream in streams)
+
+
+def _heard(streams: list[Follower], types: list[str]) -> bool:
+    return all(stream.types == types for stream in streams)
+
+
+def _has_tried(running: WorkyardServer, times: int) -> bool:
+    return running.log().count("did not carry out session_events") >= times

@@ -12,7 +12,9 @@ from functools import partial
 
 import pytest
 import redis
-from harness import Api, RedisServer, WorkyardServer, wait_until
+from harness import SILENT, Api, RedisServer, WorkyardServer, scripts_run, wait_until
+from test_sessions_lifecycle import MESSAGE, send, session
+from test_sessions_streams import ANSWERED, LISTENERS, Follower
 
 BLOCKED = 200
 
@@ -96,7 +98,7 @@ def test_two_hundred_blocked_polls_hold_a_handful_of_connections_and_do_not_look
     host, port = redis_backed.url.removeprefix("http://").split(":")
     links = [socket.create_connection((host, int(port))) for _ in range(BLOCKED)]
     try:
-        connections, scripts = len(raw.client_list()), _scripts_run(raw)
+        connections, scripts = len(raw.client_list()), scripts_run(raw)
         for number, link in enumerate(links):
             link.sendall(
                 f"GET {api.path(queue, 'poll')}?block_ms=900 HTTP/1.1\r\nhost: {host}\r\nx-api-key: {api.api_key}\r\n"
@@ -112,15 +114,26 @@ def test_two_hundred_blocked_polls_hold_a_handful_of_connections_and_do_not_look
             answer = b"".join(iter(partial(link.recv, 4096), b""))
             assert answer.startswith(b"HTTP/1.1 200")
             assert answer.endswith(b"null")
-        assert _scripts_run(raw) - scripts <= 2 * BLOCKED
+        assert scripts_run(raw) - scripts <= 2 * BLOCKED
     finally:
         for link in links:
             link.close()
 
 
-def _scripts_run(raw: redis.Redis) -> int:
-    stats = raw.info("commandstats")
-    return sum(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("evalsha", "eval"))
+def test_listeners_of_one_session_read_together(
+    redis_backed: WorkyardServer, raw: redis.Redis, new_api: Callable[..., Api]
+) -> None:
+    """What a message costs does not grow with them: large events would keep Redis busy for seconds."""
+    api = new_api(redis_backed.url)
+    api.script(SILENT)
+    made = session(api, api.queue())["id"]
+    streams = [Follower(api.url, made, api.api_key) for _ in range(LISTENERS)]
+    before = scripts_run(raw)
+    send(api, made, MESSAGE)
+    wait_until(lambda: all(stream.types == ANSWERED for stream in streams), "every listener has heard it")
+    assert scripts_run(raw) - before < LISTENERS
+    api.reset()
+    assert all(stream.ended() for stream in streams)
 
 
 def test_fifty_pollers_on_two_processes_take_each_of_a_thousand_items_once(both: tuple[Api, Api]) -> None:

@@ -113,13 +113,13 @@ def test_what_is_taken_can_be_read_again_however_deep_it_is(api: Api) -> None:
     api.freeze()
     queue = api.queue()
     made = session(api, queue)
-    deep = '{"a":' * 490 + "1e308" + "}" * 490
-    message = '{"type":"user.message","content":[{"type":"image","source":%s}]}' % deep
-    path, json_body = f"/v1/sessions/{made['id']}/events", {"content-type": "application/json"}
-    [sent] = api.ok(api.post(path, content='{"events":[%s]}' % message, headers=json_body))["data"]
-    assert sent in events(api, made["id"])
-    agent = '{"name":"a","model":"m","tools":[{"type":"custom","name":"t","description":"","input_schema":%s}]}' % deep
-    kept = api.ok(api.post("/v1/agents", content=agent, headers=json_body))
+    deep: Any = 1e308
+    for _ in range(490):
+        deep = {"a": deep}
+    message = {"type": "user.message", "content": [{"type": "image", "source": deep}]}
+    assert send(api, made["id"], message)[0] in events(api, made["id"])
+    tool = {"type": "custom", "name": "t", "description": "", "input_schema": deep}
+    kept = api.ok(api.post("/v1/agents", json={"name": "a", "model": "m", "tools": [tool]}))
     used = session(api, queue, agent=kept["id"])
     assert api.ok(api.get("/v1/sessions"))["data"][0] == used
     assert used["agent"]["tools"] == kept["tools"]

@@ -1,11 +1,13 @@
 """Who listens to a session's events in this process. Owns no event: listeners read the session behind the last one they
-sent, when the wake channel says that there is something. No Redis connection of a listener's own.
+sent, when the wake channel says that there is something. No Redis connection of a listener's own, and listeners that
+stand at the same place read together.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from types import TracebackType
 
 from workyard_store.access import Caller
@@ -17,8 +19,8 @@ from .sessions import Sessions
 
 #: Seconds of silence after which a listener gets a sign of life.
 PING_EVERY_S = 15.0
-#: Seconds after which a listener tries again to read what Redis did not give.
-RETRY_AFTER_S = 1.0
+#: Seconds after which a listener reads again that could not because Redis is away.
+_RETRY_S = 1.0
 #: Events that one read takes.
 _BATCH = 200
 #: Events behind which nothing follows.
@@ -47,8 +49,7 @@ class Listener:
     async def events(self) -> AsyncIterator[SessionEvent | str]:
         """Yield each event once, `ping` when there was none for long, and `deleted` as the last if the session is gone.
 
-        Ends behind the session's last event, and when the server does. While Redis does not answer, nothing comes; what
-        it has kept comes when it does.
+        Ends behind the session's last event, and when the server does; not because Redis is away.
         """
         while not (self.over or self._streams.closing):
             try:
@@ -60,14 +61,12 @@ class Listener:
             found: list[SessionEvent] | None = None
             while found is None or len(found) == _BATCH:
                 try:
-                    found = await self._streams.sessions.behind(
-                        self.environment_id, self.session_id, self.entry, _BATCH
-                    )
+                    found = await self._streams.read(self)
                 except (SessionNotFound, EnvironmentNotFound):
                     yield "deleted"
                     return
                 except StorageUnavailable:
-                    asyncio.get_running_loop().call_later(RETRY_AFTER_S, self.news.set)
+                    asyncio.get_running_loop().call_later(_RETRY_S, self.news.set)
                     break
                 for event in found:
                     self.entry, self.over = event.entry, event.content["type"] in _LAST
@@ -98,6 +97,8 @@ class EventStreams:
         self.sessions = sessions
         self.closing = False
         self._listeners: dict[str, set[Listener]] = {}
+        # Reads under way that began after the last news of any session, by environment, session, and place in it.
+        self._reads: dict[tuple[str, str, int], asyncio.Task[list[SessionEvent]]] = {}
 
     @property
     def listening(self) -> int:
@@ -123,6 +124,26 @@ class EventStreams:
             raise
         return listener
 
+    async def read(self, listener: Listener) -> list[SessionEvent]:
+        """Return the next events for a listener, in one read for all that stand at the same place.
+
+        Raises:
+            SessionNotFound, EnvironmentNotFound: the session is gone.
+            StorageUnavailable: Redis did not answer.
+        """
+        place = (listener.environment_id, listener.session_id, listener.entry)
+        reading = self._reads.get(place)
+        if reading is None:
+            reading = self._reads[place] = asyncio.create_task(self.sessions.behind(*place, _BATCH))
+            reading.add_done_callback(partial(self._has_read, place))
+        return await asyncio.shield(reading)
+
+    def _has_read(self, place: tuple[str, str, int], reading: asyncio.Task[list[SessionEvent]]) -> None:
+        if self._reads.get(place) is reading:
+            del self._reads[place]
+        if not reading.cancelled():
+            reading.exception()  # Those who waited may all have left.
+
     def leave(self, listener: Listener) -> None:
         """Forget a listener."""
         others = self._listeners.get(listener.session_id, set())
@@ -136,6 +157,7 @@ class EventStreams:
         Args:
             message: the session's id, and behind `!` the instant of its deletion; None: something may have been missed.
         """
+        self._reads.clear()
         session_id, _, deleted_at = (message or "").partition("!")
         for each in list(self._listeners) if message is None else [session_id]:
             for listener in self._listeners.get(each, ()):
@@ -144,6 +166,7 @@ class EventStreams:
 
     def heard_of_environment(self, environment_id: str) -> None:
         """Wake the listeners of an environment's sessions: it may be gone."""
+        self._reads.clear()
         for listeners in self._listeners.values():
             for listener in listeners:
                 if listener.environment_id == environment_id:
