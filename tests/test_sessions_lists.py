@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any, get_args
 
 import anthropic
 import pytest
+import redis
 from anthropic.types.beta.sessions import BetaManagedAgentsSessionEventType
-from harness import SILENT, Api, after, instant, refused
+from harness import SILENT, Api, RedisServer, WorkyardServer, after, instant, refused, scripts_run
 from test_sessions_lifecycle import MESSAGE, events, send, session
 
 SCRIPTS = {"idle": SILENT, "running": {"steps": [{"wait": 3600}, "idle"]}, "terminated": {"steps": ["terminate"]}}
@@ -173,3 +175,22 @@ def test_the_sdk_lists_with_every_filter_and_each_of_its_event_types_is_known(ap
         assert [each.id for each in found] == [each["id"] for each in events(api, made["id"])]
         asked = sdk.beta.sessions.events.list(made["id"], types=["user.message"], order="desc")
         assert [each.type for each in asked] == ["user.message"]
+
+
+def test_a_page_of_few_rows_among_many_others_takes_few_reads(
+    redis_backed: WorkyardServer, redis_server: RedisServer, new_api: Callable[..., Api]
+) -> None:
+    """However small it is: a session may have ten thousand events, of which one is wanted."""
+    api = new_api(redis_backed.url)
+    api.script(SILENT)
+    made = session(api, api.queue())["id"]
+    send(api, made, *[MESSAGE] * 300)
+    before = events(api, made)
+    send(api, made, {"type": "user.interrupt"})
+    send(api, made, *[MESSAGE] * 300)
+    [wanted] = [event for event in events(api, made)[len(before) :] if event["type"] == "user.interrupt"]
+    with redis.Redis(port=redis_server.port) as raw:
+        scripts = scripts_run(raw)
+        answer = api.ok(api.get(f"/v1/sessions/{made}/events", params={"types": "user.interrupt", "limit": 1}))
+        assert scripts_run(raw) - scripts <= 20
+    assert answer == {"data": [wanted], "next_page": None}

@@ -42,6 +42,8 @@ _SCRIPT = session_script("script")
 
 #: Events that ask the agent to go on, which may need a worker again.
 _ASKING = ("user.message", "user.define_outcome", "user.tool_confirmation", "user.custom_tool_result")
+#: Rows that one read looks through for a page, however few of them are wanted.
+_MOST_READ = 1000
 #: Times an update is tried again after another change came between. Each time somebody else has succeeded.
 _MOST_TRIES = 1000
 
@@ -246,13 +248,14 @@ class Sessions:
         name = f"events {_canonical(session_id)} {order}"
         behind = "" if page is None else decode_cursor(name, page)
         found: list[SessionEvent] = []
+        count = limit + 1
         while len(found) <= limit:
-            _, reply = await self._acted(_EVENTS, session_id, caller, order, behind, limit + 1)
+            _, reply = await self._acted(_EVENTS, session_id, caller, order, behind, count)
             part = [event_of(entry) for entry in reply[2]]
             found += filter(wanted.wants, part)
-            if len(part) <= limit:
+            if len(part) < count:
                 break
-            behind = part[-1].entry
+            behind, count = part[-1].entry, _next_count(count)
         shown = found[:limit]
         return shown, encode_cursor(name, shown[-1].entry) if len(found) > limit else None
 
@@ -345,15 +348,17 @@ class Sessions:
         name = f"sessions {workspace} {order}"
         behind = None if page is None else decode_cursor(name, page)
         found: list[tuple[int, Session]] = []
+        count = limit + 1
         while len(found) <= limit:
-            places = await self._places.page(workspace, behind=behind, count=limit + 1, newest_first=order == "desc")
+            places = await self._places.page(workspace, behind=behind, count=count, newest_first=order == "desc")
             sessions = await asyncio.gather(*[self._listed(id_, environment_id) for id_, environment_id, _ in places])
             for (_, _, number), session in zip(places, sessions, strict=True):
                 behind = number
                 if session is not None and wanted.wants(session):
                     found.append((number, session))
-            if len(places) <= limit:
+            if len(places) < count:
                 break
+            count = _next_count(count)
         shown = found[:limit]
         return [session for _, session in shown], encode_cursor(name, shown[-1][0]) if len(found) > limit else None
 
@@ -364,6 +369,11 @@ class Sessions:
         except SessionNotFound:
             return None
         return session_of(environment_id, session_id, *reply[2:])
+
+
+def _next_count(count: int) -> int:
+    """Return how many rows to look through next, after *count* had too few that are wanted."""
+    return max(count, min(2 * count, _MOST_READ))
 
 
 def _canonical(session_id: str) -> str:
