@@ -43,6 +43,18 @@ def test_the_test_in_python_passes_as_it_stands(guide: str, tmp_path: Path) -> N
     assert "1 passed" in run("pytest", *options, str(tmp_path / "test_worker.py"))
 
 
+def test_a_script_is_tested_beside_it(guide: str, tmp_path: Path) -> None:
+    """What is allowed is run, and what is not as expected fails the test with the report's words."""
+    (tmp_path / "test_worker.py").write_text(block(section(guide, "Python"), "python"), encoding="utf-8")
+    test = block(section(guide, "The hard cases, on purpose"), "python")
+    (tmp_path / "test_script.py").write_text(test, encoding="utf-8")
+    (tmp_path / "test_other.py").write_text(test.replace("echo 3 passed", "echo failed"), encoding="utf-8")
+    options = ("-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path))
+    assert "1 passed" in run("pytest", *options, str(tmp_path / "test_script.py"))
+    shown = run("bash", "-c", f"pytest {' '.join(options)} '{tmp_path}/test_other.py' || true")
+    assert 'contains: expected "passed", got "failed' in shown
+
+
 def test_the_program_in_typescript_runs_as_it_stands(guide: str, tmp_path: Path) -> None:
     """By the command that is given for it, with the SDK of the tests."""
     node, _ = needed_typescript_worker()
