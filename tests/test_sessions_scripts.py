@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -119,9 +120,14 @@ def test_a_session_waits_for_its_worker_however_long_and_for_its_result_as_long_
     api.freeze()
     queue = api.queue()
     made = session(api, queue, initial_events=[MESSAGE])["id"]
-    api.advance(100_000)
-    assert report(api, made)["report"]["progress"] == "waiting_for_results"
+    now = datetime.fromisoformat(api.advance(100_000))
+    found = report(api, made)["report"]
+    assert (found["progress"], found["open_calls"][0]["until"]) == ("waiting_for_results", None)
+    assert found["reason"].endswith(" No worker holds the session's work.")
     work, beat = api.active(queue)
+    found = report(api, made)["report"]
+    assert "No worker" not in found["reason"]
+    assert datetime.fromisoformat(found["open_calls"][0]["until"]) == now + timedelta(seconds=600)
     for _ in range(3):
         api.advance(250)
         if report(api, made)["report"]["progress"] == "failed":

@@ -17,7 +17,8 @@ Source = Literal["session", "metadata", "workspace", "server", "built_in"]
 @dataclass(frozen=True, slots=True)
 class Session:
     """One session. Instants are microseconds; `read_at` is the instant of the answer, `agent` None for a made-up one,
-    `script` None before its first turn, unless it was given one.
+    `script` None before its first turn, unless it was given one, `held_since` since when a worker holds its work: 0
+    in a cloud environment, where it needs none, None if nobody does.
     """
 
     id: str
@@ -37,6 +38,7 @@ class Session:
     workspace: str
     script: ChosenScript | None
     agent_state: Any
+    held_since: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,9 @@ class SessionEvent:
     content: Event
 
 
-def session_of(environment_id: str, session_id: str, now: str, workspace: str, fields: list[str]) -> Session:
+def session_of(
+    environment_id: str, session_id: str, now: str, workspace: str, fields: list[str], held_since: str
+) -> Session:
     """Read a record as the scripts answer it, at the instant *now*."""
     record = dict(zip(fields[::2], fields[1::2], strict=True))
     active = int(record["active"])
@@ -80,6 +84,7 @@ def session_of(environment_id: str, session_id: str, now: str, workspace: str, f
         workspace=workspace,
         script=ChosenScript(record["script"], cast(Source, record["source"])) if record.get("script") else None,
         agent_state=json.loads(record["state"]),
+        held_since=int(held_since) if held_since else None,
     )
 
 

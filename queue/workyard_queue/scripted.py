@@ -136,10 +136,11 @@ def restarted(state: Any) -> Any:
     return None if state is None else _dumped(State.model_validate(state).restarted())
 
 
-def report_of(script: str, state: Any, *, archived: bool) -> tuple[Script, Report]:
+def report_of(script: str, state: Any, *, held_since_us: int | None, archived: bool) -> tuple[Script, Report]:
     """Return a session's script, and how far it has come."""
     parsed = _of_text(script)
-    return parsed, report(parsed, None if state is None else State.model_validate(state), archived=archived)
+    known = None if state is None else State.model_validate(state)
+    return parsed, report(parsed, known, held_since_us=held_since_us, archived=archived)
 
 
 def _dumped(state: State) -> Any:

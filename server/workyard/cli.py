@@ -403,7 +403,8 @@ def script_show(url: str, api_key: str, session_id: str, as_json: bool) -> None:
         step = "-" if report["step"] is None else report["step"]
         click.echo(f"{report['progress']} (step {step} of {report['steps']}, {found['source']}): {report['reason']}")
         for each in report["open_calls"]:
-            click.echo(f"open: {each['name']} {each['id']} waits for its {each['waits_for']} until {each['until']}")
+            until = f" until {each['until']}" if each["until"] else ""
+            click.echo(f"open: {each['name']} {each['id']} waits for its {each['waits_for']}{until}")
         for each in report["unexpected"]:
             click.echo(f"unexpected: {each['event_id']} {each['call_id']} {each['problem']}")
         for each in report["timeouts"]:

@@ -173,10 +173,9 @@ class _Agent(Player):
         self.say_idle_again()
 
     def _time_out(self, due_us: int) -> None:
-        limit = self.script.result_limit_seconds
         since = self.setting.held_since_us
         for call in self.state.open_calls:
-            call.until_us = max(call.until_us, (self.now_us if since is None else since) + round(limit * 1_000_000))
+            call.until_us = max(call.until_us, (self.now_us if since is None else since) + self.script.limit_us)
         late = [call for call in self.state.open_calls if call.until_us <= due_us]
         if not late:
             return
@@ -185,4 +184,4 @@ class _Agent(Player):
             note = Timeout(call_id=call.id, name=call.name, step=self.state.step, waited_for=call.waits_for or "result")
             self.state.timeouts = [*self.state.timeouts, note][-MOST_NOTES:]
         names = ", ".join(f"the {call.waits_for} of {call.name} ({call.id})" for call in late)
-        self.fail_turn(f"{names} did not come within {limit:g} seconds")
+        self.fail_turn(f"{names} did not come within {self.script.result_limit_seconds:g} seconds")

@@ -201,7 +201,7 @@ class Player:
 
     def _wait_for(self, what: WaitsFor, record: MadeCall) -> None:
         record.waits_for = what
-        record.until_us = self.now_us + round(self.script.result_limit_seconds * 1_000_000)
+        record.until_us = self.now_us + self.script.limit_us
 
     def deny(self, record: MadeCall) -> None:
         """End a call without its being run: no result will come."""

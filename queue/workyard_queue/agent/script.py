@@ -278,6 +278,11 @@ class Script(_Part):
                     calls = None
         return self
 
+    @property
+    def limit_us(self) -> int:
+        """Return how long a call waits, in microseconds."""
+        return round(self.result_limit_seconds * 1_000_000)
+
     @cached_property
     def uses_message(self) -> bool:
         """Tell whether a step shows the text of the message: if not, it need not be kept."""

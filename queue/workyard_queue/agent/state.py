@@ -116,8 +116,8 @@ class OpenCall(_Record):
     event: CallEvent = Field(description="Its type.")
     name: str = Field(description="Its tool.")
     waits_for: WaitsFor = Field(description="confirmation: `user.tool_confirmation`. result: the result.")
-    until: str = Field(
-        description="When it times out, by the workspace's clock, if a worker holds the session's work then."
+    until: str | None = Field(
+        description="When it times out, by the workspace's clock; null while no worker holds the session's work."
     )
 
 
@@ -143,10 +143,16 @@ class Report(_Record):
     timeouts_count: int = Field(description="All of them.")
 
 
-def report(script: Script, state: State | None, *, archived: bool = False) -> Report:
-    """Tell how far *script* has come in a session whose agent is in *state*, or was when the session was archived."""
+def report(script: Script, state: State | None, *, held_since_us: int | None = 0, archived: bool = False) -> Report:
+    """Tell how far *script* has come in a session whose agent is in *state*, or was when the session was archived.
+
+    *held_since_us* is since when a worker holds the session's work, in microseconds: without one, None, calls wait
+    however long.
+    """
     state = state or State()
     progress, reason = _progress(script, state)
+    if state.open_calls and held_since_us is None:
+        reason += " No worker holds the session's work."
     if archived and (progress == "not_started" or progress.startswith("waiting_for_")):
         progress, reason = "terminated", "The session was archived."
         state = state.model_copy(update={"calls": []})
@@ -160,7 +166,13 @@ def report(script: Script, state: State | None, *, archived: bool = False) -> Re
         messages_waiting=len(state.queue),
         open_calls=[
             OpenCall(
-                id=call.id, event=call.event, name=call.name, waits_for=waits_for, until=format_instant(call.until_us)
+                id=call.id,
+                event=call.event,
+                name=call.name,
+                waits_for=waits_for,
+                until=None
+                if held_since_us is None
+                else format_instant(max(call.until_us, held_since_us + script.limit_us)),
             )
             for call in state.calls
             if (waits_for := call.waits_for) is not None

@@ -81,6 +81,12 @@ local function release(work_id)
   end
 end
 
+-- Since when a worker holds a session's work, in microseconds; '' if nobody does.
+local function held_since(work_id)
+  local item = call('HMGET', work(work_id), 'state', 'acked')
+  return item[1] ~= 'queued' and item[1] ~= 'stopped' and item[2] or ''
+end
+
 -- Whether the agent has to act now.
 local function is_due(id)
   local due = call('ZSCORE', DUE, id)

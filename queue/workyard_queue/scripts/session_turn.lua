@@ -9,8 +9,6 @@ if refusal then return {refusal} end
 local id = ARGV[3]
 if is_due(id) == '' then return {'NONE'} end
 local v = call('HMGET', session(id), 'version', 'script', 'state', 'metadata', 'seen')
-local item = call('HMGET', work(ARGV[4]), 'state', 'acked')
-local held = item[1] ~= 'queued' and item[1] ~= 'stopped' and item[2] or ''
 local unseen = call('XRANGE', EVENTS_ .. id, '(' .. v[5] .. '-0', '+', 'COUNT', ARGV[5])
 local cloud = E.kind == 'cloud' and '1' or ''
-return {'OK', v[1], us(E.now), call('HGET', ENV, 'ws'), cloud, held, v[2] or '', v[3], v[4], v[5], unseen}
+return {'OK', v[1], us(E.now), call('HGET', ENV, 'ws'), cloud, held_since(ARGV[4]), v[2] or '', v[3], v[4], v[5], unseen}

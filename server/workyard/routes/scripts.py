@@ -146,7 +146,8 @@ async def _read(call: Call) -> Script:
 async def _answer(call: Call, session_id: str) -> Response:
     session = await call.services.sessions.get(session_id, TRUSTED)
     chosen = session.script or await call.services.scripts.default(session.workspace)
-    script, report = report_of(chosen.text, session.agent_state, archived=session.archived_at is not None)
+    archived = session.archived_at is not None
+    script, report = report_of(chosen.text, session.agent_state, held_since_us=session.held_since, archived=archived)
     return JsonResponse(
         {
             "session_id": session.id,
