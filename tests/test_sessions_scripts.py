@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -404,6 +405,19 @@ def test_a_script_belongs_to_one_workspace(api: Api, new_api: Callable[..., Api]
         for method, name in (("PUT", "/default"), ("GET", "/default"), ("DELETE", "/default"), ("GET", "")):
             answer = nobody.http.request(method, f"/_emulator/scripts{name}{query}", content="steps: [idle]")
             refused(answer, 400, "workspace: Say which one: by x-api-key or a bearer token, or by ?workspace=")
+
+
+def test_the_server_answers_others_while_it_reads_a_long_script(api: Api) -> None:
+    """In YAML, which takes its time."""
+    text = f"steps: [{{use_tool: {{name: a, input: {{a: [{'1,' * 40_000}]}}}}}}]"
+    answers = 0
+    with ThreadPoolExecutor(1) as other:
+        reading = other.submit(put, api, "scripts/long", text, "application/yaml")
+        while not reading.done():
+            api.ok(api.get("/_emulator/health"))
+            answers += 1
+    api.ok(reading.result())
+    assert answers > 5
 
 
 def test_scripts_are_listed_by_name_and_gone_after_a_reset(api: Api) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from enum import Enum
 from typing import Annotated, Any
@@ -140,7 +141,8 @@ async def delete_script(name: ScriptName, call: Call, workspace: WorkspaceName =
 
 
 async def _read(call: Call) -> Script:
-    return parse_script(await call.text(*_TYPES))
+    # In a thread: a long script in YAML takes seconds, in which workers must have their heartbeats answered.
+    return await asyncio.to_thread(parse_script, await call.text(*_TYPES))
 
 
 async def _answer(call: Call, session_id: str) -> Response:
