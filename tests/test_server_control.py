@@ -480,7 +480,7 @@ def test_everything_is_dated_by_the_clock(api: Api) -> None:
         ('{"advance_seconds":6000000000}', "advance_seconds: A clock stops at 2200-01-01T00:00:00.000000Z"),
         ('{"advance_seconds":-0.001}', "advance_seconds: Input should be greater than or equal to 0"),
         ('{"advance_seconds":1e300}', "advance_seconds: Input should be less than or equal to 7258118400"),
-        ('{"advance_seconds":1e999}', "advance_seconds: Input should be a finite number"),
+        ('{"advance_seconds":1e999}', "Request body is not valid JSON"),
         ('{"advance_seconds":"5"}', "advance_seconds: Input should be a valid number"),
         ('{"advance_seconds":true}', "advance_seconds: Input should be a valid number"),
         ('{"advance":5}', "advance: Extra inputs are not permitted"),
