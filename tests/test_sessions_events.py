@@ -18,6 +18,7 @@ SENDABLE: list[dict[str, Any]] = [
     {"type": "user.custom_tool_result", "custom_tool_use_id": "sevt_2", "content": TEXT},
     {"type": "user.define_outcome", "description": "a page", "rubric": {"type": "text", "content": "short"}},
 ]
+OVERRIDDEN = {"type": "agent_with_overrides", "id": "a"}
 TYPES = (
     "'user.message', 'user.interrupt', 'user.tool_confirmation', 'user.custom_tool_result', 'user.define_outcome', "
     "'user.tool_result', 'system.message'"
@@ -161,6 +162,18 @@ def test_the_result_of_a_workers_tool_is_refused_where_no_worker_runs(api: Api) 
             "resources.0.file_id: Extra inputs are not permitted",
         ),
         ({"agent": "a", "environment_id": "e", "budget": {}}, "budget: Extra inputs are not permitted"),
+        (
+            {"agent": OVERRIDDEN | {"model": ""}, "environment_id": "e"},
+            "agent.model: String should have at least 1 character",
+        ),
+        (
+            {"agent": OVERRIDDEN | {"model": {"id": "m", "speed": "warp"}}, "environment_id": "e"},
+            "agent.model.speed: Input should be 'standard' or 'fast'",
+        ),
+        (
+            {"agent": OVERRIDDEN | {"model": {"id": "m", "effort": 1}}, "environment_id": "e"},
+            "agent.model.effort: Input should be a string or an object",
+        ),
     ],
 )
 def test_a_refused_session_names_the_field(api: Api, body: dict[str, Any], message: str) -> None:

@@ -249,6 +249,7 @@ def test_an_update_changes_what_it_names_and_says_so_in_an_event(api: Api) -> No
     before = types(api, made["id"])
     assert api.ok(api.post(path, json={"title": "b"}))["title"] == "b"
     assert api.ok(api.post(path))["title"] == "b"
+    assert api.ok(api.post(path, json={"metadata": None, "agent": None, "budget": None}))["title"] == "b"
     assert types(api, made["id"]) == before
     assert api.ok(api.post(path, json={"title": None}))["title"] is None
     too_many = {f"k{n}": "v" for n in range(17)}
@@ -350,7 +351,7 @@ def test_an_agent_is_kept_as_it_was_defined_and_copied_into_sessions(api: Api) -
     at = api.freeze()
     tools = [{"type": "agent_toolset_20260401", "default_config": {"permission_policy": {"type": "always_ask"}}}]
     body = {"name": "coder", "model": "some-model", "system": "Be brief.", "tools": tools, "metadata": {"a": "1"}}
-    agent = api.ok(api.post("/v1/agents", json=body))
+    agent = api.ok(api.post("/v1/agents", json={**body, "multiagent": None, "execution_identity": None}))
     assert (agent["name"], agent["system"], agent["version"], agent["created_at"]) == ("coder", "Be brief.", 1, at)
     assert agent["tools"][0]["default_config"] == {"enabled": True, "permission_policy": {"type": "always_ask"}}
     assert api.ok(api.get(f"/v1/agents/{agent['id']}")) == agent

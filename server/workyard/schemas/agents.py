@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import BaseModel, Discriminator, Field, Tag
 
 from workyard_store.agents import Agent as AgentRecord
 from workyard_store.agents import Definition
@@ -94,6 +94,18 @@ class Skill(Body):
     version: str | None = Field(None, description="Its version; the latest unless given.")
 
 
+def _form(value: Any) -> str | None:
+    if isinstance(value, str):
+        return "a text"
+    return "an object" if isinstance(value, dict | BaseModel) else None
+
+
+_TEXT, _OBJECT = Tag("a text"), Tag("an object")
+_TEXT_OR_OBJECT = Discriminator(
+    _form, custom_error_type="text_or_object", custom_error_message="Input should be a string or an object"
+)
+
+
 class EffortLevel(Body):
     """How hard the model works."""
 
@@ -104,7 +116,9 @@ class ModelConfig(Body):
     """The model with its settings. Kept, never called."""
 
     id: Annotated[str, Field(min_length=1)] = Field(description="The model.")
-    effort: Effort | EffortLevel | None = Field(None, description="How hard it works.")
+    effort: Annotated[Annotated[Effort, _TEXT] | Annotated[EffortLevel, _OBJECT], _TEXT_OR_OBJECT] | None = Field(
+        None, description="How hard it works."
+    )
     inference_geo: str | None = Field(None, description="Where it runs.")
     speed: Literal["standard", "fast"] | None = Field(None, description="How fast it answers.")
 
@@ -115,7 +129,10 @@ class ServiceAccount(Body):
     type: Literal["service_account"] = Field(description="The kind of identity.")
 
 
-Model = Annotated[str, Field(min_length=1)] | ModelConfig
+Model = Annotated[
+    Annotated[str, Field(min_length=1), _TEXT] | Annotated[ModelConfig, _OBJECT],
+    _TEXT_OR_OBJECT,
+]
 Tool = Annotated[AgentToolset | McpToolset | CustomTool, Field(discriminator="type")]
 Tools = Annotated[list[Tool], Field(max_length=256)]
 McpServers = Annotated[list[McpServer], Field(max_length=20)]
@@ -132,6 +149,7 @@ class AgentCreate(Body):
     mcp_servers: McpServers = Field([], description="The MCP servers of its toolsets.")
     skills: list[Skill] = Field([], description="The skills it has.")
     metadata: Metadata | None = Field(None, description="Own key-value pairs.")
+    multiagent: None = Field(None, description="Null: agents are alone here.")
     execution_identity: ServiceAccount | None = Field(None, description="Whose identity runs use.")
 
 

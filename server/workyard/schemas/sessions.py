@@ -93,6 +93,7 @@ class SessionUpdate(Body):
         None, description="Patch: a string sets a key, null deletes it. At most 16 keys in the result."
     )
     agent: AgentUpdate | None = Field(None, description="New tools or MCP servers; not while the session runs.")
+    budget: None = Field(None, description="Null, which removes it: none is kept here.")
     model_config = ConfigDict(json_schema_extra={"examples": [{"title": "renamed", "metadata": {"team": None}}]})
 
 
