@@ -104,6 +104,19 @@ def test_a_stream_brings_what_happens_after_its_head_as_it_is_listed(
     assert (late.events, late.pings) == ([], 1)
 
 
+def test_a_frame_has_its_data_on_one_line_whatever_text_an_event_has(
+    api: Api, follow: Callable[[str], Follower]
+) -> None:
+    """For clients that take all that Unicode calls the end of a line for one, too."""
+    made = session(api, api.queue())["id"]
+    stream = follow(made)
+    text = "a\r\nb\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029c\ufeff\U0001f600\u202e"
+    send(api, made, {"type": "user.message", "content": [{"type": "text", "text": text}]})
+    wait_until(lambda: stream.types == ANSWERED, "the message")
+    assert stream.events == events(api, made)[1:]
+    assert stream.events[0]["content"][0]["text"] == text
+
+
 def test_a_stream_of_a_deleted_session_ends_with_that(api: Api, follow: Callable[[str], Follower]) -> None:
     """At the instant of the deletion, for each listener the same event."""
     api.freeze()

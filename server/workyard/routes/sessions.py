@@ -56,6 +56,8 @@ _GOES_ON = {
         ("delete", "delete_session", "End it."),
     )
 }
+#: What is no end of a line in server-sent events, but in Python's idea of text, by which clients there split them.
+_LINE_ENDS = [(chr(code), f"\\u{code:04x}") for code in (0x85, 0x2028, 0x2029)]
 Order = Literal["asc", "desc"]
 _ORDERS = "`asc`: oldest first; `desc`: newest first. A cursor belongs to its order."
 _REPEATED = "Repeat it for several; a name with `[]` behind is the same."
@@ -271,6 +273,8 @@ async def _frames(listener: Listener, wall: Any) -> AsyncIterator[bytes]:
 
 def _frame(event: Event) -> bytes:
     text = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
+    for end, escape in _LINE_ENDS:
+        text = text.replace(end, escape)
     return f"event: {event['type']}\ndata: {text}\n\n".encode("utf-8", "replace")
 
 
