@@ -172,7 +172,8 @@ def test_removing_a_long_queue_holds_redis_up_for_no_call(
         if way == "delete":
             api.ok(api.delete(f"/v1/environments/{queue}?force=true"))
         else:
-            assert api.reset()["removed_keys"] >= MORE_ITEMS
+            # Other servers of this Redis may remove a part of it.
+            assert api.reset()["leftover_keys"] == 0
     assert list(watched.scan_iter(f"*{queue}*")) == []
 
 
