@@ -16,6 +16,8 @@ from harness import SILENT, Api, RedisServer, WorkyardServer, scripts_run, wait_
 from test_sessions_lifecycle import MESSAGE, send, session
 from test_sessions_streams import ANSWERED, LISTENERS, Follower
 
+#: Scripts that servers run by themselves, for agents that wait.
+OF_THEIR_OWN = 10
 BLOCKED = 200
 
 
@@ -106,15 +108,18 @@ def test_two_hundred_blocked_polls_hold_a_handful_of_connections_and_do_not_look
             )
         wait_until(lambda: raw.zcard(f"wy:{{{queue}}}:pollers") == BLOCKED, "all polls have asked once")
         assert len(raw.client_list()) - connections <= 12
-        heard = raw.info("stats")["total_commands_processed"]
-        time.sleep(0.25)  # Not to wait for something: to see that nothing happens. All polls block for longer.
-        assert raw.info("stats")["total_commands_processed"] - heard <= 2
+        heard = []
+        for _ in range(3):  # What servers do by themselves, every 30 s, may fall into one of these.
+            before = raw.info("stats")["total_commands_processed"]
+            time.sleep(0.15)  # Not to wait for something: to see that nothing happens. All polls block for longer.
+            heard.append(raw.info("stats")["total_commands_processed"] - before)
+        assert min(heard) <= 2
         for link in links:
             link.settimeout(5)
             answer = b"".join(iter(partial(link.recv, 4096), b""))
             assert answer.startswith(b"HTTP/1.1 200")
             assert answer.endswith(b"null")
-        assert scripts_run(raw) - scripts <= 2 * BLOCKED
+        assert scripts_run(raw) - scripts <= 2 * BLOCKED + OF_THEIR_OWN
     finally:
         for link in links:
             link.close()

@@ -182,10 +182,14 @@ class Turns:
 
     async def make_good(self) -> None:
         """Take every turn that a crash, or the end of a server, has left."""
+        engine, keys = self._access.engine, self._access.keys
         for workspace in await self._workspaces.all():
             ids = await self._workspaces.environments(workspace)
             for start in range(0, len(ids), _AT_ONCE):
-                await asyncio.gather(*[self.take_due(id_) for id_ in ids[start : start + _AT_ONCE]])
+                some = ids[start : start + _AT_ONCE]
+                # In most, no agent waits for anything.
+                waits = await engine.commands(("EXISTS", keys.environment(id_, "due")) for id_ in some)
+                await asyncio.gather(*[self.take_due(id_) for id_, one in zip(some, waits, strict=True) if one])
 
     def look(self, environment_id: str) -> None:
         """Take an environment's due turns in the background: its clock was changed, or an agent waits for an instant."""
