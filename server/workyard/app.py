@@ -112,7 +112,7 @@ def open_engine(settings: Settings) -> Engine:
 
 def build_services(settings: Settings, engine: Engine, wall: Callable[[], int], agent: Agent) -> Services:
     """Put the services together over an engine."""
-    access = Access(engine, engine.keys, wall)
+    access = Access(engine, engine.keys, wall, life_line_events=settings.life_line_events)
     workspaces = WorkspaceStore(access)
     defaults = LeaseDefaults(settings.default_ttl, settings.startup_lease, settings.reclaim_ms)
     queue = WorkQueue(access, workspaces, defaults)

@@ -30,6 +30,7 @@ from workyard_queue.turns import Turns
 from workyard_queue.work import WorkQueue
 from workyard_store.access import Access, Caller
 from workyard_store.agents import AgentStore
+from workyard_store.calls import CURRENT, ApiCall
 from workyard_store.credentials import CredentialStore
 from workyard_store.environments import EnvironmentStore
 from workyard_store.errors import AuthenticationFailed, NotFound
@@ -39,7 +40,8 @@ from workyard_store.skills import SkillStore
 from workyard_store.workspaces import WorkspaceStore
 
 from .bodies import CheckedRequest
-from .headers import token_of
+from .headers import API_CALL, request_id, token_of
+from .operations import operation_of
 from .settings import Settings
 
 
@@ -178,20 +180,40 @@ class _CheckedRoute(APIRoute):
         function = self.endpoint
         parameters = _Parameters(self.dependant)
         takes_body, body_required = parameters.takes_body, parameters.body_required
+        operation = operation_of(function.__name__)
 
         async def handle(request: Request) -> Response:
             call = Call(request.scope, request.receive)
             token = token_of(call.headers)
+            call.caller = Caller(token)
+            call.scope[API_CALL] = told = _api_call(operation, call, self.needs_token)
+            CURRENT.set(told)
             call.services = services = request.app.state.services
             if token is None and self.needs_token and services.settings.auth != "none":
                 raise AuthenticationFailed("x-api-key header is required")
-            call.caller = Caller(token)
             if takes_body:
                 await call.load(required=body_required)
             response: Response = await function(**await parameters.read(call))
             return response
 
         return handle
+
+
+def _api_call(operation: str, call: Call, asks: bool) -> ApiCall:
+    told = call.headers.get
+    named = call.scope["path_params"].get
+    return ApiCall(
+        on=operation,
+        request_id=request_id(call.scope),
+        credential=call.caller.label,
+        worker_id=told("anthropic-worker-id", ""),
+        user_agent=told("user-agent", ""),
+        helper=told("x-stainless-helper", ""),
+        environment_id=named("environment_id", ""),
+        work_id=named("work_id", ""),
+        session_id=named("session_id", ""),
+        asks=asks,
+    )
 
 
 class PublicRoute(_CheckedRoute):

@@ -19,6 +19,8 @@ from workyard_store.ids import random_suffix
 
 _log = logging.getLogger("workyard.requests")
 REQUEST_ID = "workyard.request_id"
+#: Where a request that has a route keeps what is known of it (`workyard_store.calls.ApiCall`).
+API_CALL = "workyard.call"
 NO_RETRY = {"x-should-retry": "false"}
 
 

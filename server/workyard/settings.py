@@ -66,6 +66,12 @@ class Settings(BaseSettings):
         le=LONGEST_RECLAIM_MS,
         description="Age in milliseconds at which a poll takes over an unacknowledged item, unless it says otherwise.",
     )
+    life_line_events: int = Field(
+        10_000,
+        ge=0,
+        le=1_000_000,
+        description="Events in the lives of its work items that each environment keeps, about 250 bytes each; 0: none.",
+    )
     script: str | None = Field(
         None,
         min_length=1,

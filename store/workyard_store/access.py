@@ -11,10 +11,11 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from importlib.resources import files
 
+from .calls import CURRENT, ApiCall
 from .clock import wall_now
 from .errors import EnvironmentNotFound, TokenRevoked
 from .ids import derived_suffix, is_id
@@ -28,6 +29,8 @@ DEFAULT_WORKSPACE = "default"
 _ENVIRONMENT_KEY = "sk-ant-oat01-"
 _SESSIONS_TOKEN = "sk-ant-req01-"
 _SECRET_BYTES = 32
+#: Digits of a digest that are shown: enough to tell the credentials of one test from each other, and of no other use.
+SHOWN_DIGITS = 8
 
 SCRIPTS = files("workyard_store") / "scripts"
 
@@ -84,6 +87,23 @@ class Caller:
                 work, _, self.secret = rest.partition("-")
                 self.work_id = _named("work", work)
 
+    @property
+    def label(self) -> str:
+        """Return what may be shown of the credential: its kind and the first digits of its SHA-256.
+
+        For a sessions token they are the digits under which the life line of its item has the hand-out.
+        """
+        if self.token is None:
+            return "none"
+        if self.work_id is not None:
+            return f"sessions token {digest(self.secret)[:SHOWN_DIGITS]}"
+        return _label("api key" if self.environment_id is None else "environment key", self.secret)
+
+
+@lru_cache(maxsize=4096)
+def _label(kind: str, token: str) -> str:
+    return f"{kind} {digest(token)[:SHOWN_DIGITS]}"
+
 
 def _named(kind: str, suffix: str) -> str | None:
     value = f"{kind}_{suffix}"
@@ -95,12 +115,22 @@ TRUSTED = Caller(None)
 
 
 class Access:
-    """Runs environment scripts for callers, and answers which workspace a caller is in."""
+    """Runs environment scripts for callers, and answers which workspace a caller is in.
 
-    def __init__(self, engine: Engine, keys: Keys, wall: Callable[[], int] = wall_now) -> None:
+    Attributes:
+        gate: asked about an API call of which a workspace with fault rules knows nothing yet, before any of its steps. It
+            may wait, and raise what the call is answered with.
+    """
+
+    def __init__(
+        self, engine: Engine, keys: Keys, wall: Callable[[], int] = wall_now, *, life_line_events: int = 0
+    ) -> None:
+        """Run scripts on *engine*; an environment's life line keeps its last *life_line_events* events, 0: none."""
         self.engine = engine
         self.keys = keys
         self.wall = wall
+        self.gate: Callable[[ApiCall, str], Awaitable[None]] | None = None
+        self._keep = life_line_events or ""
 
     async def workspace(self, caller: Caller) -> str:
         """Return the caller's own workspace, for calls that name no resource."""
@@ -142,11 +172,16 @@ class Access:
             raise EnvironmentNotFound(environment_id)
         key = self.keys.environment(environment_id)
         scope = await self._scope(caller, environment_id)
+        call = CURRENT.get()
         while True:
-            reply = await self.engine.run(script, key, self.wall(), scope, *arguments)
+            asks, by = ("?" if call.asks else "", call.by) if call is not None else ("", "")
+            reply = await self.engine.run(script, key, self.wall(), f"{scope}\n{asks}\n{self._keep}\n{by}", *arguments)
             match reply[0]:
                 case "AGAIN":
                     continue  # Every turn settles a bounded part of what the clock has ended.
+                case "FAULTS":
+                    await self.ask(await self.engine.command("HGET", key, "ws"))
+                    continue
                 case "GONE":
                     raise EnvironmentNotFound(environment_id)
                 case "DEAD":
@@ -156,7 +191,20 @@ class Access:
                         raise EnvironmentNotFound(environment_id)
                     scope = ANYWHERE
                 case _:
+                    if call is not None:
+                        call.asks = False
                     return reply
+
+    async def ask(self, workspace: str | None) -> None:
+        """Ask about the faults of a workspace on behalf of the call that is being answered, once.
+
+        Raises: whatever the gate does.
+        """
+        call = CURRENT.get()
+        if call is not None and call.asks:
+            call.asks = False
+            if workspace is not None and self.gate is not None:
+                await self.gate(call, workspace)
 
     async def _scope(self, caller: Caller, environment_id: str) -> str:
         if caller.token is None:

@@ -113,6 +113,8 @@ class EnvironmentStore:
             if fields:
                 environment = _read(environment_id, fields)
                 if await self._access.may_enter(caller, environment_id, environment.workspace):
+                    if fields.get("faults"):
+                        await self._access.ask(environment.workspace)
                     return environment
         raise EnvironmentNotFound(environment_id)
 

@@ -22,6 +22,10 @@ script touches one slot of a Redis Cluster. Scripts get the first key in full an
 | `wy:{ws}:memories`          | hash   | reset              | memory id → its record                                         |
 | `wy:{ws}:memory_texts`      | hash   | reset              | memory id → its content                                        |
 | `wy:{ws}:memory_paths`      | zset   | reset              | `<store id> <path>\\n<memory id>`, all of score 0               |
+| `wy:{ws}:requests`          | list   | reset              | the journal: the last requests, as JSON                        |
+| `wy:{ws}:journal`           | hash   | reset              | how many requests were journaled, and what it counts of them   |
+| `wy:{ws}:faults`            | hash   | reset              | fault rules, as JSON                                           |
+| `wy:{ws}:fault_counts`      | hash   | reset              | how often each rule was asked, and how often it was applied    |
 | `wy:{session}:at`           | set    | delete, purge      | environments where a session of this id was made or looked for |
 | `wy:{env}:env`              | hash   | delete             | the record, its clock and settings, queue counters             |
 | `wy:{env}:work:<id>`        | hash   | purge              | one work item                                                  |
@@ -37,10 +41,12 @@ script touches one slot of a Redis Cluster. Scripts get the first key in full an
 | `wy:{env}:events:<id>`      | stream | delete, purge      | the session's events                                           |
 | `wy:{env}:sessions`         | zset   | purge              | session ids by creation sequence in the environment            |
 | `wy:{env}:due`              | zset   | purge              | session ids by the instant at which their agent has to act     |
+| `wy:{env}:life`             | stream | purge              | the last events in the lives of its work items                 |
 
 No key has a TTL: time belongs to the workspace's clock, which Redis does not know.
 `wy:wake` is a publish/subscribe channel, not a key. Its messages: `<environment>`: there is work, wake one poll;
-`<environment>!`: something else changed, wake all; `<environment>~`: time may have come for an agent; `<session>`: it has
+`<environment>!`: something else changed, wake all; `<environment>~`: time may have come for an agent; `<environment>#`: a life line that
+is watched has grown; `<session>`: it has
 events; `<session>!<us>`: it was deleted at this instant.
 """
 
@@ -61,6 +67,7 @@ LUA_NAMES = {
     "SESSION_": "session:",
     "EVENTS_": "events:",
     "DUE": "due",
+    "LIFE": "life",
 }
 
 #: Suffixes of a workspace's keys that only a reset removes as a whole.
@@ -79,6 +86,10 @@ WORKSPACE_NAMES = (
     "memories",
     "memory_texts",
     "memory_paths",
+    "requests",
+    "journal",
+    "faults",
+    "fault_counts",
 )
 
 

@@ -43,25 +43,32 @@ _ABANDONED_US = 60_000_000
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What an environment copies from its workspace. Empty settings mean the server's default."""
+    """What an environment copies from its workspace. Empty settings mean the server's default.
+
+    `faults`: whether there are fault rules. `seed`: of the ids that are made in it; None: they are random.
+    """
 
     clock: Clock
     default_ttl_seconds: int | None
     startup_lease_seconds: int | None
     reclaim_ms: int | None
     generation: int
+    faults: bool
+    seed: str | None
     fields: tuple[str, ...]
 
     @classmethod
     def of(cls, fields: list[str]) -> Profile:
-        """Read shift, frozen, ttl, startup, reclaim, generation as the scripts answer them."""
-        shift, frozen, ttl, startup, reclaim, generation = fields
+        """Read shift, frozen, ttl, startup, reclaim, generation, faults, seed as the scripts answer them."""
+        shift, frozen, ttl, startup, reclaim, generation, faults, seed = fields
         return cls(
             Clock(int(shift), int(frozen) if frozen else None),
             int(ttl) if ttl else None,
             int(startup) if startup else None,
             int(reclaim) if reclaim else None,
             int(generation),
+            bool(faults),
+            seed or None,
             tuple(fields),
         )
 
@@ -141,7 +148,7 @@ class WorkspaceStore:
 
     async def profile(self, workspace: str) -> Profile:
         """Return the workspace's clock and settings."""
-        names = ("shift", "frozen", "ttl", "startup", "reclaim", "generation")
+        names = ("shift", "frozen", "ttl", "startup", "reclaim", "generation", "faults", "seed")
         stored = await self._engine.command("HMGET", self._keys.workspace(workspace), *names)
         return Profile.of(
             [
@@ -180,8 +187,9 @@ class WorkspaceStore:
         await self._spread(workspace, profile)
         return self._reading(profile, int(reply[1]), wall)
 
-    async def change_settings(self, workspace: str, changes: dict[str, int | None]) -> Profile:
-        """Change lease settings (`ttl`, `startup` in seconds, `reclaim` in ms; None: the server's default again)."""
+    async def change_settings(self, workspace: str, changes: dict[str, int | str | None]) -> Profile:
+        """Change what environments copy: `ttl`, `startup` in seconds, `reclaim` in ms, `faults`, `seed` (see `Profile`);
+        None: the server's default again, or none."""
         fields: list[str | int] = []
         for name, value in changes.items():
             fields += [name, "" if value is None else value]
@@ -206,15 +214,11 @@ class WorkspaceStore:
         await self._engine.run(_SPREAD, self._keys.workspace(workspace), profile.generation)
 
     async def _apply(self, environment_ids: list[str], profile: Profile) -> None:
-        shift, frozen, ttl, startup, reclaim, generation = profile.fields
+        shift, frozen, ttl, startup, reclaim, generation, faults, seed = profile.fields
+        copied = (generation, shift, frozen, ttl, startup, reclaim, faults, seed)
         wall = self._access.wall()
         await asyncio.gather(
-            *[
-                self._engine.run(
-                    _APPLY, self._keys.environment(id_), wall, "", generation, shift, frozen, ttl, startup, reclaim
-                )
-                for id_ in environment_ids
-            ]
+            *[self._engine.run(_APPLY, self._keys.environment(id_), wall, "", *copied) for id_ in environment_ids]
         )
 
     def _reading(self, profile: Profile, now: int, wall: int) -> ClockReading:

@@ -81,9 +81,10 @@ local function create(id, session_id, metadata)
   call('HSET', work(id), 'seq', us(E.seq), 'session', session_id, 'created', us(E.now), unpack(metadata))
   call('ZADD', INDEX, us(E.seq), id)
   enter(id, E.now)
+  note('enqueued', id, E.now, 'n', 'queued')
 end
 
--- Put an item back into the queue after a lapse.
+-- Put an item that has been in the queue before back into it.
 local function reenter(id, date)
   enter(id, date)
   call('HSET', work(id), 'again', '1')
@@ -96,6 +97,7 @@ end
 local function revive(id, date)
   reenter(id, date)
   call('HINCRBY', work(id), 'revived', 1)
+  note('enqueued', id, date, 'f', 'stopped', 'n', 'queued', 'm', '1')
 end
 
 -- Pass a message on to an item: a stopped one re-enters the queue, any other will when it stops, unless the message is
@@ -130,12 +132,14 @@ local function finish(id, seq, date)
   return stopped
 end
 
--- Stop an item that is not stopped, at once. Answer it as it was then.
-local function stop_now(id)
+-- Stop an item that is not stopped, at once. `force`: '1' or '0' as a worker asked for it, or why nobody had to. Answer
+-- the item as it was then.
+local function stop_now(id, force)
   local v = call('HMGET', work(id), 'state', 'entry', 'seq')
   call('HSETNX', work(id), 'stop', us(E.now))
   if v[1] == 'queued' then leave(id, v[2]) end
   touch()
+  note('stop_asked', id, E.now, 'f', v[1], 'n', 'stopped', 'force', force)
   return finish(id, v[3], E.now)
 end
 
@@ -147,7 +151,9 @@ local function settle()
     local member, lapsed_at = due[i], tonumber(due[i + 1])
     local id = string.sub(member, 18)
     call('ZREM', LEASES, member)
-    if call('HGET', work(id), 'state') == 'stopping' then
+    local was = call('HGET', work(id), 'state')
+    note('lapsed', id, lapsed_at, 'f', was, 'n', was == 'stopping' and 'stopped' or 'queued')
+    if was == 'stopping' then
       finish(id, string.sub(member, 1, 16), lapsed_at)
     else
       reenter(id, lapsed_at)

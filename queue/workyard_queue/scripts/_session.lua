@@ -77,7 +77,7 @@ local function release(work_id)
   if not state then return end
   call('HDEL', work(work_id), 'message')
   if state ~= 'stopped' then
-    stop_now(work_id)
+    stop_now(work_id, 'session')
   end
 end
 

@@ -15,9 +15,9 @@ end
 local default_age = E.reclaim and E.reclaim * 1000 or tonumber(ARGV[5])
 local age = tonumber(ARGV[4]) or default_age
 local entry
-local reclaimable = call('ZRANGEBYSCORE', POLLED, '-inf', us(E.now - age), 'LIMIT', 0, 1)[1]
-if reclaimable then
-  entry = call('XCLAIM', STREAM, GROUP, CONSUMER, 0, reclaimable)[1]
+local reclaimable = call('ZRANGEBYSCORE', POLLED, '-inf', us(E.now - age), 'WITHSCORES', 'LIMIT', 0, 1)
+if reclaimable[1] then
+  entry = call('XCLAIM', STREAM, GROUP, CONSUMER, 0, reclaimable[1])[1]
 else
   if skip() then return {'AGAIN'} end
   local read = call('XREADGROUP', 'GROUP', GROUP, CONSUMER, 'COUNT', 1, 'STREAMS', STREAM, '>')
@@ -34,4 +34,9 @@ local id = entry[2][2]
 call('ZADD', POLLED, us(E.now), entry[1])
 call('SADD', TOKENS_ .. id, ARGV[6])
 touch()
+if reclaimable[1] then
+  note('reclaimed', id, E.now, 'd', string.sub(ARGV[6], 1, 8), 'a', us(E.now - tonumber(reclaimable[2])))
+else
+  note('offered', id, E.now, 'd', string.sub(ARGV[6], 1, 8))
+end
 return {'WORK', id, call('HGETALL', work(id))}

@@ -10,9 +10,12 @@ local state = v[1]
 if not state then return {'MISSING'} end
 -- A graceful stop of an item that was queued before is the late stop of an earlier holder.
 local ends = state ~= 'stopped' and (force or (state == 'queued' and not v[2]))
-if ends then return {'OK', stop_now(id)} end
+if ends then return {'OK', stop_now(id, ARGV[4])} end
 if state == 'starting' or state == 'active' then
   call('HSET', work(id), 'state', 'stopping', 'stop', us(E.now))
   touch()
+  note('stop_asked', id, E.now, 'f', state, 'n', 'stopping', 'force', '0')
+else
+  note('stop_asked', id, E.now, 'f', state, 'n', state, 'force', ARGV[4])
 end
 return {'OK', call('HGETALL', work(id))}

@@ -1,11 +1,14 @@
 -- Shared head of every script about one environment. KEYS[1]: its hash `…:{env_…}:env`.
--- ARGV[1]: wall clock, microseconds. ARGV[2]: the caller's workspace; '' where the caller may act anywhere; or the work id
--- and the digest of a sessions token of this environment (`E.item`, `E.digest`), which is good while it is on record.
+-- ARGV[1]: wall clock, microseconds. ARGV[2], lines: the caller's workspace, or '' where the caller may act anywhere, or
+-- the work id and the digest of a sessions token of this environment (`E.item`, `E.digest`), which is good while it is on
+-- record; '?' if the call has not been asked about faults yet (`E.asks`); how many events the life line keeps, '' for none
+-- (`E.keep`); who calls, as JSON (`E.by`). A step that the server takes by itself may leave out all but the first.
 --
 -- begin() reads the environment and decides the instant of this step: the environment's clock applied to the wall
 -- clock, never before the last instant that changed anything here. Answer words it may give instead of nil:
 --   GONE     no such environment
 --   FOREIGN  it is another workspace's (the caller decides whether that means "not found")
+--   FAULTS   nothing was done: fault rules of the workspace have to be asked first, then the script is run again
 local call = redis.call
 local ENV = KEYS[1]
 local PREFIX, ENV_ID = string.match(ENV, '^(.-):{(.-)}:')
@@ -18,10 +21,14 @@ end
 
 local function begin()
   local v = call('HMGET', ENV, 'ws', 'kind', 'archived', 'shift', 'frozen', 'last', 'ttl', 'startup', 'reclaim',
-    'entry', 'delivered', 'tombs', 'seq', 'waiting')
+    'entry', 'delivered', 'tombs', 'seq', 'waiting', 'faults', 'watched')
   if not v[1] then return 'GONE' end
-  E.item, E.digest = string.match(ARGV[2], '^(%S+) (%x+)$')
-  if not E.item and ARGV[2] ~= '' and ARGV[2] ~= v[1] then return 'FOREIGN' end
+  local scope, asks, keep, by = string.match(ARGV[2], '^([^\n]*)\n(%??)\n(%d*)\n(.*)$')
+  if not scope then scope = ARGV[2] end
+  E.item, E.digest = string.match(scope, '^(%S+) (%x+)$')
+  if not E.item and scope ~= '' and scope ~= v[1] then return 'FOREIGN' end
+  if asks == '?' and v[15] and v[15] ~= '' then return 'FAULTS' end
+  E.keep, E.by, E.watched = tonumber(keep or ''), by or '', tonumber(v[16] or '')
   E.kind, E.archived, E.frozen = v[2], v[3] ~= '', v[5] ~= ''
   E.ttl, E.startup, E.reclaim = tonumber(v[7]), tonumber(v[8]), tonumber(v[9])
   E.entry, E.delivered = tonumber(v[10]) or 0, tonumber(v[11]) or 0
@@ -41,4 +48,12 @@ end
 -- Wake blocked polls: one after the other while there is work, or all at once when time or the environment changed.
 local function wake(all)
   call('PUBLISH', WAKE, all and ENV_ID .. '!' or ENV_ID)
+end
+
+-- Add an event to the life line of an item: its kind, the instant it took effect, and pairs of a name and a value. What
+-- each kind says is told in `workyard_queue/timeline.py`.
+local function note(kind, id, date, ...)
+  if not E.keep then return end
+  call('XADD', LIFE, 'MAXLEN', '~', us(E.keep), '*', 'k', kind, 'w', id, 't', us(date), 'u', ARGV[1], 'b', E.by, ...)
+  if E.watched and E.watched > tonumber(ARGV[1]) then call('PUBLISH', WAKE, ENV_ID .. '#') end
 end

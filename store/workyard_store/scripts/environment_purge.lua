@@ -30,4 +30,4 @@ if #answer == 2 then
   end
 end
 if #answer > 2 then return answer end
-return {'DONE', removed + call('UNLINK', STREAM, POLLED, LEASES, INDEX, POLLERS, KEYS_, IDEM, SESSIONS, DUE)}
+return {'DONE', removed + call('UNLINK', STREAM, POLLED, LEASES, INDEX, POLLERS, KEYS_, IDEM, SESSIONS, DUE, LIFE)}

@@ -2,7 +2,7 @@
 -- Atomic: two advances at once both count.
 -- KEYS[1] workspace. ARGV[1] wall us; [2] real|frozen|advance; [3] frozen: instant us or ''; advance: us;
 -- [4] the last instant a clock may reach, us.
--- Answer: {'OK', now, shift, frozen, ttl, startup, reclaim, generation} | {'BACK', now} | {'FAR', now}.
+-- Answer: {'OK', now, shift, frozen, ttl, startup, reclaim, generation, faults, seed} | {'BACK', now} | {'FAR', now}.
 local wall, op = tonumber(ARGV[1]), ARGV[2]
 local v = call('HMGET', STATE, 'shift', 'frozen', 'last')
 local shift, frozen = tonumber(v[1] or '0'), tonumber(v[2] or '')
