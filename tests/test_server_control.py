@@ -439,11 +439,11 @@ def test_everything_is_dated_by_the_clock(api: Api) -> None:
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ("{}", "mode: Give either mode or advance_seconds"),
-        ('{"mode":null}', "mode: Give either mode or advance_seconds"),
-        ('{"mode":"frozen","advance_seconds":1}', "mode: Give either mode or advance_seconds"),
-        ('{"mode":"real","advance_seconds":0}', "mode: Give either mode or advance_seconds"),
-        ('{"at":"2032-01-01T00:00:00Z"}', "mode: Give either mode or advance_seconds"),
+        ("{}", "mode: Give one of mode, advance_seconds and advance_to_next"),
+        ('{"mode":null}', "mode: Give one of mode, advance_seconds and advance_to_next"),
+        ('{"mode":"frozen","advance_seconds":1}', "mode: Give one of mode, advance_seconds and advance_to_next"),
+        ('{"mode":"real","advance_seconds":0}', "mode: Give one of mode, advance_seconds and advance_to_next"),
+        ('{"at":"2032-01-01T00:00:00Z"}', "mode: Give one of mode, advance_seconds and advance_to_next"),
         ('{"mode":"stopped"}', "mode: Input should be 'real' or 'frozen'"),
         ('{"mode":1}', "mode: Input should be 'real' or 'frozen'"),
         ('{"mode":"real","at":"2032-01-01T00:00:00Z"}', "at: Goes with mode frozen only"),

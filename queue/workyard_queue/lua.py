@@ -16,6 +16,11 @@ def queue_script(name: str) -> Script:
     return Script(name, *_HEADS, _HERE / f"{name}.lua")
 
 
+def timer_script(name: str) -> Script:
+    """Return the script in `scripts/<name>.lua`, with what tells of timers before it."""
+    return Script(name, *_HEADS, STORE_SCRIPTS / "_profile.lua", _HERE / "_timers.lua", _HERE / f"{name}.lua")
+
+
 def session_script(name: str) -> Script:
     """Return the script in `scripts/session_<name>.lua`, with the rules of sessions before it."""
     return Script(f"session_{name}", *_HEADS, _HERE / "_session.lua", _HERE / f"session_{name}.lua")

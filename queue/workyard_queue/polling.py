@@ -67,26 +67,27 @@ class _Waiter:
 class _Line:
     """The blocked polls of one environment in the order they came, and what they know of the time.
 
-    `due`: the earliest moment, on the event loop's clock, at which time alone may make work for one of them.
+    `due`: the earliest moment, on the event loop's clock, at which time alone may make work for one of them. `ages`: how
+    many of them name which reclaim age, ms.
     """
 
-    __slots__ = ("_ages", "_answered_at", "_asked_at", "_found", "_timer", "due", "waiters")
+    __slots__ = ("_answered_at", "_asked_at", "_found", "_timer", "ages", "due", "waiters")
 
     def __init__(self) -> None:
         self.waiters: dict[_Waiter, None] = {}
         self.due = math.inf
-        self._ages: Counter[int | None] = Counter()
+        self.ages: Counter[int | None] = Counter()
         self._found: NoWork | None = None
         self._asked_at = self._answered_at = -math.inf
         self._timer: asyncio.TimerHandle | None = None
 
     def join(self, waiter: _Waiter) -> None:
         self.waiters[waiter] = None
-        self._ages[waiter.reclaim_older_than_ms] += 1
+        self.ages[waiter.reclaim_older_than_ms] += 1
 
     def part(self, waiter: _Waiter) -> None:
         del self.waiters[waiter]
-        self._ages -= Counter((waiter.reclaim_older_than_ms,))
+        self.ages -= Counter((waiter.reclaim_older_than_ms,))
         if not self.waiters:
             self._set_timer(math.inf)
 
@@ -94,7 +95,7 @@ class _Line:
         """Take in what a look has found. If it was under way together with the last one, either may be the newer: then
         the one that promises work sooner counts, and at worst a look comes too early.
         """
-        due = min(asked_at + found.due_us(age) / 1_000_000 for age in self._ages)
+        due = min(asked_at + found.due_us(age) / 1_000_000 for age in self.ages)
         if asked_at >= self._answered_at or due < self.due:
             self._asked_at, self._answered_at, self._found = asked_at, asyncio.get_running_loop().time(), found
             self._set_timer(due)
@@ -133,6 +134,8 @@ class LongPoll:
 
     def __init__(self, queue: WorkQueue) -> None:
         self._queue = queue
+        #: Told of every environment in which a poll blocks while its clock stands in the mode `auto`.
+        self.in_auto: Callable[[str], None] = lambda environment_id: None
         self._lines: dict[str, _Line] = {}
         self._closing = False
 
@@ -140,6 +143,16 @@ class LongPoll:
     def blocked(self) -> int:
         """Return how many polls wait here."""
         return sum(len(line.waiters) for line in self._lines.values())
+
+    def waiting(self, environment_id: str) -> int:
+        """Return how many polls of an environment wait here."""
+        line = self._lines.get(environment_id)
+        return 0 if line is None else len(line.waiters)
+
+    def reclaim_ages(self, environment_id: str) -> list[int | None]:
+        """Return the different reclaim ages, in ms, of those that wait; None: of polls that name none."""
+        line = self._lines.get(environment_id)
+        return [] if line is None else list(line.ages)
 
     def heard(self, message: str | None) -> None:
         """Take a message from the wake channel; None means that some may have been missed."""
@@ -210,6 +223,8 @@ class LongPoll:
                 if watch is None:
                     watch = asyncio.create_task(_watch(receive, waiter))
                 line.learn(asked_at, found)
+                if found.auto:
+                    self.in_auto(environment_id)
                 await waiter.wait(line, deadline)
                 if waiter.gone or self._closing:
                     return None

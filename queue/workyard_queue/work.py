@@ -79,11 +79,13 @@ class WorkItem:
 @dataclass(frozen=True, slots=True)
 class NoWork:
     """A poll found nothing; what it saw tells when time alone can make work. Microseconds, -1 where there is nothing:
-    until the next lease ends, since the oldest hand-out; and the reclaim age of polls that name none."""
+    until the next lease ends, since the oldest hand-out; and the reclaim age of polls that name none. `auto`: the
+    clock stands until the server moves it."""
 
     lease_ends_us: int
     handed_out_us: int
     default_reclaim_us: int
+    auto: int = 0
 
     def due_us(self, reclaim_older_than_ms: int | None) -> float:
         """Return how long a poll with this reclaim age has to wait; infinity: only an event can make work for it."""

@@ -13,11 +13,13 @@ from types import FrameType
 
 from fastapi import FastAPI
 
+from workyard_queue.autoclock import AutoClocks
 from workyard_queue.invariants import Invariants
 from workyard_queue.polling import LongPoll
 from workyard_queue.scripted import Scripts, play
 from workyard_queue.sessions import Sessions
 from workyard_queue.streams import EventStreams
+from workyard_queue.timers import Clocks
 from workyard_queue.turns import Agent, Turns
 from workyard_queue.upgrade import upgrade
 from workyard_queue.work import LeaseDefaults, WorkQueue
@@ -77,6 +79,7 @@ def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now, agent:
                     yield
             finally:
                 close()
+                await services.auto_clocks.close()
                 services.turns.close()
                 tidy.cancel()
                 with suppress(asyncio.CancelledError):
@@ -119,6 +122,10 @@ def build_services(settings: Settings, engine: Engine, wall: Callable[[], int], 
     scripts = Scripts(NamedScripts(engine, workspaces), read_script(settings))
     turns = Turns(access, workspaces, agent, scripts.default)
     sessions = Sessions(access, workspaces, turns)
+    clocks = Clocks(access, workspaces, turns, default_reclaim_ms=defaults.reclaim_ms)
+    long_poll = LongPoll(queue)
+    auto_clocks = AutoClocks(access, workspaces, long_poll, clocks, default_reclaim_ms=defaults.reclaim_ms)
+    long_poll.in_auto = auto_clocks.noticed
     return Services(
         settings=settings,
         engine=engine,
@@ -128,7 +135,9 @@ def build_services(settings: Settings, engine: Engine, wall: Callable[[], int], 
         credentials=CredentialStore(access),
         queue=queue,
         invariants=Invariants(access, workspaces),
-        long_poll=LongPoll(queue),
+        long_poll=long_poll,
+        clocks=clocks,
+        auto_clocks=auto_clocks,
         agents=AgentStore(engine, workspaces),
         scripts=scripts,
         skills=SkillStore(access, workspaces),

@@ -21,11 +21,13 @@ from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 from starlette.responses import Response
 
+from workyard_queue.autoclock import AutoClocks
 from workyard_queue.invariants import Invariants
 from workyard_queue.polling import LongPoll
 from workyard_queue.scripted import Scripts
 from workyard_queue.sessions import Sessions
 from workyard_queue.streams import EventStreams
+from workyard_queue.timers import Clocks
 from workyard_queue.turns import Turns
 from workyard_queue.work import WorkQueue
 from workyard_store.access import Access, Caller
@@ -58,6 +60,8 @@ class Services:
     queue: WorkQueue
     invariants: Invariants
     long_poll: LongPoll
+    clocks: Clocks
+    auto_clocks: AutoClocks
     agents: AgentStore
     scripts: Scripts
     skills: SkillStore
@@ -193,7 +197,20 @@ class _CheckedRoute(APIRoute):
                 raise AuthenticationFailed("x-api-key header is required")
             if takes_body:
                 await call.load(required=body_required)
-            response: Response = await function(**await parameters.read(call))
+            arguments = await parameters.read(call)
+            environment_id = arguments.get("environment_id")
+            response: Response
+            if environment_id is None:
+                response = await function(**arguments)
+                return response
+            under_way = services.auto_clocks.under_way
+            under_way[environment_id] += 1
+            try:
+                response = await function(**arguments)
+            finally:
+                under_way[environment_id] -= 1
+                if not under_way[environment_id]:
+                    del under_way[environment_id]
             return response
 
         return handle

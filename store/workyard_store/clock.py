@@ -71,14 +71,18 @@ def rendered_instant(text: str) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """A workspace's clock. `shift_us`: how far a ticking clock is ahead; `frozen_at`: the instant it stands at, or None."""
+    """A workspace's clock. `shift_us`: how far a ticking clock is ahead; `frozen_at`: the instant it stands at, or None;
+    `auto`: it stands, and the server moves it to the next timer when everybody waits."""
 
     shift_us: int = 0
     frozen_at: int | None = None
+    auto: bool = False
 
     @property
     def mode(self) -> str:
-        """Return `real` (ticking, perhaps ahead of wall time) or `frozen`."""
+        """Return `real` (ticking, perhaps ahead of wall time), `frozen` or `auto`."""
+        if self.auto:
+            return "auto"
         return "real" if self.frozen_at is None else "frozen"
 
     def now(self, wall: int) -> int:

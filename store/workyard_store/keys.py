@@ -35,6 +35,7 @@ script touches one slot of a Redis Cluster. Scripts get the first key in full an
 | `wy:{env}:leases`           | zset   | purge              | `<sequence>:<work id>` by the lease's end                      |
 | `wy:{env}:index`            | zset   | purge              | work ids by creation sequence                                  |
 | `wy:{env}:pollers`          | zset   | purge              | worker ids by their last poll                                  |
+| `wy:{env}:seen`             | zset   | purge              | in mode auto: worker ids by the wall time of their last poll   |
 | `wy:{env}:keys`             | hash   | purge              | SHA-256 of an environment key → JSON of what is known of it    |
 | `wy:{env}:idem`             | hash   | purge              | idempotency key → fingerprint of the enqueue it stands for     |
 | `wy:{env}:session:<id>`     | hash   | delete, purge      | one session: its record, its status, the agent's state         |
@@ -59,6 +60,7 @@ LUA_NAMES = {
     "LEASES": "leases",
     "INDEX": "index",
     "POLLERS": "pollers",
+    "SEEN": "seen",
     "KEYS_": "keys",
     "IDEM": "idem",
     "WORK_": "work:",

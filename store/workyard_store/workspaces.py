@@ -7,6 +7,7 @@ writes the workspace, then all copies, then answers; `catch_up` finishes what a 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from .access import SCRIPTS, Access
@@ -24,7 +25,8 @@ _CLOCK = Script("workspace_clock", _HEAD, SCRIPTS / "workspace_clock.lua")
 _SETTINGS = Script("workspace_settings", _HEAD, SCRIPTS / "workspace_settings.lua")
 _LIST = Script("workspace_list", _HEAD, SCRIPTS / "workspace_list.lua")
 _SPREAD = Script("workspace_spread", _HEAD, SCRIPTS / "workspace_spread.lua")
-_APPLY = Script("environment_apply", SCRIPTS / "_environment.lua", SCRIPTS / "environment_apply.lua")
+_APPLY_HEADS = (SCRIPTS / "_environment.lua", SCRIPTS / "_profile.lua")
+_APPLY = Script("environment_apply", *_APPLY_HEADS, SCRIPTS / "environment_apply.lua")
 _PURGE = Script("environment_purge", SCRIPTS / "_environment.lua", SCRIPTS / "environment_purge.lua")
 
 #: ZADD, in a full Redis too, for deleting is what makes room: it lets a script go on that has begun to write, and ZREM
@@ -59,10 +61,10 @@ class Profile:
 
     @classmethod
     def of(cls, fields: list[str]) -> Profile:
-        """Read shift, frozen, ttl, startup, reclaim, generation, faults, seed as the scripts answer them."""
-        shift, frozen, ttl, startup, reclaim, generation, faults, seed = fields
+        """Read shift, frozen, ttl, startup, reclaim, generation, faults, seed, auto as the scripts answer them."""
+        shift, frozen, ttl, startup, reclaim, generation, faults, seed, auto = fields
         return cls(
-            Clock(int(shift), int(frozen) if frozen else None),
+            Clock(int(shift), int(frozen) if frozen else None, auto == "1"),
             int(ttl) if ttl else None,
             int(startup) if startup else None,
             int(reclaim) if reclaim else None,
@@ -72,6 +74,12 @@ class Profile:
             tuple(fields),
         )
 
+    @property
+    def copied(self) -> tuple[str, ...]:
+        """Return what a script that copies it to an environment is given: generation, then the others in their order."""
+        shift, frozen, ttl, startup, reclaim, generation, *others = self.fields
+        return (generation, shift, frozen, ttl, startup, reclaim, *others)
+
 
 @dataclass(frozen=True, slots=True)
 class ClockReading:
@@ -80,6 +88,10 @@ class ClockReading:
     mode: str
     now: int
     ahead_us: int
+
+
+#: Copies a workspace's profile to some of its environments.
+Spread = Callable[[list[str], Profile], Awaitable[None]]
 
 
 class WorkspaceStore:
@@ -148,7 +160,7 @@ class WorkspaceStore:
 
     async def profile(self, workspace: str) -> Profile:
         """Return the workspace's clock and settings."""
-        names = ("shift", "frozen", "ttl", "startup", "reclaim", "generation", "faults", "seed")
+        names = ("shift", "frozen", "ttl", "startup", "reclaim", "generation", "faults", "seed", "auto")
         stored = await self._engine.command("HMGET", self._keys.workspace(workspace), *names)
         return Profile.of(
             [
@@ -163,28 +175,52 @@ class WorkspaceStore:
         profile = await self.profile(workspace)
         return self._reading(profile, profile.clock.now(wall), wall)
 
-    async def change_clock(self, workspace: str, change: str, value: int | None = None) -> ClockReading:
+    async def change_clock(
+        self, workspace: str, change: str, value: int | None = None, apply: Spread | None = None
+    ) -> ClockReading:
         """Change the clock, and every copy of it, and wake every blocked poll of the workspace.
+
+        Whoever wants to know what that fires, and agents to have acted, goes by `workyard_queue.timers`.
 
         Args:
             workspace: whose clock.
-            change: `real`, `frozen` (*value*: the instant in us, None for now) or `advance` (*value*: us).
+            change: `real`, `frozen` (*value*: the instant in us, None for now), `auto` or `advance` (*value*: us).
             value: see *change*.
+            apply: copies a profile to some environments.
 
         Raises:
             InvalidRequest: time would go back, or past `LAST_INSTANT`.
         """
+        reading = await self._change_clock(
+            workspace, change, value, "advance_seconds" if change == "advance" else "at", apply
+        )
+        if isinstance(reading, int):
+            raise InvalidRequest(f"at: Time never goes back: the workspace's clock is at {format_instant(reading)}")
+        return reading
+
+    async def move_clock(self, workspace: str, change: str, instant: int, apply: Spread) -> ClockReading | None:
+        """Move the clock to a later *instant*, in whatever mode (`reach`), or in mode auto only (`jump`).
+
+        Return None if it is that late already, or the mode is another: then nothing was changed.
+
+        Raises:
+            InvalidRequest: it is past `LAST_INSTANT`.
+        """
+        reading = await self._change_clock(workspace, change, instant, "advance_to_next", apply)
+        return None if isinstance(reading, int) else reading
+
+    async def _change_clock(
+        self, workspace: str, change: str, value: int | None, field: str, apply: Spread | None
+    ) -> ClockReading | int:
+        """Change the clock; return its reading, or its instant where time would go back."""
         wall = self._access.wall()
-        field = "advance_seconds" if change == "advance" else "at"
         reply = await self.write(_CLOCK, workspace, wall, change, "" if value is None else value, LAST_INSTANT)
         if reply[0] == "BACK":
-            raise InvalidRequest(
-                f"{field}: Time never goes back: the workspace's clock is at {format_instant(int(reply[1]))}"
-            )
+            return int(reply[1])
         if reply[0] == "FAR":
             raise InvalidRequest(f"{field}: A clock stops at {format_instant(LAST_INSTANT)}")
         profile = Profile.of(reply[2:])
-        await self._spread(workspace, profile)
+        await self._spread(workspace, profile, apply or self._apply)
         return self._reading(profile, int(reply[1]), wall)
 
     async def change_settings(self, workspace: str, changes: dict[str, int | str | None]) -> Profile:
@@ -194,7 +230,7 @@ class WorkspaceStore:
         for name, value in changes.items():
             fields += [name, "" if value is None else value]
         profile = Profile.of(await self.write(_SETTINGS, workspace, self._access.wall(), *fields))
-        await self._spread(workspace, profile)
+        await self._spread(workspace, profile, self._apply)
         return profile
 
     async def catch_up(self) -> None:
@@ -203,20 +239,19 @@ class WorkspaceStore:
             profile = await self.profile(workspace)
             spread = await self._engine.command("HGET", self._keys.workspace(workspace), "spread")
             if profile.generation and spread != str(profile.generation):
-                await self._spread(workspace, profile)
+                await self._spread(workspace, profile, self._apply)
 
-    async def _spread(self, workspace: str, profile: Profile) -> None:
+    async def _spread(self, workspace: str, profile: Profile, apply: Spread) -> None:
         key = self._keys.workspace(workspace, "envs")
         start = 0
         while environment_ids := await self._engine.command("ZRANGE", key, start, start + _APPLY_BATCH - 1):
-            await self._apply(environment_ids, profile)
+            await apply(environment_ids, profile)
             start += _APPLY_BATCH
         await self._engine.run(_SPREAD, self._keys.workspace(workspace), profile.generation)
 
     async def _apply(self, environment_ids: list[str], profile: Profile) -> None:
-        shift, frozen, ttl, startup, reclaim, generation, faults, seed = profile.fields
-        copied = (generation, shift, frozen, ttl, startup, reclaim, faults, seed)
         wall = self._access.wall()
+        copied = profile.copied
         await asyncio.gather(
             *[self._engine.run(_APPLY, self._keys.environment(id_), wall, "", *copied) for id_ in environment_ids]
         )

@@ -3,12 +3,18 @@
 -- KEYS[1] environment. ARGV[1] wall us; [2] workspace or ''; [3] worker id or ''; [4] reclaim age in us or '' for the
 -- workspace's; [5] the server's default reclaim age, us; [6] SHA-256 of the token to mint.
 -- Answer: {'WORK', work id, fields of the item} | {'NONE', microseconds until the next lease ends or -1, microseconds
--- since the oldest hand-out or -1, reclaim age in us of a poll that names none}: -1 also while the clock stands still
--- | {'CLOUD'} | {'AGAIN'} | {'GONE'} | {'FOREIGN'}.
+-- since the oldest hand-out or -1, reclaim age in us of a poll that names none, 1 in mode auto}: -1 also while the clock
+-- stands still | {'CLOUD'} | {'AGAIN'} | {'GONE'} | {'FOREIGN'}.
 local refusal = open()
 if refusal then return {refusal} end
 if E.kind == 'cloud' then return {'CLOUD'} end
+local auto = E.frozen and call('HGET', ENV, 'auto') == '1'
 if ARGV[3] ~= '' then
+  if auto then
+    -- The clock stands: only the wall clock tells who polls no more.
+    call('ZADD', SEEN, ARGV[1], ARGV[3])
+    call('ZREMRANGEBYSCORE', SEEN, '-inf', us(tonumber(ARGV[1]) - 60000000))
+  end
   call('ZADD', POLLERS, us(E.now), ARGV[3])
   call('ZREMRANGEBYSCORE', POLLERS, '-inf', us(E.now - 30000000))
 end
@@ -25,7 +31,7 @@ else
   if entry then call('HSET', ENV, 'delivered', string.match(entry[1], '^%d+'), 'waiting', us(E.waiting - 1)) end
 end
 if not entry then
-  if E.frozen then return {'NONE', -1, -1, default_age} end
+  if E.frozen then return {'NONE', -1, -1, default_age, auto and 1 or 0} end
   local lease_end = tonumber(call('ZRANGE', LEASES, 0, 0, 'WITHSCORES')[2])
   local handed_out = tonumber(call('ZRANGE', POLLED, 0, 0, 'WITHSCORES')[2])
   return {'NONE', lease_end and lease_end - E.now or -1, handed_out and E.now - handed_out or -1, default_age}

@@ -25,11 +25,19 @@ from .. import __version__
 from ..dependencies import Call, ControlRoute, Services
 from ..documentation import link, refusals, success
 from ..responses import JsonResponse
+from ..schemas.clock import (
+    MOST_PENDING,
+    ClockAhead,
+    ClockChange,
+    ClockMoved,
+    Clocks,
+    ClocksMoved,
+    render_clock,
+    render_clock_ahead,
+    render_clock_moved,
+)
 from ..schemas.control import (
     AllSettings,
-    Clock,
-    ClockChange,
-    Clocks,
     Enqueue,
     Enqueued,
     Health,
@@ -41,7 +49,6 @@ from ..schemas.control import (
     Recount,
     ResetDone,
     SettingsChange,
-    render_clock,
     render_key,
     render_recount,
 )
@@ -188,38 +195,44 @@ async def revoke_key(
 @router.get(
     "/clock",
     tags=_WORKSPACES,
-    responses=success(Clock | Clocks, "The workspace's clock, or all clocks when none is named.") | refusals(),
+    responses=success(ClockAhead | Clocks, "The workspace's clock, or all clocks when none is named.") | refusals(),
 )
 async def get_clock(call: Call, workspace: WorkspaceName = None) -> Response:
-    """Read the workspace's clock."""
+    """Read the workspace's clock, with the timers it has ahead, soonest first; of all clocks, only their instants."""
+    services = call.services
+    meant = await workspace_meant(call, workspace)
+    if meant not in ("", EVERY):
+        return JsonResponse(render_clock_ahead(*await services.clocks.pending(meant, MOST_PENDING)))
 
     async def one(name: str) -> dict[str, Any]:
-        return render_clock(await call.services.workspaces.clock(name))
+        return render_clock(await services.workspaces.clock(name))
 
-    return await _each(call.services, await workspace_meant(call, workspace), one)
+    return await _each(services, meant, one)
 
 
 @router.post(
     "/clock",
     tags=_WORKSPACES,
-    responses=success(Clock | Clocks, "The clock after the change; all clocks for `?workspace=*`.")
+    responses=success(ClockMoved | ClocksMoved, "The clock after the change; all clocks for `?workspace=*`.")
     | refusals(400, 413, because={400: f"{_NO_WORKSPACE} Time never goes back."}),
 )
 async def change_clock(body: ClockChange, call: Call, workspace: WorkspaceName = None) -> Response:
-    """Freeze, advance or release the workspace's clock.
+    """Freeze, advance or release the workspace's clock, or move it to the next timer.
 
     All that the server dates or times out follows it, but `block_ms`, which is wall time. It never goes back and stops
-    at 2200-01-01T00:00:00Z. Every request that starts after the answer sees the change.
+    at 2200-01-01T00:00:00Z. Every timer that the change ends has fired before the answer, which names them: leases have
+    lapsed, agents have acted. Every request that starts after the answer sees the change.
     """
-    value: int | None
-    if body.advance_seconds is not None:
-        change, value = "advance", round(body.advance_seconds * 1_000_000)
-    else:
-        change = str(body.mode)
-        value = None if body.at is None else parse_instant(body.at)
+    clocks = call.services.clocks
 
     async def one(name: str) -> dict[str, Any]:
-        return render_clock(await call.services.workspaces.change_clock(name, change, value))
+        if body.advance_to_next is not None:
+            return render_clock_moved(*await clocks.to_next(name, body.timer))
+        if body.advance_seconds is not None:
+            moved = await clocks.change(name, "advance", round(body.advance_seconds * 1_000_000))
+        else:
+            moved = await clocks.change(name, str(body.mode), None if body.at is None else parse_instant(body.at))
+        return render_clock_moved(*moved)
 
     return await _each(call.services, workspace_to_write(await workspace_meant(call, workspace)), one)
 

@@ -6,22 +6,19 @@ from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema, model_validator
-from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
 from workyard_queue import invariants
 from workyard_queue.states import LONGEST_TTL_S, SHORTEST_TTL_S
-from workyard_store.clock import LAST_INSTANT, format_instant
+from workyard_store.clock import format_instant
 from workyard_store.credentials import EnvironmentKey
 from workyard_store.ids import canonical_session_id
-from workyard_store.workspaces import ClockReading
 
 from ..settings import LONGEST_LEASE_S, LONGEST_RECLAIM_MS
-from .common import KEY_ID, Body, Metadata, Rfc3339, Shape, Timestamp, optional_instant
+from .common import KEY_ID, Body, Metadata, Shape, Timestamp, optional_instant
 from .work import Work
 
 MOST_ENQUEUED = 10_000
-_LONGEST_ADVANCE_S = LAST_INSTANT / 1e6
 
 
 def _session(value: str) -> str:
@@ -37,7 +34,6 @@ SessionId = Annotated[
     WithJsonSchema({"type": "string", "pattern": "^(session|sesn)_[0-9A-Za-z]{1,64}$"}),
 ]
 WorkspaceId = Annotated[str, Field(pattern="^(default|wrkspc_[0-9A-Za-z]+)$")]
-_NULL: JsonDict = {"type": "null"}
 
 
 KeyName = Annotated[str, Field(min_length=1, max_length=256)]
@@ -124,66 +120,6 @@ class KeyRevoked(Shape):
 
     id: str = Field(description="The key that is no longer good.", pattern=KEY_ID)
     type: Literal["environment_key_revoked"] = Field(description="Always `environment_key_revoked`.")
-
-
-class ClockChange(Body):
-    """Request to change a workspace's clock: exactly one of `mode` and `advance_seconds`."""
-
-    mode: Literal["real", "frozen"] | None = Field(
-        None, description="real: tick on from the current instant. frozen: stand still."
-    )
-    at: Rfc3339 | None = Field(None, description="With `frozen`: the instant to stand at; null for the current one.")
-    advance_seconds: Annotated[float, Field(ge=0, le=_LONGEST_ADVANCE_S, allow_inf_nan=False)] | None = Field(
-        None, description="Move the clock forward by this many seconds, at once."
-    )
-    model_config = ConfigDict(
-        json_schema_extra={
-            "oneOf": [
-                {
-                    "required": ["mode"],
-                    "properties": {"mode": {"const": "real"}, "at": _NULL, "advance_seconds": _NULL},
-                },
-                {"required": ["mode"], "properties": {"mode": {"const": "frozen"}, "advance_seconds": _NULL}},
-                {
-                    "required": ["advance_seconds"],
-                    "properties": {"mode": _NULL, "at": _NULL, "advance_seconds": {"type": "number"}},
-                },
-            ],
-            "examples": [
-                {"mode": "frozen", "at": "2031-05-06T12:00:00Z"},
-                {"advance_seconds": 6.5},
-                {"mode": "real"},
-            ],
-        }
-    )
-
-    @model_validator(mode="after")
-    def _one_change(self) -> ClockChange:
-        if (self.mode is None) == (self.advance_seconds is None):
-            raise PydanticCustomError("clock", "mode: Give either mode or advance_seconds")
-        if self.at is not None and self.mode != "frozen":
-            raise PydanticCustomError("clock", "at: Goes with mode frozen only")
-        return self
-
-
-class Clock(Shape):
-    """A workspace's clock."""
-
-    mode: Literal["real", "frozen"] = Field(description="real: ticking. frozen: standing still.")
-    now: Timestamp = Field(description="The workspace's instant.")
-    ahead_seconds: float = Field(description="How far it is before wall time.")
-
-
-class WorkspaceClock(Clock):
-    """One workspace's clock among all."""
-
-    workspace: WorkspaceId = Field(description="Public id of the workspace.")
-
-
-class Clocks(Shape):
-    """The clocks of all workspaces."""
-
-    data: list[WorkspaceClock] = Field(description="One row a workspace.")
 
 
 Ttl = Annotated[int, Field(ge=SHORTEST_TTL_S, le=LONGEST_TTL_S)]
@@ -290,8 +226,3 @@ def render_key(key: EnvironmentKey) -> dict[str, Any]:
         "created_at": format_instant(key.created_at),
         "revoked_at": optional_instant(key.revoked_at),
     }
-
-
-def render_clock(reading: ClockReading) -> dict[str, Any]:
-    """Render a clock."""
-    return {"mode": reading.mode, "now": format_instant(reading.now), "ahead_seconds": reading.ahead_us / 1_000_000}

@@ -37,8 +37,9 @@ local function begin()
   E.now = math.max(E.frozen and tonumber(v[5]) or tonumber(ARGV[1]) + tonumber(v[4]), E.last)
 end
 
--- Remember the instant of a step that changes something.
+-- Remember the instant of a step that changes something; in mode auto also the wall clock's.
 local function touch()
+  if E.frozen and call('HGET', ENV, 'auto') == '1' then call('HSET', ENV, 'stirred', ARGV[1]) end
   if E.now > E.last then
     call('HSET', ENV, 'last', us(E.now))
     E.last = E.now

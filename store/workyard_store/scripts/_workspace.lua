@@ -16,10 +16,11 @@ local function instant()
   return math.max(tonumber(v[2] or '') or tonumber(ARGV[1]) + tonumber(v[1] or '0'), tonumber(v[3] or '0'))
 end
 
--- Return what an environment copies: shift, frozen, ttl, startup, reclaim, generation, faults, seed.
+-- Return what an environment copies: shift, frozen, ttl, startup, reclaim, generation, faults, seed, auto.
 local function profile()
-  local v = call('HMGET', STATE, 'shift', 'frozen', 'ttl', 'startup', 'reclaim', 'generation', 'faults', 'seed')
-  return {v[1] or '0', v[2] or '', v[3] or '', v[4] or '', v[5] or '', v[6] or '0', v[7] or '', v[8] or ''}
+  local v = call('HMGET', STATE, 'shift', 'frozen', 'ttl', 'startup', 'reclaim', 'generation', 'faults', 'seed',
+    'auto')
+  return {v[1] or '0', v[2] or '', v[3] or '', v[4] or '', v[5] or '', v[6] or '0', v[7] or '', v[8] or '', v[9] or ''}
 end
 
 local function next_generation()

@@ -30,4 +30,5 @@ if #answer == 2 then
   end
 end
 if #answer > 2 then return answer end
-return {'DONE', removed + call('UNLINK', STREAM, POLLED, LEASES, INDEX, POLLERS, KEYS_, IDEM, SESSIONS, DUE, LIFE)}
+return {'DONE', removed + call('UNLINK', STREAM, POLLED, LEASES, INDEX, POLLERS, SEEN, KEYS_, IDEM, SESSIONS, DUE,
+  LIFE)}

@@ -1,7 +1,7 @@
 -- Give a new environment its place in its workspace, before its record exists: lists skip a place without a record.
 -- Atomic: no two environments share a sequence number.
 -- KEYS[1] workspace. ARGV[1] wall us; [2] environment id.
--- Answer: {sequence, shift, frozen, ttl, startup, reclaim, generation, faults, seed}.
+-- Answer: {sequence, shift, frozen, ttl, startup, reclaim, generation, faults, seed, auto}.
 local number = call('HINCRBY', STATE, 'number', 1)
 call('ZADD', ENVS, number, ARGV[2])
 call('ZADD', LIVE, number, ARGV[2])

@@ -1,0 +1,117 @@
+"""The clock's mode `auto`: a clock that stands, and moves to the next timer when everybody waits. Source: issue D, 1.
+
+Everybody waits, when a poll of the workspace is blocked in this process, no other request of it is under way here, no
+item of it is leased, and nothing has changed in it, by whatever process, for `QUIET_S`. It moves to what serves those
+who wait: a reclaim age, the end of the window of a worker that is gone, an instant for which an agent waits.
+
+A process looks only while polls of such a workspace are blocked in it; they tell it that it is one. Several processes may
+come to the same end: each names the instant to be at, so the clock is moved once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from contextlib import suppress
+
+from workyard_store.access import TRUSTED, Access
+from workyard_store.calls import CURRENT
+from workyard_store.errors import EnvironmentNotFound, StorageUnavailable
+from workyard_store.redis import Reply
+from workyard_store.workspaces import WorkspaceStore
+
+from .lua import timer_script
+from .polling import LongPoll
+from .timers import Clocks
+
+_AUTO = timer_script("auto")
+
+#: How long nothing must have changed: what a client may take from an answer to its next request. Seconds.
+QUIET_S = 0.05
+#: How long a worker must not have polled to be taken for gone: longer than any poll blocks. Seconds.
+_GONE_S = 2.0
+#: Seconds between two looks while an item is leased, or nothing is ahead.
+_LOOK_EVERY_S = 0.2
+
+
+class AutoClocks:
+    """Moves the clocks of the mode `auto` for which polls wait in this process.
+
+    Attributes:
+        under_way: how many requests that name an environment run in this process, blocked polls among them.
+    """
+
+    def __init__(
+        self,
+        access: Access,
+        workspaces: WorkspaceStore,
+        long_poll: LongPoll,
+        clocks: Clocks,
+        *,
+        default_reclaim_ms: int,
+    ) -> None:
+        self.under_way: Counter[str] = Counter()
+        self._access = access
+        self._workspaces = workspaces
+        self._long_poll = long_poll
+        self._clocks = clocks
+        self._default_reclaim_us = default_reclaim_ms * 1000
+        #: Environment → what looks after its workspace.
+        self._watched: dict[str, asyncio.Task[None]] = {}
+        self._closing = False
+
+    def noticed(self, environment_id: str) -> None:
+        """Take notice of a poll that blocks in an environment whose clock is of the mode `auto`."""
+        if environment_id not in self._watched and not self._closing:
+            self._watched[environment_id] = asyncio.create_task(self._watch(environment_id))
+
+    async def close(self) -> None:
+        """Move no clock any more."""
+        self._closing = True
+        tasks = list(self._watched.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _watch(self, environment_id: str) -> None:
+        """Look, as long as polls wait in an environment, whether its workspace's clock has to move."""
+        CURRENT.set(None)  # It runs on behalf of no call.
+        try:
+            workspace = await self._access.engine.command("HGET", self._access.keys.environment(environment_id), "ws")
+            pause: float | None = 0.0
+            while workspace is not None and pause is not None:
+                await asyncio.sleep(pause)
+                pause = await self._look(workspace, environment_id)
+        except StorageUnavailable:
+            pass  # The next poll begins anew.
+        finally:
+            del self._watched[environment_id]
+
+    async def _look(self, workspace: str, environment_id: str) -> float | None:
+        """Move a clock if everybody waits; return the seconds until the next look, None if it takes none."""
+        if not self._long_poll.waiting(environment_id):
+            return None
+        if not (await self._workspaces.profile(workspace)).clock.auto:
+            return None
+        ids = await self._workspaces.environments(workspace)
+        if next((each for each in ids if self._long_poll.waiting(each)), environment_id) != environment_id:
+            return _LOOK_EVERY_S  # Another one does it.
+        if any(self.under_way[each] > self._long_poll.waiting(each) for each in ids):
+            return QUIET_S
+        states = [state for state in await asyncio.gather(*[self._state(each) for each in ids]) if state is not None]
+        quiet_us = self._access.wall() - max((int(stirred) for _, _, stirred, _ in states), default=0)
+        if abs(quiet_us) < QUIET_S * 1_000_000:
+            return QUIET_S - abs(quiet_us) / 1_000_000
+        ahead = [int(instant) for _, _, _, instant in states if instant]
+        if not ahead or any(leased for _, leased, _, _ in states):
+            return _LOOK_EVERY_S
+        await self._clocks.jump(workspace, min(ahead))
+        return QUIET_S
+
+    async def _state(self, environment_id: str) -> Reply | None:
+        ages = ["" if age is None else age * 1000 for age in self._long_poll.reclaim_ages(environment_id)]
+        with suppress(EnvironmentNotFound):  # Half created or half deleted.
+            return await self._access.run(
+                _AUTO, environment_id, TRUSTED, round(_GONE_S * 1_000_000), self._default_reclaim_us, *ages
+            )
+        return None
