@@ -18,6 +18,7 @@ from contextlib import suppress
 from typing import Any
 
 from workyard_store.access import Caller
+from workyard_store.calls import CURRENT
 
 from .work import NoWork, WorkItem, WorkQueue
 
@@ -30,9 +31,10 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 class _Waiter:
     """One blocked poll. `turn`: it was woken and has not tried since. `gone`: its client has disconnected."""
 
-    __slots__ = ("_future", "gone", "reclaim_older_than_ms", "turn")
+    __slots__ = ("_call", "_future", "gone", "reclaim_older_than_ms", "turn")
 
     def __init__(self, reclaim_older_than_ms: int | None) -> None:
+        self._call = CURRENT.get()
         self.reclaim_older_than_ms = reclaim_older_than_ms
         self.turn = False
         self.gone = False
@@ -49,6 +51,11 @@ class _Waiter:
     def release(self) -> None:
         if self._future is not None and not self._future.done():
             self._future.set_result(None)
+            self._tell(waits=False)
+
+    def _tell(self, *, waits: bool) -> None:
+        if self._call is not None:
+            self._call.waits = waits
 
     async def wait(self, line: _Line, deadline: float) -> None:
         """Wait for a turn, the client's departure, or the time."""
@@ -56,12 +63,14 @@ class _Waiter:
             return
         loop = asyncio.get_running_loop()
         self._future = loop.create_future()
+        self._tell(waits=True)
         timer = loop.call_at(deadline + _TIMER_GRAIN_S, line.deadline_came, self)
         try:
             await self._future
         finally:
             timer.cancel()
             self._future = None
+            self._tell(waits=False)
 
 
 class _Line:

@@ -39,8 +39,11 @@ from workyard_store.workspaces import WorkspaceStore
 from . import errors
 from .dependencies import Services
 from .headers import Envelope
+from .owners import Owners
+from .questions import Questions
 from .routes import agents, control, docs, environments, memories, scripts, seeds, sessions, skills, work
 from .settings import Settings, read_script
+from .traffic import Traffic
 
 _log = logging.getLogger("workyard")
 
@@ -59,12 +62,14 @@ def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now, agent:
     Raises (when it starts): StartupRefused, if the Redis named in the settings cannot be used.
     """
 
+    traffic = Traffic(body_bytes=0, keeps=False)
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         engine = open_engine(settings)
         try:
             stored_format = await engine.open()
-            services = build_services(settings, engine, wall, agent)
+            services = build_services(settings, engine, wall, agent, traffic)
             await upgrade(stored_format, services.access, services.workspaces)
             app.state.services = services
             await engine.subscribe(partial(_heard, services))
@@ -101,7 +106,7 @@ def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now, agent:
         # The routes themselves, not a router in a router: one match a request, and one list to describe.
         app.router.routes.extend(module.router.routes)
     errors.install(app)
-    app.add_middleware(Envelope)
+    app.add_middleware(Envelope, traffic=traffic)
     return app
 
 
@@ -113,7 +118,9 @@ def open_engine(settings: Settings) -> Engine:
     return Engine.at(settings.redis_url, keys, connections=settings.redis_connections)
 
 
-def build_services(settings: Settings, engine: Engine, wall: Callable[[], int], agent: Agent) -> Services:
+def build_services(
+    settings: Settings, engine: Engine, wall: Callable[[], int], agent: Agent, traffic: Traffic
+) -> Services:
     """Put the services together over an engine."""
     access = Access(engine, engine.keys, wall, life_line_events=settings.life_line_events)
     workspaces = WorkspaceStore(access)
@@ -126,6 +133,13 @@ def build_services(settings: Settings, engine: Engine, wall: Callable[[], int], 
     long_poll = LongPoll(queue)
     auto_clocks = AutoClocks(access, workspaces, long_poll, clocks, default_reclaim_ms=defaults.reclaim_ms)
     long_poll.in_auto = auto_clocks.noticed
+    questions = Questions(engine)
+    owners = Owners(access)
+
+    async def busy(workspace: str) -> str:
+        return str(await owners.busy(list(traffic.in_flight), workspace))
+
+    questions.answer("busy", busy)
     return Services(
         settings=settings,
         engine=engine,
@@ -145,14 +159,19 @@ def build_services(settings: Settings, engine: Engine, wall: Callable[[], int], 
         sessions=sessions,
         turns=turns,
         streams=EventStreams(sessions),
+        questions=questions,
+        traffic=traffic,
     )
 
 
 def _heard(services: Services, message: str | None) -> None:
-    """Pass a message of the wake channel on to whom it concerns: an environment `env_…`, or a session `session_…`."""
+    """Pass a message of the wake channel on to whom it concerns: an environment `env_…`, a session `session_…`, or
+    all server processes, `?…` and `!…`."""
     if message is None:
         services.long_poll.heard(None)
         services.streams.heard(None)
+    elif message[:1] in ("?", "!"):
+        services.questions.heard(message)
     elif message.startswith("session_"):
         services.streams.heard(message)
     elif message.endswith("~"):

@@ -10,6 +10,8 @@ from fastapi import Request
 
 from workyard_store.errors import BodyTooLarge, InvalidRequest
 
+from .traffic import REQUEST_BODY
+
 MOST_BYTES = 1_048_576
 #: Levels of objects and lists in a body: far from where writing or reading them again would meet Python's own limit.
 _MOST_LEVELS = 500
@@ -79,7 +81,7 @@ class CheckedRequest(Request):
             chunks += chunk
             if len(chunks) > MOST_BYTES:
                 raise BodyTooLarge(f"Request body exceeds {MOST_BYTES} bytes")
-        self._body = bytes(chunks)
+        self._body = self.scope[REQUEST_BODY] = bytes(chunks)
         if self.headers.get("content-encoding", "").strip():
             raise InvalidRequest("Content-Encoding is not supported")
 

@@ -44,7 +44,9 @@ from workyard_store.workspaces import WorkspaceStore
 from .bodies import CheckedRequest
 from .headers import API_CALL, request_id, token_of
 from .operations import operation_of
+from .questions import Questions
 from .settings import Settings
+from .traffic import CALLER, Traffic
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,8 @@ class Services:
     sessions: Sessions
     turns: Turns
     streams: EventStreams
+    questions: Questions
+    traffic: Traffic
 
 
 class Call(CheckedRequest):
@@ -189,7 +193,7 @@ class _CheckedRoute(APIRoute):
         async def handle(request: Request) -> Response:
             call = Call(request.scope, request.receive)
             token = token_of(call.headers)
-            call.caller = Caller(token)
+            call.caller = call.scope[CALLER] = Caller(token)
             call.scope[API_CALL] = told = _api_call(operation, call, self.needs_token)
             CURRENT.set(told)
             call.services = services = request.app.state.services

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Iterable
 
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from workyard_store.ids import random_suffix
 
+from .traffic import API_CALL as API_CALL
+from .traffic import Traffic
+
 _log = logging.getLogger("workyard.requests")
 REQUEST_ID = "workyard.request_id"
-#: Where a request that has a route keeps what is known of it (`workyard_store.calls.ApiCall`).
-API_CALL = "workyard.call"
 NO_RETRY = {"x-should-retry": "false"}
 
 
@@ -42,8 +41,9 @@ def request_id(scope: Scope) -> str:
 class Envelope:
     """ASGI layer around the whole application."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, traffic: Traffic) -> None:
         self.app = app
+        self.traffic = traffic
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run one request; nothing that goes wrong leaves without an answer in the API's form."""
@@ -52,43 +52,34 @@ class Envelope:
             return
         identifier = "req_" + random_suffix()
         scope[REQUEST_ID] = identifier
-        header = (b"request-id", identifier.encode())
-        status = 0
-
-        async def send_with_id(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                headers: Iterable[tuple[bytes, bytes]] = message["headers"]
-                message["headers"] = [*headers, header]
-            await send(message)
-
-        started = time.perf_counter() if _log.isEnabledFor(logging.DEBUG) else 0.0
+        exchange = self.traffic.begin(scope, send, identifier)
         try:
-            await self.app(scope, receive, send_with_id)
+            await self.app(scope, receive, exchange.send)
         except ClientDisconnect:
             pass
         except asyncio.CancelledError:
             # Only the end of the server cancels a request: it ran on for longer than the server may still live.
             # The task ends with its answer, so the cancellation is not passed on.
-            if status:
+            if exchange.status:
                 raise
             from .errors import shutting_down
 
-            await shutting_down(scope)(scope, receive, send_with_id)
+            await shutting_down(scope)(scope, receive, exchange.send)
         except Exception:
             _log.exception("%s %s failed (request %s)", scope["method"], scope["path"], identifier)
-            if status:
+            if exchange.status:
                 raise
             from .errors import internal_error
 
-            await internal_error(scope)(scope, receive, send_with_id)
-        if started:
+            await internal_error(scope)(scope, receive, exchange.send)
+        finally:
+            exchange.end(cut=True)
+        if _log.isEnabledFor(logging.DEBUG):
             _log.debug(
                 "%s %s %d %.1f ms %s",
                 scope["method"],
                 scope["path"],
-                status,
-                (time.perf_counter() - started) * 1e3,
+                exchange.status,
+                exchange.took * 1e3,
                 identifier,
             )

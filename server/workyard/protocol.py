@@ -14,6 +14,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from workyard_store.ids import random_suffix
 
+from .traffic import CONNECTION
+
 
 class _Answer:
     """The connection as one request's answer writes to it.
@@ -55,6 +57,7 @@ class Protocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
+        cycle.scope[CONNECTION] = cycle.transport  # type: ignore[literal-required]
         # Nothing follows the head of an answer to HEAD.
         if cycle.scope["method"] != "HEAD":
             cycle.transport = _Answer(cycle)  # type: ignore[assignment]  # All that a cycle uses of a transport.

@@ -193,6 +193,8 @@ class Access:
                 case _:
                     if call is not None:
                         call.asks = False
+                        if call.session_id and not call.environment_id:
+                            call.environment_id = environment_id
                     return reply
 
     async def ask(self, workspace: str | None) -> None:

@@ -31,6 +31,7 @@ class ApiCall:
         environment_id, work_id, session_id: as the path names them, or empty strings.
         asks: whether no script has yet looked for faults on behalf of this call.
         faults: names of the fault rules that were applied to it.
+        waits: whether it is a poll that is blocked, and looks at nothing meanwhile.
     """
 
     on: str
@@ -44,6 +45,7 @@ class ApiCall:
     session_id: str = ""
     asks: bool = False
     faults: list[str] = field(default_factory=list)
+    waits: bool = False
     _by: str | None = None
 
     @property

@@ -48,7 +48,8 @@ No key has a TTL: time belongs to the workspace's clock, which Redis does not kn
 `wy:wake` is a publish/subscribe channel, not a key. Its messages: `<environment>`: there is work, wake one poll;
 `<environment>!`: something else changed, wake all; `<environment>~`: time may have come for an agent; `<environment>#`: a life line that
 is watched has grown; `<session>`: it has
-events; `<session>!<us>`: it was deleted at this instant.
+events; `<session>!<us>`: it was deleted at this instant; `?…` and `!…`: questions of server processes to each other and
+their answers (`workyard/questions.py`).
 """
 
 from __future__ import annotations

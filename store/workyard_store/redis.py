@@ -220,6 +220,20 @@ class Engine:
 
     # -- publish/subscribe ------------------------------------------------------------------------------------
 
+    async def publish(self, message: str) -> int:
+        """Publish on the wake channel; return how many processes heard it.
+
+        In a cluster a server tells of its own subscribers only, so each is sent the message, and everybody hears it once
+        from each.
+        """
+        heard = 0
+        publish = ("PUBLISH", self.keys.wake, message)
+        for reply in await asyncio.gather(*[lane.enqueue(publish) for lane in self._servers.lanes()]):
+            if isinstance(reply, RedisError):
+                raise await self._translated(reply)
+            heard += int(reply)
+        return heard
+
     async def subscribe(self, heard: Callable[[str | None], None]) -> None:
         """Call *heard* with every message on the wake channel, and with None whenever messages may have been missed.
 

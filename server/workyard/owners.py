@@ -1,0 +1,93 @@
+"""Which workspace a request belongs to: what its journal and the question "who is busy" go by.
+
+That of the environment that its path names, or where the session is that it names; else the one that its token stands
+for. Who asks about many requests pays one round trip for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from starlette.datastructures import Headers
+
+from workyard_store.access import DEFAULT_WORKSPACE, Access, Caller, workspace_of_api_key
+from workyard_store.ids import is_id
+
+from .headers import token_of
+from .traffic import CALLER, Exchange
+
+#: Environments of which it is remembered where they were, for requests that come when they are gone.
+_MOST_KNOWN = 4096
+#: Operations that last as long as the client likes, and do nothing meanwhile.
+_LASTING = ("sessions.events.stream",)
+
+
+def caller_of(exchange: Exchange) -> Caller:
+    """Return who made a request, of one without a route too."""
+    found: Caller | None = exchange.scope.get(CALLER)
+    return Caller(token_of(Headers(scope=exchange.scope))) if found is None else found
+
+
+class Owners:
+    """Looks up the workspaces of requests. Raises StorageUnavailable when Redis does not answer."""
+
+    def __init__(self, access: Access) -> None:
+        self._engine = access.engine
+        self._keys = access.keys
+        self._known: dict[str, str] = {}
+
+    async def of(self, exchanges: Sequence[Exchange]) -> list[str]:
+        """Return the workspace of each request; an empty string where it is nobody's: its token was issued by an
+        environment that is gone and that nothing is known of."""
+        named = [_environments(exchange) for exchange in exchanges]
+        await self._learn({environment for names in named for environment in names})
+        owners = [
+            next((self._known[each] for each in names if each in self._known), None) or _by_token(exchange)
+            for names, exchange in zip(named, exchanges, strict=True)
+        ]
+        strangers = {
+            owner
+            for owner, names, exchange in zip(owners, named, exchanges, strict=True)
+            if caller_of(exchange).environment_id is not None and not any(each in self._known for each in names)
+        }
+        if not strangers:
+            return owners
+        looks = [("SISMEMBER", self._keys.workspaces, stranger) for stranger in strangers]
+        registered = dict(zip(strangers, await self._engine.commands(looks), strict=True))
+        return [owner if registered.get(owner, True) else "" for owner in owners]
+
+    async def _learn(self, environments: set[str]) -> None:
+        ids = list(environments)
+        found = await self._engine.commands(("HGET", self._keys.environment(id_), "ws") for id_ in ids)
+        for id_, workspace in zip(ids, found, strict=True):
+            if workspace is not None:
+                self._known.pop(id_, None)
+                self._known[id_] = workspace
+        while len(self._known) > _MOST_KNOWN:
+            del self._known[next(iter(self._known))]
+
+    def forget(self, workspace: str | None) -> None:
+        """Remember nothing of a workspace's environments, None: of all."""
+        self._known = {} if workspace is None else {id_: ws for id_, ws in self._known.items() if ws != workspace}
+
+    async def busy(self, exchanges: Sequence[Exchange], workspace: str) -> int:
+        """Return how many of the requests that are being answered are a workspace's, and neither polls that are blocked nor
+        streams that are listened to."""
+        moving = [
+            each
+            for each in exchanges
+            if each.is_of_the_api and each.on not in _LASTING and not (each.call is not None and each.call.waits)
+        ]
+        return (await self.of(moving)).count(workspace) if moving else 0
+
+
+def _environments(exchange: Exchange) -> list[str]:
+    """Return the environments that a request names, the one of its path first."""
+    call, caller = exchange.call, caller_of(exchange)
+    named = ("" if call is None else call.environment_id, caller.environment_id or "")
+    return [each for each in dict.fromkeys(named) if is_id("env", each)]
+
+
+def _by_token(exchange: Exchange) -> str:
+    token = caller_of(exchange).token
+    return DEFAULT_WORKSPACE if token is None else workspace_of_api_key(token)

@@ -1,0 +1,197 @@
+"""The requests to this process: those being answered, how many there were and how long they took, and those answered
+that the journal has not written yet. Owns no connection and no rule; what it does for each request takes microseconds.
+"""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable
+
+from starlette.types import Message, Scope, Send
+
+from workyard_store.calls import ApiCall
+
+#: Where a request keeps what is known of it once it has a route.
+API_CALL = "workyard.call"
+#: Where it keeps who made it (`workyard_store.access.Caller`).
+CALLER = "workyard.caller"
+#: Where a request keeps the body that was read.
+REQUEST_BODY = "workyard.body"
+#: Where a request keeps the transport of its connection, if it came by one.
+CONNECTION = "workyard.connection"
+
+#: What a request without a route is called.
+UNKNOWN = "unknown"
+#: Upper bounds of the histogram of durations, seconds. A poll may take `block_ms`, 999 at most.
+BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+#: Bytes of an error's body that are kept whatever the setting is: it says what was wrong.
+_ERROR_BYTES = 2048
+#: Requests that wait to be written; of more, the oldest are lost.
+_MOST_KEPT = 5000
+_API = "/v1"
+
+
+class Exchange:
+    """One request and its answer.
+
+    Attributes:
+        scope: of the request.
+        began: when it came, seconds on the performance counter; `at`: the same in wall time, seconds.
+        took: how long its answer took, seconds.
+        status: of the answer; 0 while there is none.
+        cut: whether the answer did not come to its end, or the client was gone before.
+        sent: the first bytes of the answer's body, and `sent_bytes` how many there were.
+        textual: whether they are text.
+    """
+
+    __slots__ = (
+        "_ended",
+        "_header",
+        "_keep",
+        "_send",
+        "_traffic",
+        "at",
+        "began",
+        "cut",
+        "scope",
+        "sent",
+        "sent_bytes",
+        "status",
+        "textual",
+        "took",
+    )
+
+    def __init__(self, traffic: Traffic, scope: Scope, send: Send, identifier: str) -> None:
+        self._traffic = traffic
+        self._send = send
+        self._header = (b"request-id", identifier.encode())
+        self._keep = traffic.body_bytes
+        self._ended = False
+        self.scope = scope
+        self.began = time.perf_counter()
+        self.at = time.time()
+        self.took = 0.0
+        self.status = 0
+        self.cut = False
+        self.sent = b""
+        self.sent_bytes = 0
+        self.textual = True
+
+    @property
+    def call(self) -> ApiCall | None:
+        """Return what is known of the call, if it has a route."""
+        found: ApiCall | None = self.scope.get(API_CALL)
+        return found
+
+    @property
+    def on(self) -> str:
+        """Return the operation."""
+        call = self.call
+        return UNKNOWN if call is None else call.on
+
+    @property
+    def is_of_the_api(self) -> bool:
+        """Tell whether it is a request to the emulated API."""
+        path: str = self.scope["path"]
+        return path.startswith(_API) and path[3:4] in ("", "/")
+
+    async def send(self, message: Message) -> None:
+        """Pass a message of the answer on; the answer counts as given when its last is about to be sent."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = message["headers"]
+            message["headers"] = [*headers, self._header]
+            self.textual = any(name == b"content-type" and _is_text(value) for name, value in headers)
+            if self.status >= 400:
+                self._keep = max(self._keep, _ERROR_BYTES)
+        elif message["type"] == "http.response.body":
+            body = message.get("body", b"")
+            if body:
+                room = self._keep - len(self.sent)
+                if room > 0:
+                    self.sent = self.sent + body[:room] if self.sent else body[:room]
+                self.sent_bytes += len(body)
+            if not message.get("more_body", False):
+                connection = self.scope.get(CONNECTION)
+                self.end(cut=connection is not None and connection.is_closing())
+        await self._send(message)
+
+    def end(self, *, cut: bool) -> None:
+        """Note that the answer is given, or will never be."""
+        if not self._ended:
+            self._ended, self.cut = True, cut
+            self.took = time.perf_counter() - self.began
+            self._traffic.ended(self)
+
+
+def _is_text(content_type: bytes) -> bool:
+    return content_type.startswith((b"application/json", b"text/"))
+
+
+class Traffic:
+    """All requests of this process.
+
+    Attributes:
+        body_bytes: how much of each body is kept for the journal.
+        in_flight: the requests being answered, in the order they came.
+        counts: (operation, status) → answers; a status of 0: cut before there was one.
+        durations: operation → how many took at most as long as each of `BUCKETS_S`, in the last place those that took longer.
+        seconds: operation → how long they took in all.
+        kept: requests to the API that were answered and wait to be written, if somebody writes them.
+        lost: how many of these were thrown away, and `lost_at` when that was last, wall time in seconds.
+    """
+
+    def __init__(self, *, body_bytes: int, keeps: bool) -> None:
+        """Keep what was answered for whoever writes it, if somebody does: *keeps*."""
+        self.body_bytes = body_bytes if keeps else 0
+        self.in_flight: dict[Exchange, None] = {}
+        self.counts: dict[tuple[str, int], int] = {}
+        self.durations: dict[str, list[int]] = {}
+        self.seconds: dict[str, float] = {}
+        self.kept: deque[Exchange] = deque()
+        self.lost = 0
+        self.lost_at = 0.0
+        self.on_kept: Callable[[], None] = _nobody
+        self._keeps = keeps
+
+    def begin(self, scope: Scope, send: Send, identifier: str) -> Exchange:
+        """Take note of a request; whoever answers it calls its `end`."""
+        exchange = Exchange(self, scope, send, identifier)
+        self.in_flight[exchange] = None
+        return exchange
+
+    def ended(self, exchange: Exchange) -> None:
+        """Count a request that was answered, and keep it for the journal."""
+        del self.in_flight[exchange]
+        on = exchange.on
+        key = on, exchange.status
+        self.counts[key] = self.counts.get(key, 0) + 1
+        spread = self.durations.get(on)
+        if spread is None:
+            spread = self.durations[on] = [0] * (len(BUCKETS_S) + 1)
+            self.seconds[on] = 0.0
+        spread[bisect_left(BUCKETS_S, exchange.took)] += 1
+        self.seconds[on] += exchange.took
+        if self._keeps and exchange.is_of_the_api:
+            self.kept.append(exchange)
+            if len(self.kept) > _MOST_KEPT:
+                self.kept.popleft()
+                self.lose(1)
+            self.on_kept()
+
+    def lose(self, number: int) -> None:
+        """Note that requests were thrown away that the journal should have had."""
+        self.lost += number
+        self.lost_at = time.time()
+
+    def oldest(self) -> float:
+        """Return when the oldest request came of which the journal has not heard, on the performance counter."""
+        first = next(iter(self.in_flight), None)
+        now = time.perf_counter()
+        return min(now if first is None else first.began, *(each.began for each in self.kept), now)
+
+
+def _nobody() -> None:
+    return None
