@@ -24,6 +24,7 @@ _CONFIRM = Script("workspace_confirm", _HEAD, SCRIPTS / "workspace_confirm.lua")
 _CLOCK = Script("workspace_clock", _HEAD, SCRIPTS / "workspace_clock.lua")
 _SETTINGS = Script("workspace_settings", _HEAD, SCRIPTS / "workspace_settings.lua")
 _LIST = Script("workspace_list", _HEAD, SCRIPTS / "workspace_list.lua")
+_DISPLACE = Script("workspace_displace", _HEAD, SCRIPTS / "workspace_displace.lua")
 _SPREAD = Script("workspace_spread", _HEAD, SCRIPTS / "workspace_spread.lua")
 _APPLY_HEADS = (SCRIPTS / "_environment.lua", SCRIPTS / "_profile.lua")
 _APPLY = Script("environment_apply", *_APPLY_HEADS, SCRIPTS / "environment_apply.lua")
@@ -271,24 +272,26 @@ class WorkspaceStore:
         await self._engine.command("ZREM", self._keys.purge, f"{workspace} {environment_id}")
 
     async def purge(self, workspace: str, environment_id: str) -> int:
-        """Remove all that a deleted environment left, its place in the workspace last. Return how many keys went."""
+        """Remove all that a deleted environment left, its place in the workspace last. Return how many keys went.
+
+        One that has been created anew under its id meanwhile keeps its place, and what it has.
+        """
         removed = 0
         count: int
         key = self._keys.environment(environment_id)
+        place = await self._engine.command("ZSCORE", self._keys.workspace(workspace, "envs"), environment_id)
         ready: list[str] = []
         while True:
             word, count, *ready = await self._engine.run(_PURGE, key, _PURGE_BATCH, *ready)
             removed += count
-            if word != "MORE":
+            if word == "LIVE":
+                return removed
+            if word == "DONE":
                 break
             # Their places first: once the script has removed them, nothing tells any more where they were.
             removed += await self.places.remove(workspace, environment_id, [id_ for id_ in ready[1::2] if id_])
-        await self._engine.commands(
-            [
-                ("ZREM", self._keys.workspace(workspace, "envs"), environment_id),
-                ("ZREM", self._keys.workspace(workspace, "live"), environment_id),
-            ]
-        )
+        sequence = "" if place is None else f"{float(place):.0f}"
+        await self._engine.run(_DISPLACE, self._keys.workspace(workspace), environment_id, sequence)
         await self._engine.command("ZREM", self._keys.purge, f"{workspace} {environment_id}")
         return removed
 
