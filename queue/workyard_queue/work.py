@@ -160,9 +160,11 @@ class WorkQueue:
         session_id: str | None = None,
         metadata: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
+        work_item_id: str | None = None,
     ) -> list[WorkItem]:
         """Enqueue *count* items, each for a made-up session, or one for *session_id*; if that has an item already, it
-        gets a message instead (contract §4, "message to the session").
+        gets a message instead (contract §4, "message to the session"). An item's id follows from its session, unless
+        *work_item_id* is given, for a single one.
 
         With *idempotency_key* the made-up ids follow from it, so a repeat enqueues what a crash left out and nothing
         twice. Batches of `ENQUEUE_BATCH`: a crash in between leaves a prefix.
@@ -186,7 +188,10 @@ class WorkQueue:
         ).hexdigest()
         items: list[WorkItem] = []
         for start in range(0, len(sessions), ENQUEUE_BATCH):
-            batch = [(work_id(environment_id, session), session) for session in sessions[start : start + ENQUEUE_BATCH]]
+            batch = [
+                (work_item_id or work_id(environment_id, session), session)
+                for session in sessions[start : start + ENQUEUE_BATCH]
+            ]
             reply = await self._access.run(
                 _ENQUEUE,
                 environment_id,

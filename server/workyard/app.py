@@ -38,6 +38,7 @@ from workyard_store.workspaces import WorkspaceStore
 
 from . import errors
 from .dependencies import Services
+from .fixtures import Fixtures
 from .headers import Envelope
 from .owners import Owners
 from .questions import Questions
@@ -140,12 +141,13 @@ def build_services(
         return str(await owners.busy(list(traffic.in_flight), workspace))
 
     questions.answer("busy", busy)
+    records = EnvironmentStore(access, workspaces)
     return Services(
         settings=settings,
         engine=engine,
         access=access,
         workspaces=workspaces,
-        environments=EnvironmentStore(access, workspaces),
+        environments=records,
         credentials=CredentialStore(access),
         queue=queue,
         invariants=Invariants(access, workspaces),
@@ -161,6 +163,7 @@ def build_services(
         streams=EventStreams(sessions),
         questions=questions,
         traffic=traffic,
+        fixtures=Fixtures(access, workspaces, records, queue) if settings.fixtures else None,
     )
 
 

@@ -42,6 +42,7 @@ from workyard_store.skills import SkillStore
 from workyard_store.workspaces import WorkspaceStore
 
 from .bodies import CheckedRequest
+from .fixtures import Fixtures
 from .headers import API_CALL, request_id, token_of
 from .operations import operation_of
 from .questions import Questions
@@ -73,6 +74,7 @@ class Services:
     streams: EventStreams
     questions: Questions
     traffic: Traffic
+    fixtures: Fixtures | None
 
 
 class Call(CheckedRequest):
@@ -203,18 +205,20 @@ class _CheckedRoute(APIRoute):
                 await call.load(required=body_required)
             arguments = await parameters.read(call)
             environment_id = arguments.get("environment_id")
-            response: Response
-            if environment_id is None:
-                response = await function(**arguments)
-                return response
             under_way = services.auto_clocks.under_way
-            under_way[environment_id] += 1
+            if environment_id is not None:
+                under_way[environment_id] += 1
+            response: Response
             try:
-                response = await function(**arguments)
+                if services.fixtures is None:
+                    response = await function(**arguments)
+                else:
+                    response = await services.fixtures.run(call, function, arguments)
             finally:
-                under_way[environment_id] -= 1
-                if not under_way[environment_id]:
-                    del under_way[environment_id]
+                if environment_id is not None:
+                    under_way[environment_id] -= 1
+                    if not under_way[environment_id]:
+                        del under_way[environment_id]
             return response
 
         return handle

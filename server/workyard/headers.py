@@ -15,8 +15,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from workyard_store.ids import random_suffix
 
+from .traffic import ADDED_HEADERS, Traffic
 from .traffic import API_CALL as API_CALL
-from .traffic import Traffic
 
 _log = logging.getLogger("workyard.requests")
 REQUEST_ID = "workyard.request_id"
@@ -36,6 +36,12 @@ def request_id(scope: Scope) -> str:
     """Return the id of the request this scope belongs to."""
     value: str = scope[REQUEST_ID]
     return value
+
+
+def add_header(scope: Scope, name: str, value: str) -> None:
+    """Add a header to whatever answer the request gets, an error too; several values of one name make a list."""
+    added: dict[str, str] = scope.setdefault(ADDED_HEADERS, {})
+    added[name] = f"{added[name]}, {value}" if name in added else value
 
 
 class Envelope:

@@ -81,6 +81,10 @@ class Settings(BaseSettings):
         "/mnt/memory",
         description="Folder on a worker's machine in which sessions say their memory stores are mounted; workdir: the folder `memory` where the worker works.",
     )
+    fixtures: bool = Field(
+        False,
+        description="For the SDKs' generated test suites: the ids they use exist, whoever calls, in the state each call needs (docs/sdk-suites.md). One process only.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="debug adds a line for every request."
     )
@@ -118,6 +122,11 @@ def load(**options: object) -> Settings:
             for name in [str(problem["loc"][0])]
         ]
         raise StartupRefused("; ".join(problems)) from None
+    if settings.workers > 1 and settings.fixtures:
+        raise StartupRefused(
+            f"{named('workers')}: --fixtures needs one process: it puts the reserved ids into the state that a call needs "
+            "and runs the call under one lock, which others would not share"
+        )
     if settings.workers > 1 and settings.redis_url is None:
         raise StartupRefused(
             f"{named('workers')}: More than one process needs --redis-url: the embedded engine lives inside one process"

@@ -22,6 +22,9 @@ REQUEST_BODY = "workyard.body"
 #: Where a request keeps the transport of its connection, if it came by one.
 CONNECTION = "workyard.connection"
 
+#: Where a request keeps headers for its answer, whatever that is.
+ADDED_HEADERS = "workyard.headers"
+
 #: What a request without a route is called.
 UNKNOWN = "unknown"
 #: Upper bounds of the histogram of durations, seconds. A poll may take `block_ms`, 999 at most.
@@ -102,7 +105,10 @@ class Exchange:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = message["headers"]
+            added = self.scope.get(ADDED_HEADERS)
             message["headers"] = [*headers, self._header]
+            if added is not None:
+                message["headers"] += [(name.encode(), value.encode()) for name, value in added.items()]
             self.textual = any(name == b"content-type" and _is_text(value) for name, value in headers)
             if self.status >= 400:
                 self._keep = max(self._keep, _ERROR_BYTES)

@@ -81,10 +81,20 @@ class EnvironmentStore:
         self._workspaces = workspaces
 
     async def create(
-        self, workspace: str, *, name: str, description: str, config: Config, metadata: dict[str, str], scope: str
+        self,
+        workspace: str,
+        *,
+        name: str,
+        description: str,
+        config: Config,
+        metadata: dict[str, str],
+        scope: str,
+        environment_id: str | None = None,
     ) -> Environment:
-        """Create an environment from checked values. Its place comes first, so no record is ever out of reach."""
-        environment_id = new_id("env")
+        """Create an environment from checked values, under a new id unless a free one is given. Its place comes first, so
+        no record is ever out of reach.
+        """
+        environment_id = environment_id or new_id("env")
         sequence, profile = await self._workspaces.reserve(workspace, environment_id)
         reply = await self._engine.run(
             _CREATE,
@@ -102,7 +112,7 @@ class EnvironmentStore:
             *profile.fields,
         )
         if reply[0] != "OK":
-            raise StorageUnavailable  # A second environment of the same 128 random bits.
+            raise StorageUnavailable  # A second environment of the same id.
         await self._workspaces.confirm(workspace, environment_id, sequence, profile)
         return Environment.of(environment_id, reply[1])
 

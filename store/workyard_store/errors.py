@@ -83,6 +83,13 @@ class InvalidRequest(WorkyardError):
     """The request breaks a rule; the message names the field."""
 
 
+class InvalidCursor(InvalidRequest):
+    """A page is asked for that no list of this kind has given."""
+
+    def __init__(self) -> None:
+        super().__init__("page: Invalid cursor")
+
+
 class BodyTooLarge(InvalidRequest):
     """The body exceeds the limit."""
 

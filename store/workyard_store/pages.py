@@ -8,13 +8,12 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from .errors import InvalidRequest
+from .errors import InvalidCursor
 
 T = TypeVar("T")
 
 _PREFIX = "page_"
 _SEAL_BYTES = 10
-_INVALID = "page: Invalid cursor"
 
 
 def _seal(list_name: str, position: bytes) -> bytes:
@@ -34,11 +33,11 @@ def decode_cursor(list_name: str, cursor: str) -> int:
     """Return the sequence a cursor continues below.
 
     Raises:
-        InvalidRequest: it is not a cursor of this list.
+        InvalidCursor: it is not a cursor of this list.
     """
     position = _decode(list_name, cursor)
     if len(position) != 8:
-        raise InvalidRequest(_INVALID)
+        raise InvalidCursor
     return int.from_bytes(position)
 
 
@@ -60,7 +59,7 @@ def decode_text_cursor(list_name: str, cursor: str) -> str:
     """Return the text a cursor continues behind.
 
     Raises:
-        InvalidRequest: it is not a cursor of this list.
+        InvalidCursor: it is not a cursor of this list.
     """
     return _decode(list_name, cursor).decode()
 
@@ -77,5 +76,5 @@ def _decode(list_name: str, cursor: str) -> bytes:
     position = raw[:-_SEAL_BYTES]
     # Compared as text: base64 has more than one spelling of the same bytes.
     if cursor != _encode(list_name, position):
-        raise InvalidRequest(_INVALID)
+        raise InvalidCursor
     return position

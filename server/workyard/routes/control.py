@@ -116,7 +116,15 @@ async def _each(services: Services, workspace: str, one: Callable[[str], Awaitab
 async def health(call: Call) -> Response:
     """Tell whether the server can work: 503 while Redis is unreachable."""
     await call.services.engine.ping()
-    return JsonResponse({"status": "ok", "engine": call.services.engine.name, "version": __version__})
+    fixtures = call.services.fixtures
+    return JsonResponse(
+        {
+            "status": "ok",
+            "engine": call.services.engine.name,
+            "version": __version__,
+            "leniencies": {} if fixtures is None else dict(sorted(fixtures.counts.items())),
+        }
+    )
 
 
 @router.post(

@@ -45,6 +45,11 @@ class Health(Shape):
     status: Literal["ok"] = Field(description="Always `ok`; anything else is an error.")
     engine: Literal["embedded", "redis"] = Field(description="Where the state is kept.")
     version: str = Field(description="Workyard's version.")
+    leniencies: dict[str, Annotated[int, Field(ge=1)]] = Field(
+        description="How often the server was lenient since it started, by the leniency's name in the header "
+        "`workyard-leniency`; always empty without `--fixtures`.",
+        examples=[{}, {"reserved-environment": 340, "reserved-work": 160, "unknown-cursor": 10}],
+    )
 
 
 class Enqueue(Body):

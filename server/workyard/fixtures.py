@@ -1,0 +1,146 @@
+"""Fixture mode (`--fixtures`): what the SDKs' generated test suites need, which know two ids that no call ever made.
+
+A layer between a checked request and its handler. A call under /v1 whose path names the reserved environment finds it
+fresh and in the workspace of whoever calls: a cloud one, or for calls on work a self-hosted one with the reserved item in
+the state the call needs. Cursors of no list mean its first page. Everything else is as strict as ever: the ordinary
+handlers run, and no handler, store or script knows the ids.
+
+The ids are seeded by the ordinary methods, called with a given id, once the environment's last life was deleted, as any
+is. Fresh ids mapped to the reserved ones on the way in and out would need no lock, but every answer, message, life line
+and list would have to be rewritten; here they are what they are everywhere: listed, recounted, reset.
+
+Seeding and the call are one turn under one lock, so that a call meets only its own seed; hence one process. Nobody waits
+in a turn: the request has been read whole before, and a poll finds the item at once. Resets take turns too: they delete
+environments, and one that was just seeded for another caller is not theirs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from starlette.responses import Response
+
+from workyard_queue.states import NO_HEARTBEAT
+from workyard_queue.work import WorkQueue
+from workyard_store.access import TRUSTED, Access, Caller
+from workyard_store.configs import merged
+from workyard_store.environments import EnvironmentStore
+from workyard_store.errors import EnvironmentNotFound, InvalidCursor, StorageUnavailable
+from workyard_store.workspaces import WorkspaceStore
+
+from .headers import add_header
+
+if TYPE_CHECKING:
+    from .dependencies import Call
+
+ENVIRONMENT = "env_011CZkZ9X2dpNyB7HsEFoRfW"
+WORK = "work_id"
+HEADER = "workyard-leniency"
+
+_PATH = f"/v1/environments/{ENVIRONMENT}"
+#: What the item has been through before a call, by the route's function; otherwise it has just been enqueued.
+#: A heartbeat's expected value is not compared with that of a `stopping` item: the suites cannot know it.
+_HISTORIES = {"stop_work": ("ack", "beat"), "heartbeat_work": ("ack", "beat", "stop")}
+#: Other routes' functions that take turns with the reserved ids.
+_TAKE_TURNS = frozenset({"reset"})
+#: Seconds that a call waits for its turn, which comes after a few milliseconds unless Redis is away.
+_TURN_WITHIN_S = 10.0
+
+Handler = Callable[..., Awaitable[Response]]
+
+
+class Fixtures:
+    """The leniencies of one server process.
+
+    Attributes:
+        counts: how often each leniency was used.
+    """
+
+    def __init__(
+        self, access: Access, workspaces: WorkspaceStore, environments: EnvironmentStore, queue: WorkQueue
+    ) -> None:
+        self.counts: Counter[str] = Counter()
+        self._access = access
+        self._workspaces = workspaces
+        self._environments = environments
+        self._queue = queue
+        self._lock = asyncio.Lock()
+
+    async def run(self, call: Call, handler: Handler, arguments: Mapping[str, Any]) -> Response:
+        """Run a handler with its checked arguments, and name on its answer each leniency that it took.
+
+        Raises:
+            WorkyardError: as the handler.
+            StorageUnavailable: seeding met no Redis, or others waited for it for too long.
+        """
+        path: str = call.scope["path"]
+        if path == _PATH or path.startswith(_PATH + "/"):
+            async with self._turn():
+                await self._seed(call.caller, handler.__name__, on_work=path.startswith(_PATH + "/work"))
+                self._use(call, "reserved-environment")
+                if arguments.get("work_id") == WORK:
+                    self._use(call, "reserved-work")
+                return await self._paged(call, handler, arguments)
+        if handler.__name__ in _TAKE_TURNS:
+            async with self._turn():
+                return await handler(**arguments)
+        return await self._paged(call, handler, arguments)
+
+    async def _paged(self, call: Call, handler: Handler, arguments: Mapping[str, Any]) -> Response:
+        """Run a handler; if it refuses a cursor, it has changed nothing, and is asked for the first page."""
+        try:
+            return await handler(**arguments)
+        except InvalidCursor:
+            self._use(call, "unknown-cursor")
+            return await handler(**{**arguments, "page": None})
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(_TURN_WITHIN_S):
+                await self._lock.acquire()
+        except TimeoutError:
+            raise StorageUnavailable from None
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def _use(self, call: Call, leniency: str) -> None:
+        self.counts[leniency] += 1
+        add_header(call.scope, HEADER, leniency)
+
+    async def _seed(self, caller: Caller, operation: str, *, on_work: bool) -> None:
+        """Delete the reserved environment, and create it as a call needs it."""
+        workspace = await self._access.workspace(caller)
+        try:
+            owner = (await self._environments.get(ENVIRONMENT, TRUSTED)).workspace
+        except EnvironmentNotFound:
+            # If a crash cut its deletion short, that is on record.
+            await self._workspaces.finish_purges()
+            owner = workspace
+        await self._queue.remove_environment(ENVIRONMENT, workspace=owner)
+        await self._environments.create(
+            workspace,
+            name="Fixture",
+            description="",
+            config={"type": "self_hosted"} if on_work else merged(None, None),
+            metadata={},
+            scope="organization",
+            environment_id=ENVIRONMENT,
+        )
+        if not on_work:
+            return
+        await self._queue.enqueue(ENVIRONMENT, work_item_id=WORK)
+        for step in _HISTORIES.get(operation, ()):
+            match step:
+                case "ack":
+                    await self._queue.ack(ENVIRONMENT, WORK, TRUSTED)
+                case "beat":
+                    await self._queue.heartbeat(ENVIRONMENT, WORK, TRUSTED, expected=NO_HEARTBEAT, desired_ttl_s=None)
+                case _:
+                    await self._queue.stop(ENVIRONMENT, WORK, TRUSTED, force=False)
