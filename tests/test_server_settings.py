@@ -41,10 +41,18 @@ TABLE: dict[str, tuple[str, object, list[str]]] = {
     "life_line_events": ("500", 500, ["-1", "1000001", "some"]),
     "script": (str(SCRIPT), str(SCRIPT), [str(SCRIPT.parent), "/nowhere.yaml", __file__]),
     "memory_mount": ("/tmp/.notes/a", "/tmp/.notes/a", ["notes", "/", "/a/", "/a//b", "/a/../b", "/./a", "Workdir"]),
+    "fixtures": ("true", True, ["maybe", "2"]),
     "log_level": ("debug", "debug", ["loud", "DEBUG"]),
     "log_format": ("json", "json", ["xml"]),
     "i_know": ("true", True, ["maybe", "2"]),
 }
+
+
+def is_flag(name: str) -> bool:
+    """Tell whether a setting is switched on and takes no value."""
+    return Settings.model_fields[name].annotation is bool
+
+
 REFUSED = [(name, text) for name, (_, _, texts) in TABLE.items() for text in texts]
 
 
@@ -60,7 +68,7 @@ def variable(name: str) -> str:
 
 def arguments(name: str, text: str) -> list[str]:
     """Return a setting's option with its value; a flag has none."""
-    return [option(name)] if name == "i_know" else [option(name), text]
+    return [option(name)] if is_flag(name) else [option(name), text]
 
 
 class Serve:
@@ -111,7 +119,7 @@ def test_help_shows_every_option_with_its_variable_and_default(serve: Serve) -> 
     for name, field in Settings.model_fields.items():
         default = "unset" if field.default is None else field.default
         assert f"{option(name)} " in text
-        if name != "i_know":
+        if not is_flag(name):
             assert f"[{variable(name)}; default: {default}]" in text
 
 
@@ -127,7 +135,7 @@ def test_a_setting_comes_from_its_option_or_its_variable(serve: Serve, name: str
     assert (done.exit_code, serve.value(name)) == (0, value), done.output
 
 
-@pytest.mark.parametrize("name", [name for name in TABLE if name != "i_know"])
+@pytest.mark.parametrize("name", [name for name in TABLE if not is_flag(name)])
 def test_an_option_wins_over_its_variable_even_over_a_bad_one(serve: Serve, name: str) -> None:
     """The command line is nearer."""
     text, value, [bad, *_] = TABLE[name]
@@ -139,7 +147,7 @@ def test_an_option_wins_over_its_variable_even_over_a_bad_one(serve: Serve, name
 def test_a_bad_value_refuses_to_start_and_names_the_setting(serve: Serve, name: str, text: str) -> None:
     """By option and by variable, with the same words."""
     asked = [serve(**{variable(name): text})]
-    if name != "i_know":
+    if not is_flag(name):
         asked.append(serve(*arguments(name, text)))
     for refusal in asked:
         assert refusal.exit_code != 0
@@ -175,6 +183,16 @@ def test_several_processes_need_a_redis(serve: Serve) -> None:
     assert refusal.exit_code != 0
     assert "--workers / WORKYARD_WORKERS: " in refusal.stderr
     assert "--redis-url" in refusal.stderr
+
+
+def test_fixture_mode_needs_one_process(serve: Serve) -> None:
+    """Its lock lives in one; a Redis does not help."""
+    refusal = serve("--fixtures", "--workers", "2", "--redis-url", REDIS)
+    assert refusal.exit_code != 0
+    assert "--workers / WORKYARD_WORKERS: --fixtures needs one process" in refusal.stderr
+    assert "one lock" in refusal.stderr
+    assert serve("--redis-url", REDIS, WORKYARD_FIXTURES="1").exit_code == 0
+    assert serve.value("fixtures") is True
 
 
 # -- refused by what the server meets -------------------------------------------------------------------------

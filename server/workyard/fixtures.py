@@ -10,7 +10,7 @@ is. Fresh ids mapped to the reserved ones on the way in and out would need no lo
 and list would have to be rewritten; here they are what they are everywhere: listed, recounted, reset.
 
 Seeding and the call are one turn under one lock, so that a call meets only its own seed; hence one process. Nobody waits
-in a turn: the request has been read whole before, and a poll finds the item at once. Resets take turns too: they delete
+in a turn: the request has been read whole and its faults have been asked before, and a poll finds the item at once. Resets take turns too: they delete
 environments, and one that was just seeded for another caller is not theirs.
 """
 
@@ -26,13 +26,14 @@ from starlette.responses import Response
 
 from workyard_queue.states import NO_HEARTBEAT
 from workyard_queue.work import WorkQueue
-from workyard_store.access import TRUSTED, Access, Caller
+from workyard_store.access import TRUSTED, Access
+from workyard_store.calls import CURRENT
 from workyard_store.configs import merged
 from workyard_store.environments import EnvironmentStore
 from workyard_store.errors import EnvironmentNotFound, InvalidCursor, StorageUnavailable
 from workyard_store.workspaces import WorkspaceStore
 
-from .headers import add_header
+from .headers import API_CALL, add_header
 
 if TYPE_CHECKING:
     from .dependencies import Call
@@ -42,11 +43,11 @@ WORK = "work_id"
 HEADER = "workyard-leniency"
 
 _PATH = f"/v1/environments/{ENVIRONMENT}"
-#: What the item has been through before a call, by the route's function; otherwise it has just been enqueued.
-#: A heartbeat's expected value is not compared with that of a `stopping` item: the suites cannot know it.
-_HISTORIES = {"stop_work": ("ack", "beat"), "heartbeat_work": ("ack", "beat", "stop")}
-#: Other routes' functions that take turns with the reserved ids.
-_TAKE_TURNS = frozenset({"reset"})
+#: What the item has been through before an operation; before others it has just been enqueued. A `stopping` item compares
+#: no heartbeat, and what a suite expects is made up.
+_HISTORIES = {"stop": ("ack", "heartbeat"), "heartbeat": ("ack", "heartbeat", "stop")}
+#: Other operations that take turns with the reserved ids.
+_TAKE_TURNS = frozenset({"control.reset"})
 #: Seconds that a call waits for its turn, which comes after a few milliseconds unless Redis is away.
 _TURN_WITHIN_S = 10.0
 
@@ -78,14 +79,18 @@ class Fixtures:
             StorageUnavailable: seeding met no Redis, or others waited for it for too long.
         """
         path: str = call.scope["path"]
+        operation: str = call.scope[API_CALL].on
         if path == _PATH or path.startswith(_PATH + "/"):
+            workspace = await self._access.workspace(call.caller)
+            if (await self._workspaces.profile(workspace)).faults:
+                await self._access.ask(workspace)  # Which may take time.
             async with self._turn():
-                await self._seed(call.caller, handler.__name__, on_work=path.startswith(_PATH + "/work"))
+                await self._seed(workspace, operation, on_work=path.startswith(_PATH + "/work"))
                 self._use(call, "reserved-environment")
                 if arguments.get("work_id") == WORK:
                     self._use(call, "reserved-work")
                 return await self._paged(call, handler, arguments)
-        if handler.__name__ in _TAKE_TURNS:
+        if operation in _TAKE_TURNS:
             async with self._turn():
                 return await handler(**arguments)
         return await self._paged(call, handler, arguments)
@@ -114,9 +119,28 @@ class Fixtures:
         self.counts[leniency] += 1
         add_header(call.scope, HEADER, leniency)
 
-    async def _seed(self, caller: Caller, operation: str, *, on_work: bool) -> None:
-        """Delete the reserved environment, and create it as a call needs it."""
-        workspace = await self._access.workspace(caller)
+    async def _seed(self, workspace: str, operation: str, *, on_work: bool) -> None:
+        """Delete the reserved environment, and create it as an operation needs it. None of this is a step of the call."""
+        told = CURRENT.set(None)
+        try:
+            await self._remove(workspace)
+            await self._environments.create(
+                workspace,
+                name="Fixture",
+                description="",
+                config={"type": "self_hosted"} if on_work else merged(None, None),
+                metadata={},
+                scope="organization",
+                environment_id=ENVIRONMENT,
+            )
+            if on_work:
+                await self._queue.enqueue(ENVIRONMENT, work_item_id=WORK)
+                for step in _HISTORIES.get(operation, ()):
+                    await self._step(step)
+        finally:
+            CURRENT.reset(told)
+
+    async def _remove(self, workspace: str) -> None:
         try:
             owner = (await self._environments.get(ENVIRONMENT, TRUSTED)).workspace
         except EnvironmentNotFound:
@@ -124,23 +148,12 @@ class Fixtures:
             await self._workspaces.finish_purges()
             owner = workspace
         await self._queue.remove_environment(ENVIRONMENT, workspace=owner)
-        await self._environments.create(
-            workspace,
-            name="Fixture",
-            description="",
-            config={"type": "self_hosted"} if on_work else merged(None, None),
-            metadata={},
-            scope="organization",
-            environment_id=ENVIRONMENT,
-        )
-        if not on_work:
-            return
-        await self._queue.enqueue(ENVIRONMENT, work_item_id=WORK)
-        for step in _HISTORIES.get(operation, ()):
-            match step:
-                case "ack":
-                    await self._queue.ack(ENVIRONMENT, WORK, TRUSTED)
-                case "beat":
-                    await self._queue.heartbeat(ENVIRONMENT, WORK, TRUSTED, expected=NO_HEARTBEAT, desired_ttl_s=None)
-                case _:
-                    await self._queue.stop(ENVIRONMENT, WORK, TRUSTED, force=False)
+
+    async def _step(self, name: str) -> None:
+        match name:
+            case "ack":
+                await self._queue.ack(ENVIRONMENT, WORK, TRUSTED)
+            case "heartbeat":
+                await self._queue.heartbeat(ENVIRONMENT, WORK, TRUSTED, expected=NO_HEARTBEAT, desired_ttl_s=None)
+            case _:
+                await self._queue.stop(ENVIRONMENT, WORK, TRUSTED, force=False)

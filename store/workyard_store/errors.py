@@ -6,6 +6,7 @@ WorkyardError
 ├── AuthenticationFailed
 │   └── TokenRevoked
 ├── InvalidRequest
+│   ├── InvalidCursor
 │   ├── BodyTooLarge
 │   ├── TooLarge
 │   ├── EnvironmentIsArchived
