@@ -80,6 +80,7 @@ def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now, agent:
                 services.long_poll.close()
                 services.streams.close()
 
+            app.state.close = close
             try:
                 with _on_shutdown(close):
                     yield

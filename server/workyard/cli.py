@@ -25,6 +25,7 @@ import click
 from workyard_store.errors import InvalidRequest, StartupRefused
 
 from . import __version__
+from .exports import exports
 
 if TYPE_CHECKING:
     from workyard_queue.agent import Script
@@ -91,7 +92,7 @@ def serve(**options: Any) -> None:
         gc.freeze()
         gc.enable()
         click.echo(f"Workyard {__version__} is ready at {url} (engine: {engine})")
-        for name, value in _exports(url, DEFAULT_API_KEY).items():
+        for name, value in exports(url, DEFAULT_API_KEY).items():
             click.echo(f"export {name}={shlex.quote(value)}")
         sys.stdout.flush()
 
@@ -108,25 +109,12 @@ def serve(**options: Any) -> None:
 # -- what a client needs --------------------------------------------------------------------------------------
 
 
-def _exports(url: str, api_key: str) -> dict[str, str]:
-    return {
-        "ANTHROPIC_BASE_URL": url,
-        "ANTHROPIC_API_KEY": api_key,
-        "WORKYARD_URL": url,
-        "WORKYARD_API_KEY": api_key,
-    }
-
-
 def _with_environment(url: str, api_key: str, name: str) -> dict[str, str]:
     """Create a self-hosted environment and a key for it; return all exports."""
     body = {"name": name, "config": {"type": "self_hosted"}}
     environment = _call(url, api_key, "POST", "/v1/environments", body)["id"]
     key = _call(url, api_key, "POST", f"/_emulator/environments/{environment}/keys", {"name": name})["key"]
-    return {
-        **_exports(url, api_key),
-        "ANTHROPIC_ENVIRONMENT_ID": environment,
-        "ANTHROPIC_ENVIRONMENT_KEY": key,
-    }
+    return exports(url, api_key, environment, key)
 
 
 def _server_options(command: _F) -> _F:
@@ -160,11 +148,11 @@ def _server_options(command: _F) -> _F:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def env(url: str, api_key: str, create: str | None, as_json: bool) -> None:
     """Print what a client must export: eval "$(workyard env)"."""
-    exports = _exports(url, api_key) if create is None else _with_environment(url, api_key, create)
+    variables = exports(url, api_key) if create is None else _with_environment(url, api_key, create)
     if as_json:
-        click.echo(json.dumps(exports, indent=2))
+        click.echo(json.dumps(variables, indent=2))
         return
-    for name, value in exports.items():
+    for name, value in variables.items():
         click.echo(f"export {name}={shlex.quote(value)}")
 
 
@@ -207,8 +195,8 @@ def run(redis_url: str | None, log_level: str, command: tuple[str, ...]) -> None
         found = re.search(r"is ready at (\S+)", line)
         if found is None:
             raise click.ClickException("the server did not start; its own message is above")
-        exports = _with_environment(found[1], DEFAULT_API_KEY, "workyard-run")
-        code = _run_command(command, {**os.environ, **exports})
+        variables = _with_environment(found[1], DEFAULT_API_KEY, "workyard-run")
+        code = _run_command(command, {**os.environ, **variables})
     finally:
         server.terminate()
         try:

@@ -24,7 +24,7 @@ import urllib.request
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 import uvicorn
 from fastapi import FastAPI
@@ -111,20 +111,20 @@ def serve(settings: Settings, on_ready: Callable[[str, str], None]) -> None:
     Raises:
         StartupRefused: the port is taken, or the Redis cannot be used.
     """
-    listener = _bind(settings)
+    listener = bind(settings, _BACKLOG)
+    listener.set_inheritable(True)
     _end_quickly()
-    host, port = listener.getsockname()[:2]
-    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    url = url_of(listener)
     engine = "embedded" if settings.redis_url is None else "redis"
     if settings.workers == 1:
-        config = _config(settings, create_app(settings))
+        config = config_of(settings, create_app(settings))
         if engine == "redis":
             asyncio.run(_checked(settings))
         _Server(config, lambda: on_ready(url, engine)).run(sockets=[listener])
         return
     asyncio.run(_checked(settings))
     os.environ[_SETTINGS_VARIABLE] = settings.model_dump_json()
-    config = _config(settings, "workyard.serving:worker_app")
+    config = config_of(settings, "workyard.serving:worker_app")
     threading.Thread(target=_say_when_ready, args=(url, lambda: on_ready(url, engine)), daemon=True).start()
     supervisor = _Supervisor(config, [listener])
     supervisor.run()
@@ -157,7 +157,8 @@ def _end_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _config(settings: Settings, app: FastAPI | str) -> uvicorn.Config:
+def config_of(settings: Settings, app: FastAPI | str, lifespan: Literal["on", "off"] = "on") -> uvicorn.Config:
+    """Return how uvicorn is to run the application, or what the named function returns."""
     return uvicorn.Config(
         app,
         factory=isinstance(app, str),
@@ -165,7 +166,7 @@ def _config(settings: Settings, app: FastAPI | str) -> uvicorn.Config:
         http=Protocol,
         ws="none",
         loop="uvloop" if "uvloop" in LOOP_FACTORIES and sys.platform != "win32" else "auto",
-        lifespan="on",
+        lifespan=lifespan,
         access_log=False,
         log_config=None,
         server_header=False,
@@ -176,7 +177,12 @@ def _config(settings: Settings, app: FastAPI | str) -> uvicorn.Config:
     )
 
 
-def _bind(settings: Settings) -> socket.socket:
+def bind(settings: Settings, backlog: int) -> socket.socket:
+    """Return a socket that listens where the settings say.
+
+    Raises:
+        StartupRefused: the address cannot be taken.
+    """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -188,9 +194,14 @@ def _bind(settings: Settings) -> socket.socket:
         if error.errno in (errno.EADDRINUSE, errno.EACCES):
             raise StartupRefused(f"{named('port')}: {reason}. Choose another port; 0 takes any free one.") from None
         raise StartupRefused(f"{named('host')}: {reason}. Choose an address of this machine.") from None
-    listener.listen(_BACKLOG)
-    listener.set_inheritable(True)
+    listener.listen(backlog)
     return listener
+
+
+def url_of(listener: socket.socket) -> str:
+    """Return the URL of a socket that listens."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 async def _checked(settings: Settings) -> None:

@@ -84,6 +84,14 @@ class Engine:
         self._enqueue: Callable[[Command], Awaitable[Reply]] = servers.enqueue
         self._subscription: asyncio.Task[None] | None = None
 
+    @staticmethod
+    def preload() -> None:
+        """Import what the embedded engine is made of, which takes longer than its start."""
+        import fakeredis.aioredis
+        import lupa.lua51
+
+        del fakeredis, lupa
+
     @classmethod
     def embedded(cls, keys: Keys) -> Engine:
         """Return an engine that keeps everything in this process (fakeredis with Lua): gone when the process ends."""

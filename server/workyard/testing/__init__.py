@@ -1,0 +1,28 @@
+"""Workyard in tests: a server in this process or elsewhere, and typed helpers for all that only an emulator can do.
+
+    from workyard.testing import Emulator
+
+    with Emulator() as emu:
+        client = emu.client()                # an anthropic.Anthropic
+        queue = emu.environment()            # self-hosted, with a key for its worker
+        [item] = emu.enqueue(queue)
+        emu.clock.freeze()
+        …
+
+Under pytest the fixture `workyard` is such an emulator, with a workspace of its own for each test (docs/testing.md).
+"""
+
+from workyard_store.errors import StartupRefused
+
+from .emulator import AsyncEmulator, Emulator
+from .link import WorkyardRefused, WorkyardUnreachable
+from .queues import Environment
+
+__all__ = [
+    "AsyncEmulator",
+    "Emulator",
+    "Environment",
+    "StartupRefused",
+    "WorkyardRefused",
+    "WorkyardUnreachable",
+]

@@ -1,0 +1,147 @@
+"""Emulators: one workspace on a server, for blocking and for asynchronous callers. Owns their beginning and end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+import anyio
+import anyio.to_thread
+
+from .asking import Awaiting, Blocking
+from .place import Place
+from .queues import QueueHelpers
+from .time import AsyncClock, Clock
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    import anthropic
+
+
+class _Emulator(QueueHelpers):
+    """What both kinds have."""
+
+    def __init__(self, *, url: str | None = None, api_key: str | None = None, **settings: object) -> None:
+        super().__init__(Place(url, api_key, settings))
+
+    @property
+    def url(self) -> str:
+        """Where the server is; what a client's `base_url` is to be."""
+        return self._place.link.url
+
+    @property
+    def api_key(self) -> str:
+        """The API key whose workspace this is."""
+        return self._place.api_key
+
+    def _client_options(self, options: dict[str, Any]) -> dict[str, Any]:
+        # A worker's key comes as `auth_token`; an API key beside it would win.
+        credential = {} if "auth_token" in options else {"api_key": self.api_key}
+        return {"base_url": self.url, **credential, **options}
+
+
+class Emulator(Blocking, _Emulator):
+    """A server with a workspace of its own on it, for the length of a `with` block.
+
+    Args:
+        url: of a server that is running; without it, one is started in this process, on a free port of 127.0.0.1.
+        api_key: whose workspace to use; without it, a new one.
+        settings: those of `workyard serve` by their names, such as `redis_url` or `default_ttl`, else as their variables
+            say (`WORKYARD_REDIS_URL`, …).
+
+    Raises (on entering): StartupRefused, WorkyardUnreachable.
+    """
+
+    def __init__(self, *, url: str | None = None, api_key: str | None = None, **settings: object) -> None:
+        super().__init__(url=url, api_key=api_key, **settings)
+        self.clock = Clock(self._place)
+        self._clients: list[anthropic.Anthropic] = []
+
+    def __enter__(self) -> Self:
+        self._place.open()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the clients that were made, and end the server if it was started here. Repeated, nothing happens."""
+        while self._clients:
+            self._clients.pop().close()
+        self._place.close()
+
+    def workspace(self, api_key: str | None = None) -> Emulator:
+        """Return another workspace on the same server, to be entered; a new one unless a key is given."""
+        return Emulator(url=self.url, api_key=api_key)
+
+    def client(self, **options: Any) -> anthropic.Anthropic:
+        """Return a client of the SDK for this workspace, closed when this ends; *options* are the client's own.
+
+        Raises:
+            ModuleNotFoundError: `anthropic` is not installed.
+        """
+        client: anthropic.Anthropic = _sdk().Anthropic(**self._client_options(options))
+        self._clients.append(client)
+        return client
+
+    def async_client(self, **options: Any) -> anthropic.AsyncAnthropic:
+        """Return an asynchronous client of the SDK for this workspace; close it where it is used, by `async with`.
+
+        Raises:
+            ModuleNotFoundError: `anthropic` is not installed.
+        """
+        client: anthropic.AsyncAnthropic = _sdk().AsyncAnthropic(**self._client_options(options))
+        return client
+
+    def asynchronous(self) -> AsyncEmulator:
+        """Return the same workspace for asynchronous callers, to be entered."""
+        return AsyncEmulator(url=self.url, api_key=self.api_key)
+
+
+class AsyncEmulator(Awaiting, _Emulator):
+    """The same for asynchronous callers, on asyncio or trio: for the length of an `async with` block."""
+
+    def __init__(self, *, url: str | None = None, api_key: str | None = None, **settings: object) -> None:
+        super().__init__(url=url, api_key=api_key, **settings)
+        self.clock = AsyncClock(self._place)
+        self._clients: list[anthropic.AsyncAnthropic] = []
+
+    async def __aenter__(self) -> Self:
+        await anyio.to_thread.run_sync(self._place.open)
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        with anyio.CancelScope(shield=True):
+            await self.close()
+
+    async def close(self) -> None:
+        """Close the clients that were made, and end the server if it was started here. Repeated, nothing happens."""
+        while self._clients:
+            await self._clients.pop().close()
+        await anyio.to_thread.run_sync(self._place.close)
+
+    def workspace(self, api_key: str | None = None) -> AsyncEmulator:
+        """Return another workspace on the same server, to be entered; a new one unless a key is given."""
+        return AsyncEmulator(url=self.url, api_key=api_key)
+
+    def client(self, **options: Any) -> anthropic.AsyncAnthropic:
+        """Return an asynchronous client of the SDK for this workspace, closed when this ends.
+
+        Raises:
+            ModuleNotFoundError: `anthropic` is not installed.
+        """
+        client: anthropic.AsyncAnthropic = _sdk().AsyncAnthropic(**self._client_options(options))
+        self._clients.append(client)
+        return client
+
+
+def _sdk() -> ModuleType:
+    try:
+        import anthropic
+    except ModuleNotFoundError as error:
+        if error.name != "anthropic":
+            raise
+        raise ModuleNotFoundError(
+            "a client of the SDK needs the SDK: pip install anthropic", name="anthropic"
+        ) from None
+    return anthropic

@@ -1,0 +1,167 @@
+"""A server inside this process: a thread with an event loop of its own, and a real socket. Knows no helper.
+
+It is the server that `workyard serve` runs, but that it takes no signals, keeps the process's logging as it is, and ends
+in milliseconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import threading
+import weakref
+from concurrent.futures import Future
+from contextlib import suppress
+
+import uvicorn
+from fastapi import FastAPI
+
+from workyard_store.redis import Engine
+
+from ..app import create_app
+from ..serving import bind, config_of, url_of
+from ..settings import Settings, load
+
+#: What the embedded engine is made of, at import: a server is ready in milliseconds then.
+Engine.preload()
+
+#: Seconds: a Redis that does not answer is given up before.
+_READY_WITHIN_S = 30.0
+#: Seconds that requests under way get, once polls and streams have been told to end.
+_GRACE_S = 0.5
+#: How often to see whether the last bytes have left.
+_LOOKS = 500
+_ENDED_WITHIN_S = 10.0
+_BACKLOG = 128
+#: Settings of a server that is a process of its own.
+_OF_A_PROCESS = frozenset({"host", "workers", "log_level", "log_format", "i_know"})
+_running: weakref.WeakSet[HostedServer] = weakref.WeakSet()
+
+
+class HostedServer:
+    """A running server.
+
+    Attributes:
+        url: where it is.
+
+    Raises:
+        StartupRefused: a bad setting, or the Redis cannot be used.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._listener = bind(settings, _BACKLOG)
+        self.url = url_of(self._listener)
+        self._pid = os.getpid()
+        self._ready: Future[asyncio.AbstractEventLoop] = Future()
+        self._end = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, name=f"workyard {self.url}", daemon=True)
+        _running.add(self)
+        self._thread.start()
+        try:
+            self._loop = self._ready.result(_READY_WITHIN_S)
+        except BaseException:
+            self._listener.close()
+            raise
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        """End it: blocked polls and streams are answered, everything it held is closed. Repeated, nothing happens.
+
+        In a process forked off, only what that inherited is let go.
+        """
+        atexit.unregister(self.close)
+        if os.getpid() != self._pid or not self._thread.is_alive():
+            return
+        self._loop.call_soon_threadsafe(self._end.set)
+        self._thread.join(_ENDED_WITHIN_S)
+        if self._thread.is_alive():
+            raise RuntimeError(f"the server at {self.url} did not end within {_ENDED_WITHIN_S:.0f} s")
+
+    def forget(self) -> None:
+        """Let go of the port in a process that was forked off: else nobody could take it while that lives."""
+        self._listener.close()
+
+    def _run(self) -> None:
+        app = create_app(self._settings)
+        config = config_of(self._settings, app, lifespan="off")
+        try:
+            with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+                runner.run(self._serve(app, config))
+        except BaseException as error:
+            if self._ready.done():
+                raise
+            self._ready.set_exception(error)
+
+    async def _serve(self, app: FastAPI, config: uvicorn.Config) -> None:
+        # Not by uvicorn, which would log what refuses the start, and end the process.
+        async with app.router.lifespan_context(app):
+            server = _Server(config)
+            await server.begin(self._listener)
+            self._ready.set_result(asyncio.get_running_loop())
+            while not self._end.is_set():
+                await server.on_tick(0)  # the date of its answers
+                await _set_within(self._end, 1.0)
+            app.state.close()
+            await server.end()
+            self._listener.close()
+
+
+class _Server(uvicorn.Server):
+    """A server that somebody else starts and ends."""
+
+    async def begin(self, listener: object) -> None:
+        self.config.load()
+        self.lifespan = self.config.lifespan_class(self.config)
+        await self.startup(sockets=[listener])  # type: ignore[list-item]
+
+    async def end(self) -> None:
+        """Take nothing more, let requests end, close the connections. Uvicorn's own looks ten times a second."""
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        tasks = self.server_state.tasks
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=self.config.timeout_graceful_shutdown)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late, timeout=_GRACE_S)
+        for _ in range(_LOOKS):
+            if not self.server_state.connections:
+                return
+            await asyncio.sleep(_GRACE_S / _LOOKS)
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        await asyncio.sleep(0)
+
+
+async def _set_within(event: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+
+
+def host(**settings: object) -> HostedServer:
+    """Start a server on a free port of 127.0.0.1, with settings by their names, else as their variables say.
+
+    Raises:
+        StartupRefused: a bad setting, or the Redis cannot be used.
+        TypeError: there is no such setting, or it is one for a process of its own.
+    """
+    taken = [name for name in Settings.model_fields if name not in _OF_A_PROCESS]
+    for name in settings:
+        if name not in taken:
+            raise TypeError(f"there is no setting {name!r} of a server in this process; there are {', '.join(taken)}")
+    return HostedServer(load(**{"host": "127.0.0.1", "port": 0, "workers": 1, **settings}))
+
+
+def _forget_all() -> None:
+    for server in list(_running):
+        server.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)

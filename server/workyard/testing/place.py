@@ -1,0 +1,62 @@
+"""Where requests go and who sends them: a server, started here or elsewhere, and the API key of a workspace on it."""
+
+from __future__ import annotations
+
+import secrets
+
+from .hosting import HostedServer, host
+from .link import Link, Request, WorkyardUnreachable
+
+_ANSWERS_WITHIN_S = 5.0
+
+
+class Place:
+    """A workspace on a server. Open it before anything is sent there.
+
+    Attributes:
+        api_key: whose workspace it is; made up unless given.
+    """
+
+    def __init__(self, url: str | None, api_key: str | None, settings: dict[str, object]) -> None:
+        if url is not None and settings:
+            raise TypeError(f"url together with {', '.join(settings)}: a server that is running has its settings")
+        self.api_key = f"workyard-test-{secrets.token_hex(12)}" if api_key is None else api_key
+        self._url, self._settings = url, settings
+        self._server: HostedServer | None = None
+        self._link: Link | None = None
+
+    @property
+    def link(self) -> Link:
+        """The connections to the server."""
+        if self._link is None:
+            raise RuntimeError("the emulator is not running: use it inside `with Emulator() as emu:`")
+        return self._link
+
+    def open(self) -> None:
+        """Start the server; one that runs elsewhere is asked whether it is a Workyard.
+
+        Raises:
+            StartupRefused: a setting is bad, or the Redis cannot be used.
+            WorkyardUnreachable: no Workyard answers at the URL.
+        """
+        if self._link is not None:
+            raise RuntimeError("the emulator is running already")
+        if self._url is None:
+            self._server = host(**self._settings)
+            self._link = Link(self._server.url)
+            return
+        link = Link(self._url)
+        health = link.send(Request("GET", "/_emulator/health", within_s=_ANSWERS_WITHIN_S), self.api_key)
+        if not (isinstance(health, dict) and "engine" in health):
+            link.close()
+            raise WorkyardUnreachable(f"what answers at {self._url} is no Workyard")
+        self._link = link
+
+    def close(self) -> None:
+        """End the server that was started here, and the connections. Repeated, nothing happens."""
+        link, self._link = self._link, None
+        server, self._server = self._server, None
+        if link is not None:
+            link.close()
+        if server is not None:
+            server.close()
