@@ -111,8 +111,7 @@ def serve(settings: Settings, on_ready: Callable[[str, str], None]) -> None:
     Raises:
         StartupRefused: the port is taken, or the Redis cannot be used.
     """
-    listener = bind(settings, _BACKLOG)
-    listener.set_inheritable(True)
+    listener = bind(settings)
     _end_quickly()
     url = url_of(listener)
     engine = "embedded" if settings.redis_url is None else "redis"
@@ -177,8 +176,8 @@ def config_of(settings: Settings, app: FastAPI | str, lifespan: Literal["on", "o
     )
 
 
-def bind(settings: Settings, backlog: int) -> socket.socket:
-    """Return a socket that listens where the settings say.
+def bind(settings: Settings) -> socket.socket:
+    """Return a socket that listens where the settings say; processes that are started inherit it.
 
     Raises:
         StartupRefused: the address cannot be taken.
@@ -194,7 +193,8 @@ def bind(settings: Settings, backlog: int) -> socket.socket:
         if error.errno in (errno.EADDRINUSE, errno.EACCES):
             raise StartupRefused(f"{named('port')}: {reason}. Choose another port; 0 takes any free one.") from None
         raise StartupRefused(f"{named('host')}: {reason}. Choose an address of this machine.") from None
-    listener.listen(backlog)
+    listener.listen(_BACKLOG)
+    listener.set_inheritable(True)
     return listener
 
 

@@ -87,10 +87,7 @@ class Engine:
     @staticmethod
     def preload() -> None:
         """Import what the embedded engine is made of, which takes longer than its start."""
-        import fakeredis.aioredis
-        import lupa.lua51
-
-        del fakeredis, lupa
+        import fakeredis.commands_mixins.scripting_mixin  # noqa: F401
 
     @classmethod
     def embedded(cls, keys: Keys) -> Engine:

@@ -33,7 +33,6 @@ _GRACE_S = 0.5
 #: How often to see whether the last bytes have left.
 _LOOKS = 500
 _ENDED_WITHIN_S = 10.0
-_BACKLOG = 128
 #: Settings of a server that is a process of its own.
 _OF_A_PROCESS = frozenset({"host", "workers", "log_level", "log_format", "i_know"})
 _running: weakref.WeakSet[HostedServer] = weakref.WeakSet()
@@ -51,7 +50,8 @@ class HostedServer:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._listener = bind(settings, _BACKLOG)
+        self._listener = bind(settings)
+        self._listener.set_inheritable(False)
         self.url = url_of(self._listener)
         self._pid = os.getpid()
         self._ready: Future[asyncio.AbstractEventLoop] = Future()
