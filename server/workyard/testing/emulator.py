@@ -24,6 +24,9 @@ class _Emulator(QueueHelpers):
     def __init__(self, *, url: str | None = None, api_key: str | None = None, **settings: object) -> None:
         super().__init__(Place(url, api_key, settings))
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._place})"
+
     @property
     def url(self) -> str:
         """Where the server is; what a client's `base_url` is to be."""

@@ -84,9 +84,9 @@ class HostedServer:
         self._listener.close()
 
     def _run(self) -> None:
-        app = create_app(self._settings)
-        config = config_of(self._settings, app, lifespan="off")
         try:
+            app = create_app(self._settings)
+            config = config_of(self._settings, app, lifespan="off")
             with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
                 runner.run(self._serve(app, config))
         except BaseException as error:

@@ -25,6 +25,10 @@ class Place:
         self._server: HostedServer | None = None
         self._link: Link | None = None
 
+    def __str__(self) -> str:
+        where = self._url if self._link is None else self._link.url
+        return f"url={where!r}, api_key={self.api_key!r}"
+
     @property
     def link(self) -> Link:
         """The connections to the server."""
