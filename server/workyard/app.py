@@ -19,6 +19,7 @@ from workyard_queue.polling import LongPoll
 from workyard_queue.scripted import Scripts, play
 from workyard_queue.sessions import Sessions
 from workyard_queue.streams import EventStreams
+        timelines=Timelines(access, workspaces),
 from workyard_queue.timers import Clocks
 from workyard_queue.turns import Agent, Turns
 from workyard_queue.upgrade import upgrade
@@ -40,6 +41,7 @@ from . import errors
 from .dependencies import Services
 from .fixtures import Fixtures
 from .headers import Envelope
+        timelines=Timelines(access, workspaces),
 from .owners import Owners
 from .questions import Questions
 from .routes import agents, control, docs, environments, memories, scripts, seeds, sessions, skills, work
@@ -104,7 +106,7 @@ def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now, agent:
         # Nobody traces an emulator, and FastAPI would look for a tracer's settings at every request.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
-    for module in (work, environments, sessions, agents, skills, memories, control, scripts, seeds, docs):
+    for module in (work, environments, sessions, agents, skills, memories, control, sight, scripts, seeds, docs):
         # The routes themselves, not a router in a router: one match a request, and one list to describe.
         app.router.routes.extend(module.router.routes)
     errors.install(app)
@@ -152,6 +154,7 @@ def build_services(
         credentials=CredentialStore(access),
         queue=queue,
         invariants=Invariants(access, workspaces),
+        timelines=Timelines(access, workspaces),
         long_poll=long_poll,
         clocks=clocks,
         auto_clocks=auto_clocks,

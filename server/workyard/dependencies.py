@@ -27,6 +27,7 @@ from workyard_queue.polling import LongPoll
 from workyard_queue.scripted import Scripts
 from workyard_queue.sessions import Sessions
 from workyard_queue.streams import EventStreams
+from workyard_queue.timeline import Timelines
 from workyard_queue.timers import Clocks
 from workyard_queue.turns import Turns
 from workyard_queue.work import WorkQueue
@@ -62,6 +63,7 @@ class Services:
     credentials: CredentialStore
     queue: WorkQueue
     invariants: Invariants
+    timelines: Timelines
     long_poll: LongPoll
     clocks: Clocks
     auto_clocks: AutoClocks

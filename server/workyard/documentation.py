@@ -42,6 +42,7 @@ _TAGS = {
     "Skills": "Skills that agents have and workers download. Emulated for workers only; the control plane seeds them.",
     "Memory": "Memory stores that sessions have and workers read and write back. Emulated for workers only.",
     "Server": "The server itself.",
+    "Sight": "What happened to work and why, and waiting for it (docs/sight.md).",
     "Queues": "Work and keys of one environment.",
     "Workspaces": "Clock, lease settings and reset of a workspace. Each API key is a workspace of its own.",
 }
@@ -106,10 +107,24 @@ _SECURITY_SCHEMES = {
 
 
 def success(
-    model: type[BaseModel] | Any, description: str, **links: Mapping[str, Any]
+    model: type[BaseModel] | Any,
+    description: str,
+    texts: Mapping[str, str] | None = None,
+    /,
+    **links: Mapping[str, Any],
 ) -> dict[int | str, dict[str, Any]]:
-    """Declare what a route answers with 200, and by *links* (see `link`) the calls that go on from there."""
-    return {200: {"model": model, "description": description, **({"links": links} if links else {})}}
+    """Declare what a route answers with 200, and by *links* (see `link`) the calls that go on from there.
+
+    *texts*: other media types in which it can be had, as text, and what that is.
+    """
+    declared: dict[str, Any] = {"model": model, "description": description}
+    if links:
+        declared["links"] = links
+    if texts:
+        declared["content"] = {
+            kind: {"schema": {"type": "string", "description": text}} for kind, text in texts.items()
+        }
+    return {200: declared}
 
 
 def event_stream(description: str) -> dict[int | str, dict[str, Any]]:
@@ -240,10 +255,10 @@ def _complete(operation: dict[str, Any], parameters: Mapping[str, Any]) -> None:
         if status == "503":
             names.append("retry-after")
         response["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
-        [content] = response["content"].values()
-        content["schema"] = _tidy(content["schema"])
-        if content["schema"] == {"$ref": "#/components/schemas/Error"}:
-            content["schema"] = {"$ref": f"#/components/schemas/{_error_name(int(status))}"}
+        for content in response["content"].values():
+            content["schema"] = _tidy(content["schema"])
+            if content["schema"] == {"$ref": "#/components/schemas/Error"}:
+                content["schema"] = {"$ref": f"#/components/schemas/{_error_name(int(status))}"}
 
 
 def _error_name(status: int) -> str:

@@ -1,0 +1,513 @@
+"""What the life of a work item means, in plain sentences: pure functions from its events to findings. Reads no store.
+
+`CODES` is the closed list. A finding is a *problem* where something went otherwise than a worker wants it, else a *note*.
+Times in the sentences are the workspace's; where they stand still, those of the wall clock, which is then said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from .timeline import Event
+
+Severity = Literal["problem", "note"]
+
+#: Code → severity, and when it is found.
+CODES: dict[str, tuple[Severity, str]] = {
+    "incomplete": ("note", "the ring no longer holds the beginning of the life: what is said rests on the rest"),
+    "fault_injected": ("note", "a fault rule was applied to a call on the item; what happened next is named with it"),
+    "nobody_polls": (
+        "problem",
+        "it is queued, was never handed out, and no named worker polled in the last 30 seconds",
+    ),
+    "waiting": ("note", "it is queued and not handed out, and workers poll"),
+    "handed_out": ("note", "it was handed out, and the acknowledgement may still come"),
+    "never_acknowledged": ("problem", "it was handed out at least twice in one life and never acknowledged"),
+    "taken_over": ("problem", "who was handed it first did not acknowledge it in time, and another poll took it over"),
+    "double_delivery": (
+        "problem",
+        "several polls had been handed it, and an acknowledgement came when it was acknowledged",
+    ),
+    "repeated_ack": (
+        "note",
+        "the only one it was handed to acknowledged it again: the first answer may have been lost",
+    ),
+    "late_ack": ("problem", "it was acknowledged after it had been stopped"),
+    "dispatcher_returned": (
+        "problem",
+        "the poller that claimed it stopped it, and the first heartbeat came only after that: the poller's loop goes on, and stops "
+        "the item, when its body returns, so whoever hands items to other processes needs `auto_stop=False`",
+    ),
+    "stopped_unclaimed": ("problem", "the poller that claimed it stopped it, and nobody has sent a heartbeat"),
+    "no_first_heartbeat": ("problem", "it was acknowledged, and no heartbeat came before the startup lease ended"),
+    "lease_lapsed": ("problem", "its worker sent no heartbeat for longer than the lease"),
+    "lease_lost": ("problem", "a worker that had lost the item was told so, by 412"),
+    "rival_heartbeat": ("problem", "a second worker tried to claim it by a heartbeat while another held it"),
+    "repeated_heartbeat": (
+        "problem",
+        "a heartbeat expected what an accepted one had expected: that one's answer was lost",
+    ),
+    "stale_heartbeat": ("problem", "a heartbeat was refused because it expected a value that is not the stored one"),
+    "unacknowledged_heartbeat": ("problem", "a heartbeat came while it was queued: nobody had acknowledged it"),
+    "late_stop_ignored": (
+        "note",
+        "an earlier holder asked to stop it after it had been re-queued, which changes nothing",
+    ),
+    "stopped_in_queue": ("note", "it was stopped before anybody had acknowledged it"),
+    "forced_by_other": ("problem", "somebody else than its worker stopped it by force"),
+    "session_ended": ("note", "it was stopped because its session was archived, deleted or terminated"),
+    "stop_not_honoured": ("problem", "a stop was asked for, nobody stopped it, and it wound down when its lease ended"),
+    "stop_honoured": ("note", "a stop was asked for, and its worker stopped it"),
+    "bounced": ("problem", "its leases ended three times or more, and each time it was queued again"),
+    "message_requeued": ("note", "a message to its session brought it back into the queue"),
+    "running": ("note", "a worker holds it"),
+    "winding_down": ("note", "a stop was asked for, and its worker has not stopped it yet"),
+    "served": ("note", "all well: its worker stopped it"),
+}
+
+#: What the SDKs' pollers call themselves in `x-stainless-helper`.
+_POLLER = "environments-work-poller"
+#: So many lapses are a bounce.
+_BOUNCES = 3
+_HAND_OUTS = ("offered", "reclaimed")
+_BEATS = ("beat", "beat_refused", "beat_ended")
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """How the item is now. Instants are the workspace's, microseconds; `stands_still`: its clock is frozen."""
+
+    now: int
+    stands_still: bool
+    state: str
+    lease_ends: int | None
+    workers_polling: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One sentence on an item's life, and the instant that it is about, microseconds."""
+
+    code: str
+    text: str
+    at: int
+
+    @property
+    def severity(self) -> Severity:
+        """Return `problem` or `note`."""
+        return CODES[self.code][0]
+
+
+@dataclass(slots=True)
+class _Life:
+    """What happened from one entry into the queue to the next: events oldest first, and those that shape it.
+
+    `entered`: what put it into the queue; `stop`: the stop that was asked for first and changed something; `end`: what
+    ended this life. `lives`: all of the item, of which this has the index `number`.
+    """
+
+    lives: list[_Life]
+    number: int
+    entered: Event | None = None
+    events: list[Event] = field(default_factory=list)
+    hand_outs: list[Event] = field(default_factory=list)
+    acked: Event | None = None
+    beats: list[Event] = field(default_factory=list)
+    stop: Event | None = None
+    end: Event | None = None
+
+    def take(self, event: Event) -> None:
+        """Add an event."""
+        self.events.append(event)
+        if event.kind in _HAND_OUTS:
+            self.hand_outs.append(event)
+        elif event.kind == "acked":
+            self.acked = event
+        elif event.kind == "beat":
+            self.beats.append(event)
+        elif event.kind == "stop_asked" and event.before != event.after:
+            self.stop = self.stop or event
+        if (
+            event.kind in ("lapsed", "stop_asked", "stopped")
+            and event.after in ("queued", "stopped")
+            and self.end is None
+        ):
+            self.end = event if event.before != event.after else None
+
+    @property
+    def holder(self) -> Event | None:
+        """Return the last event of whoever holds it, or held it at the end."""
+        return self.beats[-1] if self.beats else self.acked
+
+
+def diagnose(events: Sequence[Event], present: Present, *, complete: bool) -> list[Finding]:
+    """Return what is to be said of an item's life, in the order of the instants.
+
+    Args:
+        events: all that is known of it, oldest first, with their workers.
+        present: how it is now.
+        complete: whether the first event is among them.
+    """
+    found: list[Finding] = []
+    if not complete and events:
+        found.append(Finding("incomplete", "The ring no longer holds the beginning of this life.", events[0].at))
+    lives = _lives(events)
+    for life in lives:
+        for rule in _RULES:
+            found += rule(life)
+    found += _faults(events)
+    found += _bounces(lives)
+    if lives:
+        found += _present(lives[-1], present)
+    return sorted(found, key=lambda finding: finding.at)
+
+
+def _lives(events: Sequence[Event]) -> list[_Life]:
+    lives: list[_Life] = []
+    for event in events:
+        if not lives or event.kind == "enqueued":
+            lives.append(_Life(lives, len(lives), event if event.kind == "enqueued" else None))
+        lives[-1].take(event)
+        if event.kind == "lapsed" and event.after == "queued":
+            lives.append(_Life(lives, len(lives), event))
+    return lives
+
+
+# -- words ----------------------------------------------------------------------------------------------------
+
+
+def duration(us: int) -> str:
+    """Return a span of time in words of at most two units."""
+    if us < 1_000:
+        return f"{max(us, 0)} µs"
+    if us < 1_000_000:
+        return f"{us / 1_000:.3g} ms" if us < 100_000 else f"{us // 1000} ms"
+    seconds = us / 1_000_000
+    if seconds < 120:
+        return f"{seconds:.3g} s"
+    whole = round(seconds)
+    for size, name, smaller, small_name in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= size:
+            rest = whole % size // smaller
+            return f"{whole // size} {name}" + (f" {rest} {small_name}" if rest else "")
+    raise AssertionError(us)
+
+
+def _between(earlier: Event, later: Event) -> str:
+    """Return the time between two events: the workspace's, or that of the wall clock where that stood still."""
+    apart = later.at - earlier.at
+    if apart > 0 or "lapsed" in (earlier.kind, later.kind):
+        return duration(apart)
+    return f"{duration(later.wall - earlier.wall)} of wall time"
+
+
+def who(event: Event) -> str:
+    """Return who caused an event, as far as it is known."""
+    if event.worker_id is not None:
+        return f"worker {event.worker_id}"
+    if event.credential in (None, "none"):
+        return "a caller without a credential" if event.credential else "the clock"
+    return f"the client with {event.credential}"
+
+
+def _same(one: Event, other: Event) -> bool:
+    """Tell whether two events may be of the same caller, as far as is known."""
+    if one.worker_id is not None and other.worker_id is not None:
+        return one.worker_id == other.worker_id
+    return (one.credential, one.user_agent) == (other.credential, other.user_agent)
+
+
+def _heartbeat(value: int | str | None, seen: Event) -> str:
+    """Return a heartbeat in words: how long before an event it was."""
+    if isinstance(value, int):
+        return f"the one of {duration(seen.at - value)} before" if value <= seen.at else "a later one"
+    return "none" if value is None else value
+
+
+# -- rules on one life ----------------------------------------------------------------------------------------
+
+
+def _hand_outs(life: _Life) -> Iterator[Finding]:
+    given = life.hand_outs
+    if len(given) < 2:
+        return
+    first, last = given[0], given[-1]
+    if life.acked is None:
+        names = ", ".join(dict.fromkeys(who(each) for each in given))
+        text = f"Handed out {len(given)} times within {_between(first, last)}, to {names}, and never acknowledged."
+        yield Finding("never_acknowledged", text, last.at)
+    elif last.kind == "reclaimed" and given.index(last) > 0:
+        before = given[-2]
+        text = (
+            f"Taken over by {who(last)}: {who(before)} had not acknowledged it {_between(before, last)} after its poll."
+        )
+        yield Finding("taken_over", text, last.at)
+
+
+def _refused_acks(life: _Life) -> Iterator[Finding]:
+    for event in life.events:
+        if event.kind != "ack_refused":
+            continue
+        acked = life.acked
+        if acked is None:
+            code = "late_ack"
+            text = f"Acknowledged too late by {who(event)}: it was {event.before} already."
+        elif len(life.hand_outs) > 1:
+            code = "double_delivery"
+            text = (
+                f"Delivered twice: {who(acked)} had acknowledged it {_between(acked, event)} before {who(event)} did, "
+                f"which was refused with 409. {len(life.hand_outs)} polls had been handed it."
+            )
+        else:
+            code = "repeated_ack"
+            text = (
+                f"Acknowledged again {_between(acked, event)} later, which was refused with 409: one poll was handed it, so "
+                "the answer to the first acknowledgement did not arrive."
+            )
+        yield Finding(code, text, event.at)
+
+
+def _poller_stop(life: _Life) -> Event | None:
+    """Return the stop by which a poller ended what nobody had claimed by a heartbeat."""
+    stop = life.stop
+    if stop is None or stop.helper != _POLLER or stop.force or life.acked is None or stop.before != "starting":
+        return None
+    return stop
+
+
+def _dispatcher(life: _Life) -> Iterator[Finding]:
+    stop = _poller_stop(life)
+    if stop is None:
+        return
+    poller = f"the poller of {who(stop)}" if stop.worker_id is not None else f"a poller ({stop.credential})"
+    late = next((each for each in life.events[life.events.index(stop) :] if each.kind in _BEATS), None)
+    if late is None:
+        assert life.acked is not None
+        text = (
+            f"Stopped by {poller} {_between(life.acked, stop)} after it was acknowledged, and nobody has sent a heartbeat: "
+            "if the poller's loop hands items to other processes, it returned before they connected."
+        )
+        yield Finding("stopped_unclaimed", text, stop.at)
+        return
+    other = late.worker_id is not None and late.worker_id != stop.worker_id
+    process = f"the first heartbeat of the process it was handed to ({late.credential})"
+    beats = f"{who(late)}'s first heartbeat" if other else process
+    text = (
+        f"Stopped by {poller} {_between(stop, late)} before {beats}: the dispatcher returned before its sandbox connected. "
+        "Poll with auto_stop=False where another process runs the item."
+    )
+    yield Finding("dispatcher_returned", text, stop.at)
+
+
+def _lapses(life: _Life) -> Iterator[Finding]:
+    lapsed = next((each for each in life.events if each.kind == "lapsed"), None)
+    if lapsed is None:
+        return
+    holder = life.holder
+    if lapsed.before == "starting" and life.acked is not None:
+        lease = duration(life.acked.lease_us or 0)
+        text = f"Acknowledged by {who(life.acked)}, but no heartbeat came within the startup lease of {lease}."
+        yield Finding("no_first_heartbeat", text, lapsed.at)
+    elif lapsed.before == "active" and holder is not None:
+        lease = duration(holder.lease_us or 0)
+        after = (each for later in life.lives[life.number + 1 :] for each in later.events)
+        late = next((each for each in after if each.kind in _BEATS and _same(each, holder)), None)
+        if late is None or late.kind == "beat":
+            rest = "it has not been heard of since"
+        else:
+            rest = (
+                f"its next came {_between(holder, late)} after the last, so it had slept, been blocked or been cut off"
+            )
+        text = f"The lease of {who(holder)} lapsed: no heartbeat for {lease}, as long as the last one held; {rest}."
+        yield Finding("lease_lapsed", text, lapsed.at)
+    elif lapsed.before == "stopping" and life.stop is not None and _poller_stop(life) is None:
+        worker = who(holder) if holder is not None else "nobody"
+        told = any(each.kind == "beat_ended" for each in life.events)
+        why = "was told by a heartbeat and did not stop it" if told else "sent no heartbeat and was not told"
+        text = (
+            f"{_capital(who(life.stop))} asked to stop it; {worker} {why}, so it wound down when its lease ended, "
+            f"{_between(life.stop, lapsed)} later."
+        )
+        yield Finding("stop_not_honoured", text, lapsed.at)
+
+
+def _refused_beats(life: _Life) -> Iterator[Finding]:
+    told: list[tuple[str, Event]] = []
+    for number, event in enumerate(life.events):
+        if event.kind != "beat_refused":
+            continue
+        before = [each for each in life.events[:number] if each.kind == "beat"]
+        code, text = _refused(life, before, event)
+        if any(code == other and _same(event, earlier) for other, earlier in told):
+            continue  # It is said once of each.
+        told.append((code, event))
+        yield Finding(code, text, event.at)
+
+
+def _refused(life: _Life, accepted: Sequence[Event], event: Event) -> tuple[str, str]:
+    """Return what is to be said of a refused heartbeat, after the accepted ones of the same life."""
+    earlier = [each for past in life.lives[: life.number] for each in past.events if each.kind in ("acked", "beat")]
+    held = [each for each in earlier if _same(each, event)]
+    known = [each for each in earlier if each.heartbeat is not None and each.heartbeat == event.expected]
+    holder = accepted[-1] if accepted else life.acked if event.before != "queued" else None
+    same = next((each for each in accepted if each.expected == event.expected and each.expected is not None), None)
+    if event.earlier_life or known or (held and not (holder is not None and _same(holder, event))):
+        last = known or held
+        since = f" {_between(last[-1], event)} after its last step that was accepted" if last else ""
+        taken = accepted[0] if accepted else life.acked
+        now = "it was queued again"
+        if holder is not None and taken is not None:
+            now = f"{who(holder)} had held it for {_between(taken, event)}"
+        text = f"{_capital(who(event))} had lost the lease when it beat{since}: refused with 412, for {now}."
+        return "lease_lost", text
+    if event.before == "queued":
+        return (
+            "unacknowledged_heartbeat",
+            f"{_capital(who(event))} beat while it was queued: nobody had acknowledged it.",
+        )
+    if same is not None and (len(life.hand_outs) > 1 or not _same(same, event)):
+        text = (
+            f"Two workers claimed it: the heartbeat of {who(event)} came {_between(same, event)} after that of {who(same)}, "
+            "expected the same, and was refused with 412."
+        )
+        return "rival_heartbeat", text
+    expected, actual = _heartbeat(event.expected, event), _heartbeat(event.actual, event)
+    if same is not None:
+        text = (
+            f"{_capital(who(event))} repeated its heartbeat {_between(same, event)} after that had been accepted, expecting "
+            f"{expected} again: the answer did not arrive, and the repeat was refused with 412 (stored was {actual})."
+        )
+        return "repeated_heartbeat", text
+    text = f"A heartbeat of {who(event)} was refused with 412: it expected {expected}, and stored was {actual}."
+    return "stale_heartbeat", text
+
+
+def _stops(life: _Life) -> Iterator[Finding]:
+    for event in life.events:
+        if event.kind != "stop_asked":
+            continue
+        if event.cause is not None:
+            yield Finding("session_ended", f"Stopped in state {event.before}, with its session.", event.at)
+        elif event.before == event.after == "queued":
+            text = f"A late stop of {who(event)} was ignored: it had been re-queued and was nobody's."
+            yield Finding("late_stop_ignored", text, event.at)
+        elif event.before == "queued":
+            given = (
+                f"handed out {len(life.hand_outs)} times but not acknowledged" if life.hand_outs else "never handed out"
+            )
+            yield Finding("stopped_in_queue", f"Stopped in the queue by {who(event)}, {given}.", event.at)
+        elif event.before != event.after == "stopped":
+            yield _ended(life, event)
+
+
+def _ended(life: _Life, event: Event) -> Finding:
+    """Tell of the stop by force that ended a life under lease."""
+    holders = [*life.beats, *life.hand_outs, *([life.acked] if life.acked else [])]
+    own = any(_same(each, event) for each in holders)
+    asked = life.stop
+    if not own:
+        holder = life.holder
+        of = "" if holder is None else f", while {who(holder)} held it"
+        text = f"Stopped by force by {who(event)}{_client(event)}{of}: its worker is told by its next heartbeat."
+        return Finding("forced_by_other", text, event.at)
+    if asked is not None and asked is not event:
+        text = f"{_capital(who(asked))} asked to stop it{_client(asked)}, and {who(event)} did {_between(asked, event)} later."
+        return Finding("stop_honoured", text, event.at)
+    beats = f"{len(life.beats)} heartbeat{'' if len(life.beats) == 1 else 's'}"
+    since = f", {_between(life.acked, event)} after it was acknowledged" if life.acked else ""
+    return Finding("served", f"Served and stopped by {who(event)}{since}, with {beats}.", event.at)
+
+
+def _client(event: Event) -> str:
+    return f" ({event.user_agent})" if event.user_agent else ""
+
+
+def _messages(life: _Life) -> Iterator[Finding]:
+    if life.entered is not None and life.entered.by_message:
+        text = "A message to its session brought it back into the queue: it had been stopped."
+        yield Finding("message_requeued", text, life.entered.at)
+
+
+_RULES: tuple[Callable[[_Life], Iterable[Finding]], ...] = (
+    _messages,
+    _hand_outs,
+    _refused_acks,
+    _dispatcher,
+    _lapses,
+    _refused_beats,
+    _stops,
+)
+
+
+# -- rules on the whole ---------------------------------------------------------------------------------------
+
+
+def _faults(events: Sequence[Event]) -> Iterator[Finding]:
+    applied: dict[str, list[int]] = {}
+    for number, event in enumerate(events):
+        if event.kind == "fault":
+            applied.setdefault(event.rule or "", []).append(number)
+    for rule, numbers in applied.items():
+        event = events[numbers[0]]
+        next_event = next((each for each in events[numbers[0] + 1 :] if each.kind != "fault"), None)
+        then = f"; next, {_between(event, next_event)} later: {_named(next_event)}" if next_event is not None else ""
+        times = f", {len(numbers)} times" if len(numbers) > 1 else ""
+        what = f" ({event.do})" if event.do else ""
+        text = f"The fault rule {rule}{what} was applied to {event.operation or 'a call'} of {who(event)}{times}{then}."
+        yield Finding("fault_injected", text, event.at)
+
+
+def _named(event: Event) -> str:
+    return f"{event.kind} {event.before} → {event.after}" if event.after else event.kind
+
+
+def _bounces(lives: Sequence[_Life]) -> Iterator[Finding]:
+    lapses = [
+        life.end for life in lives if life.end is not None and life.end.kind == "lapsed" and life.end.after == "queued"
+    ]
+    if len(lapses) >= _BOUNCES:
+        text = f"Queued again {len(lapses)} times, each time because a lease ended, within {_between(lapses[0], lapses[-1])}."
+        yield Finding("bounced", text, lapses[-1].at)
+
+
+def _present(life: _Life, present: Present) -> Iterator[Finding]:
+    now = present.now
+    if present.state == "queued":
+        yield from _in_queue(life, present)
+    elif present.state in ("starting", "active"):
+        holder = life.holder
+        if holder is not None:
+            left = "" if present.lease_ends is None else f"; its lease ends in {duration(present.lease_ends - now)}"
+            since = duration(now - holder.at)
+            step = "acknowledged it" if holder is life.acked else "beat last"
+            yield Finding("running", f"{_capital(who(holder))} {step} {since} ago and holds it{left}.", now)
+    elif present.state == "stopping" and life.stop is not None:
+        left = "" if present.lease_ends is None else f"; else it winds down in {duration(present.lease_ends - now)}"
+        text = (
+            f"{_capital(who(life.stop))} asked to stop it {duration(now - life.stop.at)} ago; its worker has to{left}."
+        )
+        yield Finding("winding_down", text, now)
+
+
+def _in_queue(life: _Life, present: Present) -> Iterator[Finding]:
+    if len(life.hand_outs) == 1:
+        given = life.hand_outs[0]
+        text = f"Handed out to {who(given)} {duration(present.now - given.at)} ago and not yet acknowledged."
+        yield Finding("handed_out", text, present.now)
+    elif not life.hand_outs:
+        polling = present.workers_polling
+        since = f" for {duration(present.now - life.entered.at)}" if life.entered else ""
+        still = " The clock stands still." if present.stands_still else ""
+        if polling:
+            workers = f"{polling} worker{'' if polling == 1 else 's'} polled in the last 30 s"
+            yield Finding("waiting", f"Queued{since}, not handed out yet; {workers}.{still}", present.now)
+        else:
+            text = f"Queued{since} and never handed out: no worker that names itself polled in the last 30 s.{still}"
+            yield Finding("nobody_polls", text, present.now)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
