@@ -88,8 +88,20 @@ def sync_poller() -> None:
             asyncio.run(handle(item.secret, item.id, item.data.id))
 
 
+async def dispatcher() -> None:
+    """Claim the items that there are and hand them to nobody: print what a process for each would have to be told."""
+    environment, key = _environment()
+    async with anthropic.AsyncAnthropic() as client:
+        async for item in client.beta.environments.work.poller(
+            environment_id=environment, environment_key=key, drain=True, block_ms=None
+        ):
+            print(
+                f"ANTHROPIC_WORK_ID={item.id}\nANTHROPIC_SESSION_ID={item.data.id}\nANTHROPIC_WORK_SECRET={item.secret}"
+            )
+
+
 PROGRAMS: dict[str, Callable[[], None] | Callable[[], Coroutine[Any, Any, None]]] = {
-    program.__name__: program for program in (run, handle_item, async_poller, sync_poller)
+    program.__name__: program for program in (run, handle_item, async_poller, sync_poller, dispatcher)
 }
 
 

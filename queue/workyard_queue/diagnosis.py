@@ -273,9 +273,10 @@ def _refused_acks(life: _Life) -> Iterator[Finding]:
 def _poller_stop(life: _Life) -> Event | None:
     """Return the stop by which a poller ended what nobody had claimed by a heartbeat."""
     stop = life.stop
-    if stop is None or stop.helper != _POLLER or stop.force or life.acked is None or stop.before != "starting":
+    if stop is None or stop.force or stop.before != "starting" or life.acked is None:
         return None
-    return stop
+    # Not every way to use the poller says that it is one.
+    return stop if stop.helper == _POLLER or (stop.helper is None and _same(stop, life.acked)) else None
 
 
 def _dispatcher(life: _Life) -> Iterator[Finding]:
