@@ -244,7 +244,7 @@ def _handle_signals(handle: Callable[[int], object], held: list[int]) -> None:
 
 
 def _call(url: str, api_key: str, method: str, path: str, body: Mapping[str, Any] | str | None = None) -> Any:
-    """Call the server and return its JSON; a *body* that is text goes as it is, as YAML.
+    """Call the server and return its JSON, or the text of what is not; a *body* that is text goes as it is, as YAML.
 
     Raises:
         click.ClickException: it cannot be reached, or it refused; the text is its own message.
@@ -260,7 +260,8 @@ def _call(url: str, api_key: str, method: str, path: str, body: Mapping[str, Any
             headers={"x-api-key": api_key, "content-type": f"application/{kind}"},
         )
         with direct.open(request, timeout=_TIMEOUT_S) as response:
-            return json.load(response)
+            as_json = response.headers.get_content_type() == "application/json"
+            return json.load(response) if as_json else response.read().decode()
     except urllib.error.HTTPError as error:
         try:
             message = json.load(error)["error"]["message"]
@@ -451,6 +452,19 @@ def _told() -> Iterator[None]:
         raise click.ClickException(error.message) from None
     except OSError as error:
         raise click.ClickException(f"{error.filename}: {error.strerror}") from None
+
+
+@main.command()
+@_server_options
+@click.argument("work_id")
+@click.option("--json", "as_json", is_flag=True, help="Print all that is known as one JSON object.")
+def timeline(url: str, api_key: str, work_id: str, as_json: bool) -> None:
+    """Draw the life of a work item of the workspace, and say what it means; exits with 1 if that names a problem."""
+    path = f"/_emulator/work/{urllib.parse.quote(work_id, safe='')}/timeline"
+    found = _call(url, api_key, "GET", path)
+    click.echo(json.dumps(found, indent=2) if as_json else _call(url, api_key, "GET", f"{path}?format=text"), nl=as_json)
+    if any(finding["severity"] == "problem" for finding in found["diagnosis"]):
+        sys.exit(1)
 
 
 @main.command()
