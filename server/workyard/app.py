@@ -19,7 +19,7 @@ from workyard_queue.polling import LongPoll
 from workyard_queue.scripted import Scripts, play
 from workyard_queue.sessions import Sessions
 from workyard_queue.streams import EventStreams
-        timelines=Timelines(access, workspaces),
+from workyard_queue.timeline import Timelines
 from workyard_queue.timers import Clocks
 from workyard_queue.turns import Agent, Turns
 from workyard_queue.upgrade import upgrade
@@ -41,10 +41,9 @@ from . import errors
 from .dependencies import Services
 from .fixtures import Fixtures
 from .headers import Envelope
-        timelines=Timelines(access, workspaces),
 from .owners import Owners
 from .questions import Questions
-from .routes import agents, control, docs, environments, memories, scripts, seeds, sessions, skills, work
+from .routes import agents, control, docs, environments, memories, scripts, seeds, sessions, sight, skills, work
 from .settings import Settings, read_script
 from .traffic import Traffic
 

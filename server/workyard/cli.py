@@ -462,7 +462,9 @@ def timeline(url: str, api_key: str, work_id: str, as_json: bool) -> None:
     """Draw the life of a work item of the workspace, and say what it means; exits with 1 if that names a problem."""
     path = f"/_emulator/work/{urllib.parse.quote(work_id, safe='')}/timeline"
     found = _call(url, api_key, "GET", path)
-    click.echo(json.dumps(found, indent=2) if as_json else _call(url, api_key, "GET", f"{path}?format=text"), nl=as_json)
+    click.echo(
+        json.dumps(found, indent=2) if as_json else _call(url, api_key, "GET", f"{path}?format=text"), nl=as_json
+    )
     if any(finding["severity"] == "problem" for finding in found["diagnosis"]):
         sys.exit(1)
 
