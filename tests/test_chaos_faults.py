@@ -26,8 +26,9 @@ SEED = int(os.environ.get("WORKYARD_CHAOS_SEED", random.SystemRandom().randrange
 @pytest.mark.parametrize("name", FAULTS)
 def test_nothing_accepted_is_lost_doubled_or_stuck_when(name: str, redis_engine: str) -> None:
     """One fault, struck several times under load on a Redis that syncs its append-only file before it answers."""
-    # What the versions of Redis differ in is little, and shows in every round.
-    rounds = run(name, ROUNDS if redis_engine == "redis-7" else max(1, ROUNDS // 3), SEED, engine=redis_engine)
+    # Some of the rounds on each version of Redis: they differ in little, and that shows in every round.
+    newer = max(1, ROUNDS // 3)
+    rounds = run(name, max(1, ROUNDS - newer) if redis_engine == "redis-7" else newer, SEED, engine=redis_engine)
     assert [breach for each in rounds for breach in each.broken] == []
     assert all(each.items > 0 for each in rounds)
     # It struck while something was under way, and not only polls that wait.

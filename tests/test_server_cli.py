@@ -28,6 +28,8 @@ from harness import (
     wait_until,
 )
 
+pytestmark = pytest.mark.one_redis
+
 SECRET = "secretpw"
 EXPORTED = {"ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY", "WORKYARD_URL", "WORKYARD_API_KEY"}
 OF_AN_ENVIRONMENT = {"ANTHROPIC_ENVIRONMENT_ID", "ANTHROPIC_ENVIRONMENT_KEY"}
