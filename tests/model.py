@@ -8,6 +8,7 @@ microseconds since 1970 by the workspace's frozen clock.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -350,16 +351,47 @@ class Model:
     # -- control plane
 
     def change_clock(self, body: Json) -> Json:
-        member, us = ("at", body["at"]) if "at" in body else ("advance_seconds", body["advance_seconds"])
-        to = instant(us) if member == "at" else self.now + round(us * SECOND)
+        member = next(name for name in ("at", "advance_seconds", "advance_to_next") if name in body)
+        if member == "at":
+            to = instant(body["at"])
+        elif member == "advance_seconds":
+            to = self.now + round(body["advance_seconds"] * SECOND)
+        else:
+            ahead = self._timers(self.now, math.inf)
+            to = min((at for at, row in ahead if body.get("timer") in (None, row["timer"])), default=self.now)
         if to < self.now:
             raise Refused(400, f"at: Time never goes back: the workspace's clock is at {rendered(self.now)}")
         if to > LAST_INSTANT:
             raise Refused(400, f"{member}: A clock stops at {rendered(LAST_INSTANT)}")
+        fired = [row for _, row in self._timers(self.now, to)]
         self.now = to
         for environment in self.environments.values():
             self._lapse(environment)
-        return {"mode": "frozen", "now": rendered(to), "ahead_seconds": self._name("number")}
+        shown = {"mode": "frozen", "now": rendered(to), "ahead_seconds": self._name("number")}
+        return {**shown, "fired": fired, "more": False}
+
+    def _timers(self, since: int, until: float) -> list[tuple[int, Json]]:
+        """Return what time brings after *since* and not after *until*, in its order, with its instants."""
+        kinds = {"starting": "startup_lease", "active": "lapse", "stopping": "wind_down"}
+        found: list[tuple[tuple[Any, ...], Json]] = []
+
+        def add(at: int, rank: int, place: Any, environment: Environment, kind: str, **about: Any) -> None:
+            if since < at <= until:
+                row = {"at": rendered(at), "timer": kind, "environment_id": environment.id}
+                nothing = {"work_id": None, "session_id": None, "worker_id": None}
+                found.append(((at, environment.sequence, rank, place), {**row, **nothing, **about}))
+
+        for each in self.environments.values():
+            for item in each.items.values():
+                about = {"work_id": item.id, "session_id": item.session}
+                if item.lease_end is not None:
+                    add(item.lease_end, 1, item.sequence, each, kinds[item.state], **about)
+                if item.state == "queued" and item.handed_out_at is not None:
+                    age = self.settings["reclaim_ms"] * 1000
+                    add(item.handed_out_at + age, 2, item.entry, each, "reclaim", **about)
+            for worker, polled_at in each.workers.items():
+                add(polled_at + WORKER_WINDOW, 3, worker, each, "poller_window", worker_id=worker)
+        return [(key[0], row) for key, row in sorted(found, key=lambda one: one[0])]
 
     def change_settings(self, body: dict[str, int | None]) -> Json:
         for name, value in body.items():

@@ -40,6 +40,7 @@ STORIES: list[tuple[tuple[str, ...], list[str]]] = [
     (UNDER_LEASE, ["heartbeat", "lease_ends", "whatever"]),
     (("starting", "active"), ["stop", "lease_ends", "whatever"]),
     (("starting", "active"), ["stop", "change_clock", "force"]),
+    (UNDER_LEASE, ["poll", "next_timer", "next_timer", "whatever"]),
     (("active",), ["force", "message", "ack", "heartbeat"]),
     (("starting", "active"), ["heartbeat", "heartbeat"]),
     (UNDER_LEASE, ["message", "stop", "lease_ends", _ANYTHING]),
@@ -189,6 +190,7 @@ class Chooser:
             "message_once": "enqueue",
             "force": "stop",
             "lease_ends": "change_clock",
+            "next_timer": "change_clock",
             "fill_metadata": "update_work",
             "label_environment": "update_environment",
         }.get(name, name), arguments
@@ -360,6 +362,11 @@ class Chooser:
         if self._often((19, False), (1, True)):
             return {"body": {"mode": "frozen", "at": rendered(self._pick([self._model.now - 1, LAST_INSTANT + 1]))}}
         return {"body": time_passes(self._model, self._draw)}
+
+    def next_timer(self) -> dict[str, Any]:
+        # Not to that of an agent that waits for a result: the model knows nothing of those.
+        kinds = ["reclaim", "lapse", "startup_lease", "wind_down", "poller_window"]
+        return {"body": {"advance_to_next": True, "timer": self._pick(kinds)}}
 
     def lease_ends(self) -> dict[str, Any]:
         """Draw a change of the clock to when the lease of the item in focus ends."""

@@ -12,7 +12,7 @@ from functools import partial
 
 import pytest
 import redis
-from harness import SILENT, Api, RedisServer, WorkyardServer, scripts_run, wait_until
+from harness import NOON, SILENT, Api, RedisServer, WorkyardServer, after, scripts_run, wait_until
 from test_sessions_lifecycle import MESSAGE, send, session
 from test_sessions_streams import ANSWERED, LISTENERS, Follower
 
@@ -89,6 +89,23 @@ def test_a_change_through_one_process_is_seen_by_the_next_request_to_the_other(
             [again] = here.enqueue(queue, session_id=here.work(queue, work)["data"]["id"])
             assert there.poll(queue)["id"] == again["id"]
             here.ok(here.ack(queue, work))
+
+
+@pytest.mark.one_redis
+def test_a_clock_in_auto_is_moved_once_whoever_finds_that_it_is_time(both: tuple[Api, Api]) -> None:
+    """Polls wait in both processes, and each finds that the clock has to jump, to each of two ages in turn."""
+    first, _ = both
+    first.freeze()
+    queue = first.queue()
+    for _ in range(2):
+        first.enqueue(queue)
+        first.poll(queue)
+        first.advance(2)
+    first.ok(first.post("/_emulator/clock", json={"mode": "auto"}))
+    with ThreadPoolExecutor(2) as pool:
+        blocked = [pool.submit(each.poll, queue, "worker", block_ms=999) for each in both]
+        assert None not in [each.result() for each in blocked]
+    assert first.ok(first.get("/_emulator/clock"))["now"] == after(NOON, 7)
 
 
 def test_two_hundred_blocked_polls_hold_a_handful_of_connections_and_do_not_look(
