@@ -102,3 +102,25 @@ def test_the_wheel_in_an_empty_environment_serves_the_quick_start(installed: Pat
         timeout=30,
     )
     assert (done.returncode, done.stderr) == (3, "")
+    used = _with_pytest(installed, tmp_path)
+    assert used.returncode == 0, used.stdout + used.stderr
+    assert str(installed.parent.parent) in used.stdout
+    assert "1 passed" in used.stdout
+
+
+def _with_pytest(python: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a test that uses the fixture by the wheel's entry point, with these tests' pytest behind what is installed."""
+    test = (
+        "import workyard as w\ndef test_it(workyard):\n    print(w.__file__, workyard.enqueue(workyard.environment()))"
+    )
+    (folder / "test_it.py").write_text(test)
+    run = "import sys; sys.path.append(sys.argv[1]); import pytest; sys.exit(pytest.main(sys.argv[2:]))"
+    options = ("-q", "-s", "-p", "no:schemathesis", "-p", "no:cacheprovider", "-W", "error", str(folder))
+    return subprocess.run(
+        [python, "-c", run, str(Path(pytest.__file__).parent.parent), *options],
+        cwd=folder,
+        env=clean_environment({"PYTHONPATH": ""}),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )

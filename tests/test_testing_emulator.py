@@ -212,7 +212,8 @@ def test_an_item_is_led_through_a_lapse_by_helpers_and_the_sdk(emu: Emulator) ->
         assert beat.state == "active"
         assert emu.stats(queue).depth == 0
         now = emu.clock.now()
-        assert emu.clock.advance(timedelta(seconds=30)).mode == "frozen"
+        [timer] = emu.clock.advance_to_next("lapse").fired
+        assert (timer.timer, timer.work_id) == ("lapse", item.id)
         assert emu.clock.now() - now == timedelta(seconds=30)
         assert [(each.state, each.metadata) for each in emu.work(queue)] == [("queued", {"n": "1"})]
     emu.clock.real()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from ..schemas.control import Clock as Reading
+from workyard_queue.timers import TimerKind
+
+from ..schemas.clock import ClockAhead, ClockMoved
 from .asking import Awaiting, Blocking, Helpers, Steps, helper, read
 from .link import Request
 
@@ -13,9 +15,9 @@ class ClockHelpers(Helpers):
     """What is done to the clock of a workspace. Time never goes back; only a reset returns to wall time."""
 
     @helper
-    def read(self) -> Steps[Reading]:
-        """Return mode, instant, and what is pending."""
-        return read(Reading, (yield Request("GET", _PATH)))
+    def read(self) -> Steps[ClockAhead]:
+        """Return mode, instant, and the timers that are pending, soonest first."""
+        return read(ClockAhead, (yield Request("GET", _PATH)))
 
     @helper
     def now(self) -> Steps[datetime]:
@@ -23,27 +25,28 @@ class ClockHelpers(Helpers):
         return datetime.fromisoformat((yield Request("GET", _PATH))["now"])
 
     @helper
-    def freeze(self, at: datetime | str | None = None) -> Steps[Reading]:
-        """Stop the clock, where it is or at a later instant; what is due by then has fired when this returns."""
+    def freeze(self, at: datetime | str | None = None) -> Steps[ClockMoved]:
+        """Stop the clock, where it is or at a later instant; the answer says what that fired."""
         return (yield from _change(mode="frozen", at=_text(at)))
 
     @helper
-    def advance(self, by: float | timedelta) -> Steps[Reading]:
-        """Move the clock forward, by seconds or a timedelta; what is due by then has fired when this returns."""
+    def advance(self, by: float | timedelta) -> Steps[ClockMoved]:
+        """Move the clock forward, by seconds or a timedelta; the answer says what that fired."""
         return (yield from _change(advance_seconds=by.total_seconds() if isinstance(by, timedelta) else by))
 
     @helper
-    def advance_to_next(self) -> Steps[Reading]:
-        """Jump to the next timer of the workspace: the end of a lease, a reclaim, …; nothing pending: nothing happens."""
-        return (yield from _change(advance_to_next=True))
+    def advance_to_next(self, timer: TimerKind | None = None) -> Steps[ClockMoved]:
+        """Jump to the next timer of the workspace, such as the end of a lease, or to the next of a kind; if none is
+        pending, the clock stays as it is. The answer says what fired."""
+        return (yield from _change(advance_to_next=True, timer=timer))
 
     @helper
-    def auto(self) -> Steps[Reading]:
-        """Stand, and jump by itself to the next timer whenever all polls wait and no item is leased."""
+    def auto(self) -> Steps[ClockMoved]:
+        """Stand, and jump by itself to the next timer when every poll waits, nothing is in flight and no item is leased."""
         return (yield from _change(mode="auto"))
 
     @helper
-    def real(self) -> Steps[Reading]:
+    def real(self) -> Steps[ClockMoved]:
         """Tick on from the current instant."""
         return (yield from _change(mode="real"))
 
@@ -51,8 +54,8 @@ class ClockHelpers(Helpers):
 _PATH = "/_emulator/clock"
 
 
-def _change(**body: object) -> Steps[Reading]:
-    return read(Reading, (yield Request("POST", _PATH, body)))
+def _change(**body: object) -> Steps[ClockMoved]:
+    return read(ClockMoved, (yield Request("POST", _PATH, body)))
 
 
 def _text(instant: datetime | str | None) -> str | None:
