@@ -216,6 +216,11 @@ def test_an_item_is_led_through_a_lapse_by_helpers_and_the_sdk(emu: Emulator) ->
         assert (timer.timer, timer.work_id) == ("lapse", item.id)
         assert emu.clock.now() - now == timedelta(seconds=30)
         assert [(each.state, each.metadata) for each in emu.work(queue)] == [("queued", {"n": "1"})]
+    life = emu.timeline(item)
+    assert [event.event for event in life.events] == ["enqueued", *(["offered", "acked", "beat", "lapsed"] * 2)]
+    assert "lease_lapsed" in {finding.code for finding in life.diagnosis}
+    assert life.complete
+    assert item.id in life.text
     emu.clock.real()
     assert emu.clock.read().mode == "real"
 

@@ -97,7 +97,7 @@ def test_the_report_of_a_test_that_fails_shows_the_life_of_its_work(pytester: py
     sections = re.findall(r"^-+ Workyard: the work of this test -+$(.*?)^[_=]", text, re.MULTILINE | re.DOTALL)
     assert len(sections) == 2
     assert [set(re.findall(r"work_\w{24}", section)) for section in sections] == [{item}, set()]
-    assert "queued" in sections[0]
+    assert "enqueued" in sections[0]
     assert "nothing was enqueued" in sections[1]
 
 

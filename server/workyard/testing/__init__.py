@@ -17,12 +17,14 @@ from workyard_store.errors import StartupRefused
 from .emulator import AsyncEmulator, Emulator
 from .link import WorkyardRefused, WorkyardUnreachable
 from .queues import Environment
+from .sight import Timeline
 
 __all__ = [
     "AsyncEmulator",
     "Emulator",
     "Environment",
     "StartupRefused",
+    "Timeline",
     "WorkyardRefused",
     "WorkyardUnreachable",
 ]

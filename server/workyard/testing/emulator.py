@@ -10,6 +10,7 @@ import anyio.to_thread
 from .asking import Awaiting, Blocking
 from .place import Place
 from .queues import QueueHelpers
+from .sight import SightHelpers
 from .time import AsyncClock, Clock
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import anthropic
 
 
-class _Emulator(QueueHelpers):
+class _Emulator(QueueHelpers, SightHelpers):
     """What both kinds have."""
 
     def __init__(self, *, url: str | None = None, api_key: str | None = None, **settings: object) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from .asking import Steps
 from .emulator import Emulator
-from .link import Request, WorkyardRefused
+from .link import Request
 from .queues import path_of
+from .sight import timeline_of
 
 _MOST_ENVIRONMENTS = 5
 _MOST_ITEMS = 10
@@ -30,10 +31,7 @@ def _drawn() -> Steps[str]:
             continue
         items = yield _get(path_of(environment["id"], "/work"), limit=_MOST_ITEMS)
         for item in items["data"][: _MOST_ITEMS - len(parts)]:
-            try:
-                parts.append(str((yield _get(f"/_emulator/work/{item['id']}/timeline", format="text"))).rstrip())
-            except WorkyardRefused as refusal:
-                parts.append(f"{item['id']} is {item['state']} ({refusal.message})")
+            parts.append(str((yield _get(timeline_of(item["id"]), format="text"))).rstrip())
     return "\n\n".join(parts) or "none: nothing was enqueued"
 
 
