@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from workyard_store.access import TRUSTED, Access, Caller, digest, mint_secret, sessions_token
@@ -43,6 +44,7 @@ _UPDATE = queue_script("update")
 _LIST = queue_script("list")
 _STATS = queue_script("stats")
 _DELETE = queue_script("delete")
+_FAULT = queue_script("fault")
 
 #: Items one enqueue script makes: ten thousand at once would hold Redis up for a tenth of a second.
 ENQUEUE_BATCH = 250
@@ -351,6 +353,14 @@ class WorkQueue:
             return QueueStats(0, 0, None, None)
         _, depth, pending, oldest, workers = reply
         return QueueStats(depth, pending, _instant(oldest), workers)
+
+    async def fault(self, environment_id: str, work_item_id: str, *, rule: str, kind: str, worker_id: str) -> None:
+        """Note that a fault rule was applied to a call on an item, and do what its *kind* does to the item (`fault.lua`).
+
+        Nothing happens where there is no such item.
+        """
+        with suppress(EnvironmentNotFound):
+            await self._access.run(_FAULT, environment_id, TRUSTED, work_item_id, rule, kind, worker_id)
 
     async def delete_environment(self, environment_id: str, caller: Caller, *, force: bool, workspace: str) -> int:
         """Delete an environment and all that belongs to it; return how many keys went.

@@ -39,11 +39,12 @@ from workyard_store.workspaces import WorkspaceStore
 
 from . import errors
 from .dependencies import Services
+from .faults import Faults
 from .fixtures import Fixtures
 from .headers import Envelope
 from .owners import Owners
 from .questions import Questions
-from .routes import agents, control, docs, environments, memories, scripts, seeds, sessions, sight, skills, work
+from .routes import agents, control, docs, environments, faults, memories, scripts, seeds, sessions, sight, skills, work
 from .settings import Settings, read_script
 from .traffic import Traffic
 
@@ -80,6 +81,7 @@ def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now, agent:
             def close() -> None:
                 services.long_poll.close()
                 services.streams.close()
+                services.faults.close()
 
             app.state.close = close
             try:
@@ -105,7 +107,7 @@ def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now, agent:
         # Nobody traces an emulator, and FastAPI would look for a tracer's settings at every request.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
-    for module in (work, environments, sessions, agents, skills, memories, control, sight, scripts, seeds, docs):
+    for module in (work, environments, sessions, agents, skills, memories, control, sight, scripts, faults, seeds, docs):
         # The routes themselves, not a router in a router: one match a request, and one list to describe.
         app.router.routes.extend(module.router.routes)
     errors.install(app)
@@ -167,6 +169,7 @@ def build_services(
         questions=questions,
         traffic=traffic,
         fixtures=Fixtures(access, workspaces, records, queue) if settings.fixtures else None,
+        faults=Faults(access, workspaces, clocks, queue),
     )
 
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, get_origin
 
 from fastapi import Request
@@ -36,13 +37,14 @@ from workyard_store.agents import AgentStore
 from workyard_store.calls import CURRENT, ApiCall
 from workyard_store.credentials import CredentialStore
 from workyard_store.environments import EnvironmentStore
-from workyard_store.errors import AuthenticationFailed, NotFound
+from workyard_store.errors import AuthenticationFailed, NotFound, WorkyardError
 from workyard_store.memories import MemoryStores
 from workyard_store.redis import Engine
 from workyard_store.skills import SkillStore
 from workyard_store.workspaces import WorkspaceStore
 
 from .bodies import CheckedRequest
+from .faults import Faulted, Faults
 from .fixtures import Fixtures
 from .headers import API_CALL, request_id, token_of
 from .operations import operation_of
@@ -77,6 +79,7 @@ class Services:
     questions: Questions
     traffic: Traffic
     fixtures: Fixtures | None
+    faults: Faults
 
 
 class Call(CheckedRequest):
@@ -193,6 +196,9 @@ class _CheckedRoute(APIRoute):
         parameters = _Parameters(self.dependant)
         takes_body, body_required = parameters.takes_body, parameters.body_required
         operation = operation_of(function.__name__)
+        # A new session names its environment in the body.
+        named = operation == "sessions.create" or bool({"environment_id", "session_id"} & set(self.param_convertors))
+        asks_by_itself = self.needs_token and not named
 
         async def handle(request: Request) -> Response:
             call = Call(request.scope, request.receive)
@@ -210,18 +216,29 @@ class _CheckedRoute(APIRoute):
             under_way = services.auto_clocks.under_way
             if environment_id is not None:
                 under_way[environment_id] += 1
-            response: Response
+            route = partial(function, **arguments)
+            if services.fixtures is not None:
+                route = partial(services.fixtures.run, call, function, arguments)
+            faults, outcome = services.faults, None
             try:
-                if services.fixtures is None:
-                    response = await function(**arguments)
-                else:
-                    response = await services.fixtures.run(call, function, arguments)
+                try:
+                    if asks_by_itself and faults.store.heard_of_any:
+                        await faults.ask_workspace(call, await services.access.workspace(call.caller))
+                    response: Response = await route()
+                    if told.after is None:
+                        return response
+                    outcome = response
+                except (Faulted, WorkyardError) as error:
+                    if told.after is None and not isinstance(error, Faulted):
+                        raise
+                    outcome = error
+                response = await faults.answer(call, told, route, outcome)
+                return response
             finally:
                 if environment_id is not None:
                     under_way[environment_id] -= 1
                     if not under_way[environment_id]:
                         del under_way[environment_id]
-            return response
 
         return handle
 

@@ -39,6 +39,7 @@ _TAGS = {
     "Work": "The queue of a self-hosted environment: poll an item, acknowledge it, hold it by heartbeats, stop it.",
     "Sessions": "What a worker runs: sessions, their events, and the agents they are made of, as far as workers need them.",
     "Scripts": "What the agents of sessions do: scripts, in place of a model.",
+    "Faults": "What goes wrong on purpose: rules for calls to the API, and ready scenarios of them.",
     "Skills": "Skills that agents have and workers download. Emulated for workers only; the control plane seeds them.",
     "Memory": "Memory stores that sessions have and workers read and write back. Emulated for workers only.",
     "Server": "The server itself.",

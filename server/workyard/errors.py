@@ -38,6 +38,8 @@ TABLE: dict[type[WorkyardError], tuple[int, str]] = {
     HeartbeatPreconditionFailed: (412, "invalid_request_error"),
     StorageUnavailable: (503, "api_error"),
 }
+#: `error.type` of statuses that only injected faults have.
+_INJECTED = {403: "permission_error", 429: "rate_limit_error", 529: "overloaded_error"}
 _RETRYABLE = (408, 429)
 RETRY_AFTER_S = 1
 
@@ -52,6 +54,12 @@ def row_of(error: type[WorkyardError]) -> tuple[int, str]:
         if ancestor in TABLE:
             return TABLE[ancestor]
     raise KeyError(error)
+
+
+def kind_of(status: int) -> str:
+    """Return the `error.type` that goes with an error status."""
+    kinds = dict(TABLE.values()) | _INJECTED
+    return kinds.get(status, "invalid_request_error" if status < 500 else "api_error")
 
 
 def envelope(
@@ -70,7 +78,7 @@ def envelope(
     if 400 <= status < 500 and status not in _RETRYABLE:
         extra |= NO_RETRY
     if status == 503:
-        extra["retry-after"] = str(RETRY_AFTER_S)
+        extra.setdefault("retry-after", str(RETRY_AFTER_S))
     return JsonResponse({"type": "error", "error": error, "request_id": request_id(scope)}, status, extra)
 
 
@@ -85,10 +93,15 @@ def shutting_down(scope: Scope) -> Response:
     return envelope(scope, 503, "api_error", message)
 
 
+def answer_to(scope: Scope, error: WorkyardError) -> Response:
+    """Return the answer to a call that ended in a domain error."""
+    status, kind = row_of(type(error))
+    return envelope(scope, status, kind, error.message, error.details)
+
+
 async def _on_domain_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, WorkyardError)
-    status, kind = row_of(type(error))
-    return envelope(request.scope, status, kind, error.message, error.details)
+    return answer_to(request.scope, error)
 
 
 async def _on_invalid(request: Request, error: Exception) -> Response:

@@ -180,6 +180,8 @@ class Access:
                 case "AGAIN":
                     continue  # Every turn settles a bounded part of what the clock has ended.
                 case "FAULTS":
+                    if call is not None and not call.environment_id:
+                        call.environment_id = environment_id
                     await self.ask(await self.engine.command("HGET", key, "ws"))
                     continue
                 case "GONE":

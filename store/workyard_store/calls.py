@@ -32,6 +32,7 @@ class ApiCall:
         asks: whether no script has yet looked for faults on behalf of this call.
         faults: names of the fault rules that were applied to it.
         waits: whether it is a poll that is blocked, and looks at nothing meanwhile.
+        after: what fault rules do to its answer, or None; the server's `faults.py` knows what it is.
     """
 
     on: str
@@ -46,6 +47,7 @@ class ApiCall:
     asks: bool = False
     faults: list[str] = field(default_factory=list)
     waits: bool = False
+    after: object = None
     _by: str | None = None
 
     @property

@@ -18,9 +18,11 @@ WorkyardError
 ├── NotFound
 │   ├── AgentNotFound
 │   ├── EnvironmentNotFound
+│   ├── FaultNotFound
 │   ├── KeyNotFound
 │   ├── MemoryNotFound
 │   ├── MemoryStoreNotFound
+│   ├── ScenarioNotFound
 │   ├── ScriptNotFound
 │   ├── SessionNotFound
 │   ├── SkillNotFound
@@ -153,6 +155,20 @@ class AgentNotFound(NotFound):
 
     def __init__(self, agent_id: str) -> None:
         super().__init__(f"Agent {agent_id} not found.")
+
+
+class FaultNotFound(NotFound):
+    """No such fault rule in the workspace."""
+
+    def __init__(self, fault_id: str) -> None:
+        super().__init__(f"Fault {fault_id} not found.")
+
+
+class ScenarioNotFound(NotFound):
+    """No ready scenario of this name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Scenario {name} not found.")
 
 
 class ScriptNotFound(NotFound):

@@ -109,6 +109,11 @@ def _unstorable(value: Any, path: str) -> Iterator[str]:
         yield from _unstorable(child, f"{path}.{key}" if path else str(key))
 
 
+def in_words(problem: str) -> str:
+    """Return a problem as Pydantic puts it, without the name of a class of ours."""
+    return re.sub(r" or instance of \w+\Z", "", problem)
+
+
 def _yaml_problem(error: yaml.YAMLError, text: str) -> str:
     if isinstance(error, yaml.reader.ReaderError):
         before = text[: error.position]

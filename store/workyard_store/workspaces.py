@@ -221,7 +221,7 @@ class WorkspaceStore:
         if reply[0] == "FAR":
             raise InvalidRequest(f"{field}: A clock stops at {format_instant(LAST_INSTANT)}")
         profile = Profile.of(reply[2:])
-        await self._spread(workspace, profile, apply or self._apply)
+        await self.spread(workspace, profile, apply)
         return self._reading(profile, int(reply[1]), wall)
 
     async def change_settings(self, workspace: str, changes: dict[str, int | str | None]) -> Profile:
@@ -231,7 +231,7 @@ class WorkspaceStore:
         for name, value in changes.items():
             fields += [name, "" if value is None else value]
         profile = Profile.of(await self.write(_SETTINGS, workspace, self._access.wall(), *fields))
-        await self._spread(workspace, profile, self._apply)
+        await self.spread(workspace, profile)
         return profile
 
     async def catch_up(self) -> None:
@@ -240,13 +240,14 @@ class WorkspaceStore:
             profile = await self.profile(workspace)
             spread = await self._engine.command("HGET", self._keys.workspace(workspace), "spread")
             if profile.generation and spread != str(profile.generation):
-                await self._spread(workspace, profile, self._apply)
+                await self.spread(workspace, profile)
 
-    async def _spread(self, workspace: str, profile: Profile, apply: Spread) -> None:
+    async def spread(self, workspace: str, profile: Profile, apply: Spread | None = None) -> None:
+        """Copy what a script has changed of a workspace to its environments, and wake their blocked polls."""
         key = self._keys.workspace(workspace, "envs")
         start = 0
         while environment_ids := await self._engine.command("ZRANGE", key, start, start + _APPLY_BATCH - 1):
-            await apply(environment_ids, profile)
+            await (apply or self._apply)(environment_ids, profile)
             start += _APPLY_BATCH
         await self._engine.run(_SPREAD, self._keys.workspace(workspace), profile.generation)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from pydantic import ValidationError
 
 from workyard_store.errors import InvalidRequest
-from workyard_store.plain_text import plain_data, unstorable
+from workyard_store.plain_text import in_words, plain_data, unstorable
 
 from .script import Script
 
@@ -37,7 +36,7 @@ def check_script(value: Any) -> Script:
         if not problems:
             return Script.model_validate(value)
     except ValidationError as error:
-        problems = [": ".join(part for part in (_path(p["loc"]), _words(p["msg"])) if part) for p in error.errors()]
+        problems = [": ".join(part for part in (_path(p["loc"]), in_words(p["msg"])) if part) for p in error.errors()]
     except RecursionError:
         raise InvalidRequest("Script is nested too deeply") from None
     raise InvalidRequest("; ".join(problems))
@@ -51,8 +50,3 @@ def _path(location: tuple[int | str, ...]) -> str:
         if not (place and isinstance(location[place - 1], int) and location[place : place + 2] == (part, part))
     ]
     return ".".join(parts).removesuffix(".[key]")
-
-
-def _words(problem: str) -> str:
-    """Return a problem in Pydantic's words without the name of a class of ours."""
-    return re.sub(r" or instance of \w+\Z", "", problem)

@@ -143,21 +143,24 @@ local function stop_now(id, force)
   return finish(id, v[3], E.now)
 end
 
+-- End the lease of an item at an instant: it re-enters the queue, or is stopped if it was to stop.
+local function lapse(id, member, date)
+  call('ZREM', LEASES, member)
+  local was = call('HGET', work(id), 'state')
+  note('lapsed', id, date, 'f', was, 'n', was == 'stopping' and 'stopped' or 'queued')
+  if was == 'stopping' then
+    finish(id, string.sub(member, 1, 16), date)
+  else
+    reenter(id, date)
+  end
+end
+
 -- Let the leases lapse that the clock has ended, in the order of their ends, a bounded number at a time.
 -- Answer true if some may be left: the script then answers AGAIN and is called anew.
 local function settle()
   local due = call('ZRANGEBYSCORE', LEASES, '-inf', us(E.now), 'WITHSCORES', 'LIMIT', 0, BATCH)
   for i = 1, #due, 2 do
-    local member, lapsed_at = due[i], tonumber(due[i + 1])
-    local id = string.sub(member, 18)
-    call('ZREM', LEASES, member)
-    local was = call('HGET', work(id), 'state')
-    note('lapsed', id, lapsed_at, 'f', was, 'n', was == 'stopping' and 'stopped' or 'queued')
-    if was == 'stopping' then
-      finish(id, string.sub(member, 1, 16), lapsed_at)
-    else
-      reenter(id, lapsed_at)
-    end
+    lapse(string.sub(due[i], 18), due[i], tonumber(due[i + 1]))
   end
   if #due > 0 then touch() end
   return #due == 2 * BATCH

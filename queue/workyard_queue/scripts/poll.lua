@@ -1,5 +1,6 @@
 -- Hand an item out: the reclaimable one that was handed out longest ago, else the oldest waiting one.
--- Atomic: no two polls get one item, and a token is minted only with the hand-out.
+-- Atomic: no two polls get one item, and a token is minted only with the hand-out. A fault rule may have an item handed
+-- out once more (`fault.lua`).
 -- KEYS[1] environment. ARGV[1] wall us; [2] workspace or ''; [3] worker id or ''; [4] reclaim age in us or '' for the
 -- workspace's; [5] the server's default reclaim age, us; [6] SHA-256 of the token to mint.
 -- Answer: {'WORK', work id, fields of the item} | {'NONE', microseconds until the next lease ends or -1, microseconds
@@ -17,6 +18,44 @@ if ARGV[3] ~= '' then
   end
   call('ZADD', POLLERS, us(E.now), ARGV[3])
   call('ZREMRANGEBYSCORE', POLLERS, '-inf', us(E.now - 30000000))
+end
+
+-- Take the oldest item off the list of those that are to be handed out twice, if another worker got it first.
+local function given_twice()
+  local found, rest = nil, {}
+  for line in string.gmatch(E.twice, '[^\n]+') do
+    local id, holder = string.match(line, '^(%S+) (.*)$')
+    if found or (holder ~= '' and holder == ARGV[3]) then
+      rest[#rest + 1] = line
+    else
+      found = id
+    end
+  end
+  if found then call('HSET', ENV, 'twice', table.concat(rest, '\n')) end
+  return found
+end
+
+-- The fields of an item as they were when it was first handed out.
+local function as_queued(id)
+  local later = {acked = true, started = true, beat = true, stop = true, stopped = true}
+  local fields, shown = call('HGETALL', work(id)), {}
+  for i = 1, #fields, 2 do
+    if not later[fields[i]] then
+      shown[#shown + 1] = fields[i]
+      shown[#shown + 1] = fields[i] == 'state' and 'queued' or fields[i + 1]
+    end
+  end
+  return shown
+end
+
+local twice = E.twice ~= '' and given_twice()
+local held = twice and call('HGET', work(twice), 'entry')
+if held then
+  if held ~= '' then call('ZADD', POLLED, 'XX', us(E.now), held) end
+  call('SADD', TOKENS_ .. twice, ARGV[6])
+  touch()
+  note('offered', twice, E.now, 'd', string.sub(ARGV[6], 1, 8))
+  return {'WORK', twice, as_queued(twice)}
 end
 local default_age = E.reclaim and E.reclaim * 1000 or tonumber(ARGV[5])
 local age = tonumber(ARGV[4]) or default_age

@@ -25,7 +25,8 @@ from .sessions import SessionId
 router = APIRouter(prefix="/_emulator", route_class=ControlRoute)
 
 _TAGS: list[str | Enum] = ["Scripts"]
-_TYPES = (
+#: Media types of what is JSON or YAML.
+TEXT_TYPES = (
     "application/json",
     "application/yaml",
     "application/x-yaml",
@@ -142,7 +143,7 @@ async def delete_script(name: ScriptName, call: Call, workspace: WorkspaceName =
 
 async def _read(call: Call) -> Script:
     # In a thread: a long script in YAML takes seconds, in which workers must have their heartbeats answered.
-    return await asyncio.to_thread(parse_script, await call.text(*_TYPES))
+    return await asyncio.to_thread(parse_script, await call.text(*TEXT_TYPES))
 
 
 async def _answer(call: Call, session_id: str) -> Response:

@@ -21,7 +21,7 @@ end
 
 local function begin()
   local v = call('HMGET', ENV, 'ws', 'kind', 'archived', 'shift', 'frozen', 'last', 'ttl', 'startup', 'reclaim',
-    'entry', 'delivered', 'tombs', 'seq', 'waiting', 'faults', 'watched')
+    'entry', 'delivered', 'tombs', 'seq', 'waiting', 'faults', 'watched', 'twice')
   if not v[1] then return 'GONE' end
   local scope, asks, keep, by = string.match(ARGV[2], '^([^\n]*)\n(%??)\n(%d*)\n(.*)$')
   if not scope then scope = ARGV[2] end
@@ -33,6 +33,7 @@ local function begin()
   E.ttl, E.startup, E.reclaim = tonumber(v[7]), tonumber(v[8]), tonumber(v[9])
   E.entry, E.delivered = tonumber(v[10]) or 0, tonumber(v[11]) or 0
   E.tombs, E.seq, E.waiting = tonumber(v[12]) or 0, tonumber(v[13]) or 0, tonumber(v[14]) or 0
+  E.twice = v[17] or ''
   E.last = tonumber(v[6]) or 0
   E.now = math.max(E.frozen and tonumber(v[5]) or tonumber(ARGV[1]) + tonumber(v[4]), E.last)
 end

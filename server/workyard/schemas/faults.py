@@ -1,0 +1,109 @@
+"""Wire shapes of fault rules. What is in a rule: `workyard.fault_rules`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, WithJsonSchema
+
+from workyard_store.faults import Counted
+
+from ..fault_rules import LONGEST_TEXT, MOST_RULES, Given, Rule, plain
+from .common import Shape, Timestamp, optional_instant
+
+_SCHEMA = "Each is described by openapi/scenario.schema.json."
+_RULE = {"type": "object", "description": f"What the rule says. {_SCHEMA}"}
+#: Rules as a request brings them. What is in one, the schema of scenarios says.
+RULES_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": f"A rule, or a scenario, or the name of a ready one, as JSON or YAML of at most {LONGEST_TEXT} "
+        "characters.",
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "description": "Rules to add.",
+                    "properties": {
+                        "name": {"type": "string", "description": "A name for the scenario, for people."},
+                        "description": {"type": "string", "description": "What it makes happen, for people."},
+                        "seed": {"type": "integer", "description": "Decides what probabilities come to."},
+                        "rules": {
+                            "type": "array",
+                            "minItems": 1,
+                            "maxItems": MOST_RULES,
+                            "items": {"type": "object"},
+                            "description": f"The rules, in their order. {_SCHEMA}",
+                        },
+                    },
+                    "required": ["rules"],
+                    "additionalProperties": False,
+                    "examples": [
+                        {"rules": [{"on": "ack", "do": {"drop": True}, "when": "after"}]},
+                        {"rules": [{"on": "heartbeat", "nth": 2, "do": {"status": 412}}], "seed": 7},
+                    ],
+                }
+            },
+            "application/yaml": {"schema": {"type": "string", "description": "The same as YAML, or a rule by itself."}},
+        },
+    }
+}
+
+
+class FaultRule(Shape):
+    """A fault rule, and what came of it."""
+
+    id: str = Field(description="Its id within the workspace.", pattern="^fault_[0-9]+$")
+    rule: Annotated[dict[str, Any], WithJsonSchema(_RULE)] = Field(description=f"What it says. {_SCHEMA}")
+    when: Literal["before", "after"] = Field(description="When it acts.")
+    asked: int = Field(description="How many calls it was about.")
+    hits: int = Field(description="To how many of them it was applied.")
+    left: int | None = Field(description="How often it may yet be applied; null: without a bound.")
+    ends_at: Timestamp | None = Field(description="Until when it is there, the workspace's time; null: until removed.")
+
+
+class FaultRules(Shape):
+    """Fault rules of a workspace, in their order."""
+
+    data: list[FaultRule] = Field(description="The rules.")
+
+
+class FaultsDeleted(Shape):
+    """Confirmation that rules are gone."""
+
+    type: Literal["faults_deleted"] = Field(description="Always `faults_deleted`.")
+    removed: int = Field(description="How many there were.")
+
+
+class ReadyScenario(Shape):
+    """A ready scenario."""
+
+    name: str = Field(description="Its name.")
+    description: str = Field(description="What it makes happen.")
+    rules: list[Annotated[dict[str, Any], WithJsonSchema(_RULE)]] = Field(description=f"Its rules. {_SCHEMA}")
+
+
+class ReadyScenarioList(Shape):
+    """The ready scenarios, in the order of their names."""
+
+    data: list[ReadyScenario] = Field(description="The scenarios.")
+
+
+def render_rule(counted: Counted[Given], now: int) -> dict[str, Any]:
+    """Render a rule as it is at an instant of its workspace."""
+    stored, rule = counted.stored, counted.stored.rule.rule
+    over = stored.ends_at is not None and stored.ends_at <= now
+    return {
+        "id": f"fault_{stored.number}",
+        "rule": plain(rule),
+        "when": rule.acts,
+        "asked": counted.asked,
+        "hits": counted.hits,
+        "left": 0 if over else rule.left(counted.asked, counted.hits),
+        "ends_at": optional_instant(stored.ends_at),
+    }
+
+
+def render_scenario(name: str, description: str, rules: list[Rule]) -> dict[str, Any]:
+    """Render a ready scenario."""
+    return {"name": name, "description": description, "rules": [plain(rule) for rule in rules]}

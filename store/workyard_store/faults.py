@@ -1,0 +1,181 @@
+"""The fault rules of workspaces: kept, counted and decided for all server processes at once. What a rule says and which
+calls it fits is the server's `fault_rules.py`, what it does `faults.py` there.
+
+A workspace with rules marks its environments, so that the scripts of API calls ask first (`Access.run`); one without pays
+nothing. Every method raises `StorageUnavailable` when Redis does not answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from .access import SCRIPTS
+from .ids import random_suffix
+from .redis import Engine, Reply, Script
+from .workspaces import Profile, WorkspaceStore
+
+_HEAD = SCRIPTS / "_workspace.lua"
+_PUT = Script("fault_put", _HEAD, SCRIPTS / "fault_put.lua")
+_DELETE = Script("fault_delete", _HEAD, SCRIPTS / "fault_delete.lua")
+_ASK = Script("fault_ask", _HEAD, SCRIPTS / "fault_ask.lua")
+
+#: Workspaces whose rules a process remembers.
+_MOST_REMEMBERED = 1000
+#: No version of any rules.
+_NONE_KNOWN = "-"
+RuleT = TypeVar("RuleT")
+
+
+@dataclass(frozen=True, slots=True)
+class Dice:
+    """How the calls that a rule fits are counted.
+
+    Attributes:
+        nth: which of them it is applied to: `every`, numbers with commas around each, or empty: all.
+        probability: with which it is applied, or None.
+        seed: decides, with the number of the call, what a probability comes to.
+        times: how often it is applied at most, or None.
+        settles: whether it settles the answer: then no later rule that does is applied to the call.
+    """
+
+    nth: str = ""
+    probability: float | None = None
+    seed: str = ""
+    times: int | None = None
+    settles: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRule(Generic[RuleT]):
+    """A rule as it is kept: `number` within its workspace, from 1; `ends_at` in us of the workspace's time, or None."""
+
+    number: int
+    ends_at: int | None
+    rule: RuleT
+
+
+@dataclass(frozen=True, slots=True)
+class Counted(Generic[RuleT]):
+    """A rule, how many calls it has been asked about, and how often it was applied."""
+
+    stored: StoredRule[RuleT]
+    asked: int
+    hits: int
+
+
+class FaultStore(Generic[RuleT]):
+    """The fault rules of all workspaces.
+
+    Attributes:
+        heard_of_any: False while this process can be sure that no workspace has rules. Only the embedded engine, which
+            nobody shares, gives that certainty; who restores rules there past this class sets it.
+    """
+
+    def __init__(
+        self, engine: Engine, workspaces: WorkspaceStore, read: Callable[[str], RuleT | None], wall: Callable[[], int]
+    ) -> None:
+        """Keep rules as texts that *read* understands; it returns None for one that it does not."""
+        self._engine = engine
+        self._workspaces = workspaces
+        self._read = read
+        self._wall = wall
+        self._known: dict[str, tuple[str, list[StoredRule[RuleT]]]] = {}
+        self.heard_of_any = engine.name != "embedded"
+
+    def _key(self, workspace: str, name: str) -> str:
+        return self._engine.keys.workspace(workspace, name)
+
+    async def put(
+        self, workspace: str, rules: Sequence[tuple[str, int | None]], *, replace: bool, most: int
+    ) -> int | None:
+        """Add rules, all or none. Every call that starts after this returns is asked about them.
+
+        Args:
+            workspace: where.
+            rules: the text of each, and for how long it lives, us of the workspace's time, or None.
+            replace: whether they take the place of all that are there.
+            most: rules that a workspace may have.
+
+        Returns: the number of the first, or None if they would be too many.
+        """
+        self.heard_of_any = True
+        parts = [part for text, lives in rules for part in (text, "" if lives is None else lives)]
+        reply = await self._workspaces.write(
+            _PUT, workspace, self._wall(), random_suffix(), "1" if replace else "0", most, *parts
+        )
+        if reply[0] == "FULL":
+            return None
+        await self._workspaces.spread(workspace, Profile.of(reply[2:]))
+        return int(reply[1])
+
+    async def delete(self, workspace: str, number: int | None) -> int:
+        """Remove a rule, or all. Return how many there were to remove."""
+        chosen = "" if number is None else number
+        reply = await self._engine.run(
+            _DELETE, self._engine.keys.workspace(workspace), self._wall(), chosen, random_suffix()
+        )
+        removed = int(reply[0])
+        if removed:
+            await self._workspaces.spread(workspace, Profile.of(reply[1:]))
+        return removed
+
+    async def all(self, workspace: str) -> list[Counted[RuleT]]:
+        """Return a workspace's rules in their order."""
+        stored, counts = await self._engine.commands(
+            [("HGETALL", self._key(workspace, "faults")), ("HGETALL", self._key(workspace, "fault_counts"))]
+        )
+        count = _pairs(counts)
+        return [
+            Counted(each, int(count.get(f"{each.number} asked", 0)), int(count.get(f"{each.number} hits", 0)))
+            for each in self._rules(_pairs(stored))
+        ]
+
+    async def are_in(self, workspace: str) -> bool:
+        """Tell whether a workspace has rules."""
+        return bool(await self._engine.command("HGET", self._key(workspace, "state"), "faults"))
+
+    async def ask(
+        self, workspace: str, fits: Callable[[RuleT], bool], dice: Callable[[RuleT], Dice]
+    ) -> list[StoredRule[RuleT]]:
+        """Count a call for the rules that it fits, and return those that are applied to it, in their order."""
+        self.heard_of_any = True
+        while True:
+            version, rules = self._known.get(workspace, (_NONE_KNOWN, []))
+            fitting = [stored for stored in rules if fits(stored.rule)]
+            parts = [part for stored in fitting for part in _parts(stored, dice(stored.rule))]
+            key = self._engine.keys.workspace(workspace)
+            reply = await self._engine.run(_ASK, key, self._wall(), version, *parts)
+            if reply[0] == "OK":
+                applied = set(map(int, reply[1:]))
+                return [stored for stored in fitting if stored.number in applied]
+            if len(self._known) >= _MOST_REMEMBERED:
+                self._known.clear()
+            self._known[workspace] = str(reply[1]), self._rules(_pairs(reply[2:]))
+
+    def _rules(self, stored: dict[str, str]) -> list[StoredRule[RuleT]]:
+        found: list[StoredRule[RuleT]] = []
+        for number in sorted(int(name) for name in stored if name != "version"):
+            ends, _, text = stored[str(number)].partition("\n")
+            rule = self._read(text)
+            if rule is not None:
+                found.append(StoredRule(number, int(ends) if ends else None, rule))
+        return found
+
+
+def _parts(stored: StoredRule[RuleT], dice: Dice) -> tuple[str | int, ...]:
+    return (
+        stored.number,
+        dice.nth,
+        "" if dice.probability is None else repr(dice.probability),
+        dice.seed,
+        "" if dice.times is None else dice.times,
+        "" if stored.ends_at is None else stored.ends_at,
+        "1" if dice.settles else "0",
+    )
+
+
+def _pairs(reply: Reply) -> dict[str, str]:
+    """Return a hash as Redis answers it, whichever protocol it speaks."""
+    return dict(reply) if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))
