@@ -493,3 +493,7 @@ def invariants(url: str, api_key: str, everything: bool) -> None:
     click.echo(f"{checked['violations']} violations; looked at {looked_at} and {checked['keys']} keys")
     if checked["violations"]:
         sys.exit(1)
+
+
+# The groups `fault` and `scenario` add themselves.
+from . import cli_faults  # noqa: E402, F401

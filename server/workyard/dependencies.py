@@ -44,7 +44,7 @@ from workyard_store.skills import SkillStore
 from workyard_store.workspaces import WorkspaceStore
 
 from .bodies import CheckedRequest
-from .faults import Faulted, Faults
+from .faults import Faulted, Faults, Route
 from .fixtures import Fixtures
 from .headers import API_CALL, request_id, token_of
 from .operations import operation_of
@@ -216,24 +216,11 @@ class _CheckedRoute(APIRoute):
             under_way = services.auto_clocks.under_way
             if environment_id is not None:
                 under_way[environment_id] += 1
-            route = partial(function, **arguments)
+            route: Route = partial(function, **arguments)
             if services.fixtures is not None:
                 route = partial(services.fixtures.run, call, function, arguments)
-            faults, outcome = services.faults, None
             try:
-                try:
-                    if asks_by_itself and faults.store.heard_of_any:
-                        await faults.ask_workspace(call, await services.access.workspace(call.caller))
-                    response: Response = await route()
-                    if told.after is None:
-                        return response
-                    outcome = response
-                except (Faulted, WorkyardError) as error:
-                    if told.after is None and not isinstance(error, Faulted):
-                        raise
-                    outcome = error
-                response = await faults.answer(call, told, route, outcome)
-                return response
+                return await _with_faults(call, told, route, asks=asks_by_itself)
             finally:
                 if environment_id is not None:
                     under_way[environment_id] -= 1
@@ -241,6 +228,23 @@ class _CheckedRoute(APIRoute):
                         del under_way[environment_id]
 
         return handle
+
+
+async def _with_faults(call: Call, told: ApiCall, route: Route, *, asks: bool) -> Response:
+    """Answer a call, as fault rules will have it. *asks*: whether no script on the way would find that there are any."""
+    faults = call.services.faults
+    outcome: Response | Exception
+    try:
+        if asks and faults.store.heard_of_any:
+            await faults.ask_workspace(await call.services.access.workspace(call.caller))
+        outcome = await route()
+        if told.after is None:
+            return outcome
+    except (Faulted, WorkyardError) as error:
+        if told.after is None and not isinstance(error, Faulted):
+            raise
+        outcome = error
+    return await faults.answer(call, told, route, outcome)
 
 
 def _api_call(operation: str, call: Call, asks: bool) -> ApiCall:

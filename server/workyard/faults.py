@@ -105,8 +105,8 @@ class Faults:
         """End every pause: the server is going down."""
         self._closing.set()
 
-    async def ask_workspace(self, call: CheckedRequest, workspace: str) -> None:
-        """Decide for a call that names no environment.
+    async def ask_workspace(self, workspace: str) -> None:
+        """Decide for the call being answered, which names no environment.
 
         Raises:
             Faulted: rules act before its effect.
