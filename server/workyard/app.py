@@ -107,7 +107,20 @@ def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now, agent:
         # Nobody traces an emulator, and FastAPI would look for a tracer's settings at every request.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
-    for module in (work, environments, sessions, agents, skills, memories, control, sight, scripts, faults, seeds, docs):
+    for module in (
+        work,
+        environments,
+        sessions,
+        agents,
+        skills,
+        memories,
+        control,
+        sight,
+        scripts,
+        faults,
+        seeds,
+        docs,
+    ):
         # The routes themselves, not a router in a router: one match a request, and one list to describe.
         app.router.routes.extend(module.router.routes)
     errors.install(app)
