@@ -75,7 +75,7 @@ def install(release: Release) -> Client:
         # Compiled packages are one Python's only.
         folder = CACHE / f"{release.name}-{sys.implementation.cache_tag}"
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", "{}"]
-        _fetch(folder, [*pip, f"{PACKAGES['python']}=={release.version}"])
+        fetch(folder, [*pip, f"{PACKAGES['python']}=={release.version}"])
         # Without `site` nothing is seen of the environment that this runs in.
         return Client([sys.executable, "-S", program], {"PYTHONPATH": str(folder)})
     node = node_binary()
@@ -85,7 +85,7 @@ def install(release: Release) -> Client:
         return Client([node, str(CLIENTS / "worker.mjs")], {})
     folder = CACHE / release.name
     npm = [_npm(node), "install", "--silent", "--no-audit", "--no-fund", "--no-package-lock", "--no-save"]
-    _fetch(folder, [*npm, "--prefix", "{}", f"{PACKAGES['typescript']}@{release.version}"])
+    fetch(folder, [*npm, "--prefix", "{}", f"{PACKAGES['typescript']}@{release.version}"])
     # Node looks for packages from where the program is.
     program = str(shutil.copy(CLIENTS / "worker.mjs", folder))
     return Client([node, program], {})
@@ -104,8 +104,12 @@ def _npm(node: str) -> str:
     return found
 
 
-def _fetch(folder: Path, command: Sequence[str]) -> None:
-    """Have *folder* filled by a command, which names it `{}`, wholly or not at all."""
+def fetch(folder: Path, command: Sequence[str]) -> None:
+    """Have *folder* filled by a command, which names it `{}`, wholly or not at all, unless it is there.
+
+    Raises:
+        CannotInstall: the command failed.
+    """
     if folder.exists():
         return
     CACHE.mkdir(exist_ok=True)

@@ -17,9 +17,13 @@ import pytest
 from harness import REDIS_ENGINES, Api, RedisServer, WorkyardServer, redis_binary, running_server, wait_until
 from sdk_example import ENDS_WITHIN_S, Outcome, outcome_in
 from sdk_example import run as run_sdk_example
+from sdk_suites import Run, runs_in
+from sdk_suites import run as run_sdk_suites
 from workers import Worker, start_the_server
 
 ENGINES = ("embedded", *REDIS_ENGINES)
+#: What runs beside the tests: the file with its tests → the run, which takes a folder and where to leave its outcome.
+BESIDE = {"test_workers_example": run_sdk_example, "test_suites_generated": run_sdk_suites}
 
 
 def pytest_configure() -> None:
@@ -181,27 +185,35 @@ def start_worker(tmp_path: Path) -> Iterator[Callable[..., Worker]]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def example_under_way(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Run the SDK's example beside the tests, from the first of them on, if its test is among them; return where its
-    outcome will be."""
+def under_way(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Path]]:
+    """Run beside the tests, from the first of them on, what takes long and is mostly waiting, if its tests are among them;
+    return where the outcomes will be, by the tests' file."""
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     shared = tmp_path_factory.getbasetemp()
-    result = (shared.parent if worker else shared) / "sdk_example.json"
-    wanted = any(item.path.stem == "test_workers_example" for item in request.session.items)
+    files = {item.path.stem for item in request.session.items}
+    results = {name: (shared.parent if worker else shared) / f"{name}.json" for name in BESIDE}
     with ExitStack() as closing:
-        if wanted and worker in (None, "gw0"):
-            folder = tmp_path_factory.mktemp("example")
-            running = threading.Thread(target=run_sdk_example, args=(folder, result))
-            running.start()
-            closing.callback(running.join)
-        yield result
+        for name, run in BESIDE.items():
+            if name in files and worker in (None, "gw0"):
+                folder = tmp_path_factory.mktemp("beside")
+                running = threading.Thread(target=run, args=(folder, results[name]))
+                running.start()
+                closing.callback(running.join)
+        yield results
 
 
 @pytest.fixture
-def sdk_example(example_under_way: Path) -> Outcome:
+def sdk_example(under_way: Mapping[str, Path]) -> Outcome:
     """What became of the SDK's example."""
-    wait_until(example_under_way.exists, "the example has ended", 2 * ENDS_WITHIN_S)
-    return outcome_in(example_under_way)
+    result = under_way["test_workers_example"]
+    wait_until(result.exists, "the example has ended", 2 * ENDS_WITHIN_S)
+    return outcome_in(result)
+
+
+@pytest.fixture(scope="session")
+def sdk_suites(under_way: Mapping[str, Path]) -> dict[str, Run]:
+    """What became of the SDKs' generated suites."""
+    return runs_in(under_way["test_suites_generated"])
 
 
 @pytest.fixture
