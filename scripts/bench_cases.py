@@ -12,10 +12,17 @@ from bench_figures import Aim, Bench, Figure, say
 from bench_processes import memory_mb, server, workyard_command
 from bench_requests import REQUESTS, requests
 from bench_scale import depth, scale, tombstones
-from bench_workers import WAITING, pollers, wake_up
+from bench_workers import WAITING, pollers, takeover, wake_up
 
 #: What runs unless cases are named, and what only runs when it is named: each of those takes minutes or installs something.
-USUAL = (*(name for name in REQUESTS if name not in ("steady", "processes")), "depth", "wake-up", "start-up", "memory")
+USUAL = (
+    *(name for name in REQUESTS if name not in ("steady", "processes")),
+    "depth",
+    "wake-up",
+    "takeover",
+    "start-up",
+    "memory",
+)
 NAMED = ("scale", "tombstones", "pollers", "processes", "steady")
 CASES = (*USUAL, *NAMED)
 
@@ -32,6 +39,8 @@ def run(bench: Bench, cases: list[str]) -> Iterator[Figure]:
         yield from depth(bench)
     if "wake-up" in cases:
         yield wake_up(bench)
+    if "takeover" in cases:
+        yield from takeover(bench)
     if "pollers" in cases:
         yield from pollers(bench)
     if "start-up" in cases or "memory" in cases:

@@ -29,6 +29,14 @@ class BadAnswer(Exception):
     """A server answered anything but 200, or not at all."""
 
 
+class Refusal(BadAnswer):
+    """An answer came whose status is not 200."""
+
+    def __init__(self, answer: bytes) -> None:
+        super().__init__(answer.decode("utf-8", "replace")[:500])
+        self.answer = answer
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """What one client process is to do.
@@ -88,7 +96,7 @@ def _body(data: bytes | bytearray) -> bytes | bytearray | None:
     """Return the body of a whole answer, None while some of it is missing.
 
     Raises:
-        BadAnswer: the status is not 200.
+        Refusal: the status is not 200.
     """
     end = data.find(_END)
     if end < 0:
@@ -100,7 +108,7 @@ def _body(data: bytes | bytearray) -> bytes | bytearray | None:
     elif _CHUNKED in data[:end] + b"\r\n" and not data.endswith(b"\r\n0\r\n\r\n"):
         return None
     if not data.startswith(b"HTTP/1.1 200 "):
-        raise BadAnswer(data.decode("utf-8", "replace")[:500])
+        raise Refusal(bytes(data))
     return data[end + 4 :]
 
 
@@ -144,6 +152,19 @@ class Link:
         """Send a request and return the JSON of its answer."""
         self.send(method, path, body)
         return self.receive()
+
+    def refused(self, method: str, path: str) -> bytes:
+        """Send a request that is refused; return the whole answer.
+
+        Raises:
+            BadAnswer: the status is 200.
+        """
+        self.send(method, path)
+        try:
+            body = self.receive_body()
+        except Refusal as refusal:
+            return refusal.answer
+        raise BadAnswer(f"not refused: {bytes(body)!r}")
 
     def close(self) -> None:
         """Close the connection."""

@@ -27,6 +27,7 @@ class Options:
     polling_s: float
     depth_rounds: int
     wake_ups: int
+    takeovers: int
     start_ups: int
     connections: int = 16
     processes: int = 1
@@ -92,9 +93,9 @@ class Bench:
             return self.server(f"redis-{count}", workyard_command(self.redis.url, count))
         return self.server(engine, workyard_command(None))
 
-    def link(self, to: Server, answer_within_s: float = 10.0) -> Link:
+    def link(self, to: Server, answer_within_s: float = 10.0, api_key: str = API_KEY) -> Link:
         """Return a connection for single calls."""
-        link = Link(to.port, {"x-api-key": API_KEY}, answer_within_s)
+        link = Link(to.port, {"x-api-key": api_key}, answer_within_s)
         self.stack.callback(link.close)
         return link
 

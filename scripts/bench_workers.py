@@ -44,6 +44,56 @@ def wake_up(bench: Bench) -> Figure:
     )
 
 
+def takeover(bench: Bench) -> Iterator[Figure]:
+    """A worker's lease ends, another takes over, the first is told: by a clock that stands, again and again."""
+    for engine in ("redis", "embedded"):
+        at = bench.workyard(engine)
+        # A clock of its own: the other cases have leases, too.
+        control, first, second = [bench.link(at, api_key="workyard-bench-takeover") for _ in range(3)]
+        queue = new_queue(control)
+        control.call("POST", "/_emulator/clock", {"mode": "frozen"})
+        took_ms = [_take_over(control, first, second, queue) for _ in range(bench.options.takeovers + 1)]
+        yield _wake_figure(
+            "takeover",
+            "poll, ack, claim; the lease ends; poll, ack, claim by another; 412: median",
+            took_ms[1:],  # The first one warms up.
+            percent=50,
+            aim=Aim("<=", 50.0),
+            engine=engine,
+        )
+
+
+def _take_over(control: Link, first: Link, second: Link, queue: str) -> float:
+    """Let two workers meet on one item; return how long that took, in ms, from the first one's poll.
+
+    Raises:
+        BenchFailed: an answer was not what it has to be.
+    """
+    work_id = control.call("POST", queue.replace("/v1/", "/_emulator/"), {"count": 1})["data"][0]["id"]
+    of_it = f"{queue}/{work_id}"
+    claim = f"{of_it}/heartbeat?expected_last_heartbeat="
+    began = time.perf_counter()
+    polled = first.call("GET", f"{queue}/poll?block_ms=999")
+    first.call("POST", f"{of_it}/ack")
+    stale = first.call("POST", f"{claim}NO_HEARTBEAT")["last_heartbeat"]
+    second.send("GET", f"{queue}/poll?block_ms=999")
+    fired = control.call("POST", "/_emulator/clock", {"advance_to_next": True, "timer": "lapse"})["fired"]
+    taken = second.receive()
+    second.call("POST", f"{of_it}/ack")
+    fresh = second.call("POST", f"{claim}NO_HEARTBEAT")
+    told = first.refused("POST", f"{claim}{stale}")
+    took_ms = (time.perf_counter() - began) * 1e3
+    holds = (
+        polled["id"] == taken["id"] == fired[-1]["work_id"] == work_id,
+        fresh["lease_extended"],
+        told.startswith(b"HTTP/1.1 412 ") and fresh["last_heartbeat"].encode() in told,
+    )
+    if not all(holds):
+        raise BenchFailed(f"a take-over went wrong: {holds}, {told!r}")
+    control.call("POST", f"{of_it}/stop", {"force": True})
+    return took_ms
+
+
 def pollers(bench: Bench) -> Iterator[Figure]:
     """A thousand workers long-poll a hundred environments on two server processes, while items trickle in."""
     options = bench.options
@@ -110,13 +160,15 @@ def _enqueue_one(link: Link, queue: str) -> tuple[str, float]:
     return str(link.receive()["data"][0]["id"]), sent_at
 
 
-def _wake_figure(case: str, what: str, waits_ms: list[float], *, percent: int, aim: Aim) -> Figure:
+def _wake_figure(
+    case: str, what: str, waits_ms: list[float], *, percent: int, aim: Aim, engine: str = "redis"
+) -> Figure:
     waits_ms.sort()
     p50, p99 = percentile(waits_ms, 50), percentile(waits_ms, 99)
-    say(f"{case}: p50 {p50:.1f} ms, p99 {p99:.1f} ms of {len(waits_ms)}")
+    say(f"{case}, {engine}: p50 {p50:.1f} ms, p99 {p99:.1f} ms of {len(waits_ms)}")
     return Figure(
         case=case,
-        engine="redis",
+        engine=engine,
         section=WAITING,
         value=percentile(waits_ms, percent),
         unit="ms",

@@ -41,7 +41,7 @@ def test_a_quick_bench_prints_a_table_and_writes_its_figures(tmp_path: Path) -> 
     target = tmp_path / "new" / "figures.json"
     sizes = ["--seconds", "0.1", "--rounds", "2", "--connections", "3", "--queued", "150"]
     done = subprocess.run(
-        _command(*sizes, "--cases", "get,heart*,cycle-8,depth,wake-up", "--json", str(target)),
+        _command(*sizes, "--cases", "get,heart*,cycle-8,depth,wake-up,takeover", "--json", str(target)),
         capture_output=True,
         text=True,
         timeout=120,
@@ -54,7 +54,7 @@ def test_a_quick_bench_prints_a_table_and_writes_its_figures(tmp_path: Path) -> 
     assert written["versions"]["redis-server"]
     calls = ["stats", "list-first", "list-middle", "list-last", "poll", "get", "ack", "heartbeat", "stop"]
     cases = ["floor", "get", "heartbeat", "floor-8", "cycle-8", "get-p99", "heartbeat-p99"]
-    cases += [*(f"depth-{call}" for call in calls), "wake-up"]
+    cases += [*(f"depth-{call}" for call in calls), "wake-up", "takeover", "takeover"]
     assert [figure["case"] for figure in written["figures"]] == cases
     for figure in written["figures"]:
         assert figure["value"] > 0

@@ -301,6 +301,14 @@ def test_the_clock_is_frozen_advanced_shown_and_released(api: Api, here: dict[st
         total += seconds
         assert said("clock", "advance", text, **here).startswith(f"{after(NOON, total)} (frozen, +")
     assert said("clock", "show", **here).startswith(f"{after(NOON, total)} (frozen, +")
+    queue = api.queue()
+    api.enqueue(queue)
+    work, _ = api.active(queue, 60)
+    timer = f"  {after(NOON, total + 60)} lapse {queue} {work} {api.work(queue, work)['data']['id']}"
+    assert said("clock", "show", **here).splitlines()[1:] == [f"{timer}, in 60.000000 s"]
+    assert said("clock", "next", "--timer", "reclaim", **here).splitlines()[1:] == []
+    assert said("clock", "next", **here).splitlines()[1:] == [timer]
+    assert "(auto, +" in said("clock", "auto", **here)
     assert "(real, +" in said("clock", "real", **here)
     assert api.ok(api.get("/_emulator/clock"))["mode"] == "real"
     assert "(frozen, +" in said("clock", "freeze", **here)
@@ -351,7 +359,7 @@ def test_the_api_key_may_be_the_clients(api: Api) -> None:
 
 TWINS = [
     ["enqueue", "env_011CTwjGCfPqKqzTqqLdG7Ja"], ["clock", "show"], ["clock", "advance", "1s"], ["clock", "freeze"],
-    ["clock", "real"], ["reset"], ["invariants"], ["env", "--create", "x"],
+    ["clock", "real"], ["clock", "next"], ["clock", "auto"], ["reset"], ["invariants"], ["env", "--create", "x"],
 ]  # fmt: skip
 
 
@@ -375,6 +383,7 @@ def test_a_twin_without_a_server_says_so(arguments: list[str]) -> None:
         (["clock", "advance", "soon"], "30s, 500ms, 2m, 1h"),
         (["clock", "freeze", "--at", "2001-01-01T00:00:00Z"], "at: "),
         (["clock", "freeze", "--at", "noon"], "at: "),
+        (["clock", "next", "--timer", "tea"], "timer: "),
         (["clock", "show", "--url", "nowhere"], "nowhere"),
         (["clock", "show", "--url", "http://127.0.0.1:0x1"], "127.0.0.1:0x1"),
     ],

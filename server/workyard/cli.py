@@ -287,19 +287,30 @@ def enqueue(url: str, api_key: str, environment_id: str, count: int, session_id:
 
 @main.group()
 def clock() -> None:
-    """Read and change a workspace's clock."""
+    """Read and change a workspace's clock (docs/time.md)."""
 
 
 def _show(reading: Mapping[str, Any]) -> None:
+    """Print clocks, each with the timers that it has ahead or has fired."""
     for row in reading.get("data", [reading]):
         of = f"{row['workspace']}: " if "workspace" in row else ""
         click.echo(f"{of}{row['now']} ({row['mode']}, {row['ahead_seconds']:+.6f} s)")
+        for timer in row.get("fired", row.get("timers", [])):
+            wait = f", in {timer['in_seconds']:.6f} s" if "in_seconds" in timer else ""
+            about = timer["worker_id"] or " ".join(filter(None, (timer["work_id"], timer["session_id"])))
+            click.echo(f"  {timer['at']} {timer['timer']} {timer['environment_id']} {about}{wait}")
+        if row.get("more"):
+            click.echo("  … and more")
+
+
+def _change_clock(url: str, api_key: str, **change: Any) -> None:
+    _show(_call(url, api_key, "POST", "/_emulator/clock", change))
 
 
 @clock.command("show")
 @_server_options
 def clock_show(url: str, api_key: str) -> None:
-    """Print the workspace's clock."""
+    """Print the workspace's clock, and the timers it has ahead."""
     _show(_call(url, api_key, "GET", "/_emulator/clock"))
 
 
@@ -307,11 +318,28 @@ def clock_show(url: str, api_key: str) -> None:
 @_server_options
 @click.argument("duration")
 def clock_advance(url: str, api_key: str, duration: str) -> None:
-    """Move the clock forward, e.g. by 30s, 500ms, 2m, 1h; a bare number means seconds."""
+    """Move the clock forward, e.g. by 30s, 500ms, 2m, 1h; a bare number means seconds. Prints what fires."""
     found = _DURATION.fullmatch(duration)
     if found is None:
         raise click.BadParameter("write it as 30s, 500ms, 2m, 1h or a number of seconds", param_hint="DURATION")
-    _show(_call(url, api_key, "POST", "/_emulator/clock", {"advance_seconds": float(found[1]) * _UNITS[found[2]]}))
+    _change_clock(url, api_key, advance_seconds=float(found[1]) * _UNITS[found[2]])
+
+
+@clock.command("next")
+@_server_options
+@click.option(
+    "--timer", metavar="KIND", help="Go to the next of this kind: lapse, reclaim, …; those before it fire, too."
+)
+def clock_next(url: str, api_key: str, timer: str | None) -> None:
+    """Move the clock to the next timer, and print what fires; where none is pending, it stays as it is."""
+    _change_clock(url, api_key, advance_to_next=True, timer=timer)
+
+
+@clock.command("auto")
+@_server_options
+def clock_auto(url: str, api_key: str) -> None:
+    """Stop the clock, and let it jump to the next timer by itself whenever everybody waits."""
+    _change_clock(url, api_key, mode="auto")
 
 
 @clock.command("freeze")
@@ -319,14 +347,14 @@ def clock_advance(url: str, api_key: str, duration: str) -> None:
 @click.option("--at", help="RFC 3339 instant to stand at; not before the workspace's now.")
 def clock_freeze(url: str, api_key: str, at: str | None) -> None:
     """Stop the clock, where it is or at a later instant."""
-    _show(_call(url, api_key, "POST", "/_emulator/clock", {"mode": "frozen", "at": at}))
+    _change_clock(url, api_key, mode="frozen", at=at)
 
 
 @clock.command("real")
 @_server_options
 def clock_real(url: str, api_key: str) -> None:
     """Let the clock tick on from its current instant."""
-    _show(_call(url, api_key, "POST", "/_emulator/clock", {"mode": "real"}))
+    _change_clock(url, api_key, mode="real")
 
 
 @main.group()
