@@ -110,7 +110,7 @@ ACCEPTED: dict[str, dict[tuple[int, str], str]] = {
     },
     "POST /_emulator/clock": {
         (400, "at: Time never goes back: .*"): "depends on the clock",
-        (400, r"(at|advance_seconds): A clock stops at .*"): "depends on the clock",
+        (400, r"(at|advance_seconds|advance_to_next): A clock stops at .*"): "depends on the clock",
     },
     ENQUEUE: {
         (400, "idempotency_key: Was used before for a different request"): "depends on the requests before",
