@@ -1,8 +1,8 @@
 """The clock's mode `auto`: a clock that stands, and moves to the next timer when everybody waits. Source: issue D, 1.
 
-Everybody waits, when a poll of the workspace is blocked in this process, no other request of it is under way here, no
-item of it is leased, and nothing has changed in it, by whatever process, for `QUIET_S`. It moves to what serves those
-who wait: a reclaim age, the end of the window of a worker that is gone, an instant for which an agent waits.
+Everybody waits, when a poll of the workspace is blocked, no other request of it is under way at any server process, no
+item of it is leased, and nothing has changed in it for `QUIET_S`. It moves to what serves those who wait: a reclaim
+age, the end of the window of a worker that is gone, an instant for which an agent waits.
 
 A process looks only while polls of such a workspace are blocked in it; they tell it that it is one. Several processes may
 come to the same end: each names the instant to be at, so the clock is moved once.
@@ -11,7 +11,7 @@ come to the same end: each names the instant to be at, so the clock is moved onc
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from workyard_store.access import TRUSTED, Access
@@ -35,11 +35,7 @@ _LOOK_EVERY_S = 0.2
 
 
 class AutoClocks:
-    """Moves the clocks of the mode `auto` for which polls wait in this process.
-
-    Attributes:
-        under_way: how many requests that name an environment run in this process, blocked polls among them.
-    """
+    """Moves the clocks of the mode `auto` for which polls wait in this process."""
 
     def __init__(
         self,
@@ -47,14 +43,16 @@ class AutoClocks:
         workspaces: WorkspaceStore,
         long_poll: LongPoll,
         clocks: Clocks,
+        idle: Callable[[str], Awaitable[bool]],
         *,
         default_reclaim_ms: int,
     ) -> None:
-        self.under_way: Counter[str] = Counter()
+        """Move *clocks* for the polls of *long_poll*; *idle* tells whether no request of a workspace is under way."""
         self._access = access
         self._workspaces = workspaces
         self._long_poll = long_poll
         self._clocks = clocks
+        self._idle = idle
         self._default_reclaim_us = default_reclaim_ms * 1000
         #: Environment → what looks after its workspace.
         self._watched: dict[str, asyncio.Task[None]] = {}
@@ -96,8 +94,6 @@ class AutoClocks:
         ids = await self._workspaces.environments(workspace)
         if next((each for each in ids if self._long_poll.waiting(each)), environment_id) != environment_id:
             return _LOOK_EVERY_S  # Another one does it.
-        if any(self.under_way[each] > self._long_poll.waiting(each) for each in ids):
-            return QUIET_S
         states = [state for state in await asyncio.gather(*[self._state(each) for each in ids]) if state is not None]
         quiet_us = self._access.wall() - max((int(stirred) for _, _, stirred, _ in states), default=0)
         if abs(quiet_us) < QUIET_S * 1_000_000:
@@ -105,6 +101,8 @@ class AutoClocks:
         ahead = [int(instant) for _, _, _, instant in states if instant]
         if not ahead or any(leased for _, leased, _, _ in states):
             return _LOOK_EVERY_S
+        if not await self._idle(workspace):
+            return QUIET_S
         await self._clocks.jump(workspace, min(ahead))
         return QUIET_S
 

@@ -149,15 +149,19 @@ def build_services(
     sessions = Sessions(access, workspaces, turns)
     clocks = Clocks(access, workspaces, turns, default_reclaim_ms=defaults.reclaim_ms)
     long_poll = LongPoll(queue)
-    auto_clocks = AutoClocks(access, workspaces, long_poll, clocks, default_reclaim_ms=defaults.reclaim_ms)
-    long_poll.in_auto = auto_clocks.noticed
     questions = Questions(engine)
     owners = Owners(access)
 
     async def busy(workspace: str) -> str:
         return str(await owners.busy(list(traffic.in_flight), workspace))
 
+    async def idle(workspace: str) -> bool:
+        answers = await questions.ask("busy", workspace)
+        return answers.complete and set(answers.words.values()) == {"0"}
+
     questions.answer("busy", busy)
+    auto_clocks = AutoClocks(access, workspaces, long_poll, clocks, idle, default_reclaim_ms=defaults.reclaim_ms)
+    long_poll.in_auto = auto_clocks.noticed
     records = EnvironmentStore(access, workspaces)
     return Services(
         settings=settings,

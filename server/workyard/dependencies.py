@@ -212,20 +212,10 @@ class _CheckedRoute(APIRoute):
             if takes_body:
                 await call.load(required=body_required)
             arguments = await parameters.read(call)
-            environment_id = arguments.get("environment_id")
-            under_way = services.auto_clocks.under_way
-            if environment_id is not None:
-                under_way[environment_id] += 1
             route: Route = partial(function, **arguments)
             if services.fixtures is not None:
                 route = partial(services.fixtures.run, call, function, arguments)
-            try:
-                return await _with_faults(call, told, route, asks=asks_by_itself)
-            finally:
-                if environment_id is not None:
-                    under_way[environment_id] -= 1
-                    if not under_way[environment_id]:
-                        del under_way[environment_id]
+            return await _with_faults(call, told, route, asks=asks_by_itself)
 
         return handle
 
