@@ -7,6 +7,7 @@ nothing. Every method raises `StorageUnavailable` when Redis does not answer.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -35,7 +36,7 @@ class Dice:
     Attributes:
         nth: which of them it is applied to: `every`, numbers with commas around each, or empty: all.
         probability: with which it is applied, or None.
-        seed: decides, with the number of the call, what a probability comes to.
+        seed: decides, with the number of the call, what a probability comes to; whatever text.
         times: how often it is applied at most, or None.
         settles: whether it settles the answer: then no later rule that does is applied to the call.
     """
@@ -169,7 +170,7 @@ def _parts(stored: StoredRule[RuleT], dice: Dice) -> tuple[str | int, ...]:
         stored.number,
         dice.nth,
         "" if dice.probability is None else repr(dice.probability),
-        dice.seed,
+        int.from_bytes(hashlib.sha256(dice.seed.encode()).digest()[:3]),
         "" if dice.times is None else dice.times,
         "" if stored.ends_at is None else stored.ends_at,
         "1" if dice.settles else "0",
