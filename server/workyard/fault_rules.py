@@ -292,6 +292,11 @@ class Rule(_Part):
         """Return when it acts."""
         return self.when or KINDS[self.kind].default
 
+    @cached_property
+    def is_for_items(self) -> bool:
+        """Tell whether, of polls, it is about those only that hand out an item."""
+        return self.acts == "after" and (self.match.item or self.kind in ("duplicate_delivery", "malformed_secret"))
+
     @property
     def most_hits(self) -> int | None:
         """Return how often it is applied at most, or None."""
@@ -314,7 +319,7 @@ class Rule(_Part):
 
         Args:
             call: the call.
-            item: of a poll that is over, the item that it handed out and its session. A rule that names an item fits such
+            item: of a poll that is over, the item that it handed out and its session. A rule that is for items fits such
                 a poll only, any other only one that is not over.
         """
         on, match = self.on, self.match
@@ -325,7 +330,7 @@ class Rule(_Part):
         if match.environment_id not in (None, call.environment_id) or match.worker_id not in (None, call.worker_id):
             return False
         if call.on == "poll":
-            if match.item is (item is None) or (match.item and self.acts == "before"):
+            if self.is_for_items is (item is None):
                 return False
             work, session = item or ("", "")
         else:

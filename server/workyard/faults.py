@@ -120,7 +120,7 @@ class Faults:
         def fits(given: Given) -> bool:
             nonlocal items
             # Asked for every rule: whether any waits for what the poll hands out.
-            items = items or (call.on == "poll" and given.rule.match.item)
+            items = items or (call.on == "poll" and given.rule.is_for_items)
             return given.rule.fits(call)
 
         applied = await self._ask(call, workspace, fits)
