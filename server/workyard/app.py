@@ -14,6 +14,7 @@ from types import FrameType
 from fastapi import FastAPI
 
 from workyard_queue.autoclock import AutoClocks
+from workyard_queue.following import Following
 from workyard_queue.invariants import Invariants
 from workyard_queue.polling import LongPoll
 from workyard_queue.scripted import Scripts, play
@@ -23,6 +24,7 @@ from workyard_queue.timeline import Timelines
 from workyard_queue.timers import Clocks
 from workyard_queue.turns import Agent, Turns
 from workyard_queue.upgrade import upgrade
+from workyard_queue.watching import Watching
 from workyard_queue.work import LeaseDefaults, WorkQueue
 from workyard_store.access import Access
 from workyard_store.agents import AgentStore
@@ -81,7 +83,11 @@ def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now, agent:
             def close() -> None:
                 services.long_poll.close()
                 services.streams.close()
+<<<<<<< HEAD
                 services.faults.close()
+=======
+                services.watching.close()
+>>>>>>> e75b154 (Wait on the server for what tests wait for, follow the events of life lines, and show the queues at a glance)
 
             app.state.close = close
             try:
@@ -160,8 +166,12 @@ def build_services(
         return answers.complete and set(answers.words.values()) == {"0"}
 
     questions.answer("busy", busy)
+<<<<<<< HEAD
     auto_clocks = AutoClocks(access, workspaces, long_poll, clocks, idle, default_reclaim_ms=defaults.reclaim_ms)
     long_poll.in_auto = auto_clocks.noticed
+=======
+    watching = Watching(access, workspaces)
+>>>>>>> e75b154 (Wait on the server for what tests wait for, follow the events of life lines, and show the queues at a glance)
     records = EnvironmentStore(access, workspaces)
     return Services(
         settings=settings,
@@ -173,6 +183,8 @@ def build_services(
         queue=queue,
         invariants=Invariants(access, workspaces),
         timelines=Timelines(access, workspaces),
+        watching=watching,
+        following=Following(access, watching),
         long_poll=long_poll,
         clocks=clocks,
         auto_clocks=auto_clocks,
@@ -196,16 +208,20 @@ def _heard(services: Services, message: str | None) -> None:
     if message is None:
         services.long_poll.heard(None)
         services.streams.heard(None)
+        services.watching.heard(None)
     elif message[:1] in ("?", "!"):
         services.questions.heard(message)
     elif message.startswith("session_"):
         services.streams.heard(message)
     elif message.endswith("~"):
         services.turns.look(message[:-1])
+    elif message.endswith("#"):
+        services.watching.heard(message[:-1])
     else:
         services.long_poll.heard(message)
         if message.endswith("!"):
             services.streams.heard_of_environment(message[:-1])
+            services.watching.heard(message[:-1])
 
 
 async def _tidy(services: Services) -> None:

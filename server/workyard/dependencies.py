@@ -23,6 +23,7 @@ from pydantic_core import PydanticCustomError
 from starlette.responses import Response
 
 from workyard_queue.autoclock import AutoClocks
+from workyard_queue.following import Following
 from workyard_queue.invariants import Invariants
 from workyard_queue.polling import LongPoll
 from workyard_queue.scripted import Scripts
@@ -31,6 +32,7 @@ from workyard_queue.streams import EventStreams
 from workyard_queue.timeline import Timelines
 from workyard_queue.timers import Clocks
 from workyard_queue.turns import Turns
+from workyard_queue.watching import Watching
 from workyard_queue.work import WorkQueue
 from workyard_store.access import Access, Caller
 from workyard_store.agents import AgentStore
@@ -66,6 +68,8 @@ class Services:
     queue: WorkQueue
     invariants: Invariants
     timelines: Timelines
+    watching: Watching
+    following: Following
     long_poll: LongPoll
     clocks: Clocks
     auto_clocks: AutoClocks

@@ -128,9 +128,9 @@ def success(
     return {200: declared}
 
 
-def event_stream(description: str) -> dict[int | str, dict[str, Any]]:
-    """Declare that a route answers with server-sent events; the schema is that of one event."""
-    schema = {
+def event_stream(description: str, place: str | None = None) -> dict[int | str, dict[str, Any]]:
+    """Declare that a route answers with server-sent events; the schema is that of one event. *place*: what their `id` is."""
+    schema: dict[str, Any] = {
         "type": "object",
         "description": "One event of the stream.",
         "properties": {
@@ -144,6 +144,8 @@ def event_stream(description: str) -> dict[int | str, dict[str, Any]]:
         "required": ["event", "data"],
         "additionalProperties": False,
     }
+    if place is not None:
+        schema["properties"]["id"] = {"type": "string", "description": place}
     return {200: {"description": description, "content": {"text/event-stream": {"schema": schema}}}}
 
 

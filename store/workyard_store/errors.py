@@ -36,7 +36,8 @@ WorkyardError
     ├── HeartbeatPreconditionFailed
     ├── MemoryPathTaken
     ├── MemoryPreconditionFailed
-    └── SessionIsBusy
+    ├── SessionIsBusy
+    └── WaitedInVain
 """
 
 from __future__ import annotations
@@ -319,3 +320,10 @@ class SessionIsBusy(Conflict):
             f"Session {session_id} is in the middle of a turn: its script can be changed when the turn has ended, "
             "or after a user.interrupt."
         )
+
+
+class WaitedInVain(Conflict):
+    """What was waited for did not come in time. The message tells what was seen last."""
+
+    def __init__(self, seconds: float, wanted: str, seen: str) -> None:
+        super().__init__(f"Not within {seconds:g} s: {wanted}. Seen last: {seen}.")

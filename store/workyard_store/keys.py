@@ -46,8 +46,8 @@ script touches one slot of a Redis Cluster. Scripts get the first key in full an
 
 No key has a TTL: time belongs to the workspace's clock, which Redis does not know.
 `wy:wake` is a publish/subscribe channel, not a key. Its messages: `<environment>`: there is work, wake one poll;
-`<environment>!`: something else changed, wake all; `<environment>~`: time may have come for an agent; `<environment>#`: a life line that
-is watched has grown; `<session>`: it has
+`<environment>!`: something else changed, wake all; `<environment>~`: time may have come for an agent; `<environment>#`: one that is
+watched has changed, or is new; `<session>`: it has
 events; `<session>!<us>`: it was deleted at this instant; `?…` and `!…`: questions of server processes to each other and
 their answers (`workyard/questions.py`).
 """

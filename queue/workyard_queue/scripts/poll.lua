@@ -16,8 +16,8 @@ if ARGV[3] ~= '' then
     call('ZADD', SEEN, ARGV[1], ARGV[3])
     call('ZREMRANGEBYSCORE', SEEN, '-inf', us(tonumber(ARGV[1]) - 60000000))
   end
-  call('ZADD', POLLERS, us(E.now), ARGV[3])
   call('ZREMRANGEBYSCORE', POLLERS, '-inf', us(E.now - 30000000))
+  if call('ZADD', POLLERS, us(E.now), ARGV[3]) == 1 then tell() end
 end
 
 -- Take the oldest item off the list of those that are to be handed out twice, if another worker got it first.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
@@ -22,6 +21,7 @@ from workyard_store.ids import canonical_session_id, derived_suffix, new_id
 
 from ..dependencies import Call, PublicRoute, QueryBoolean, QueryInteger
 from ..documentation import event_stream, link, refusals, success
+from ..event_streams import EventStream, frame
 from ..responses import JsonResponse
 from ..schemas.agents import UNKNOWN, AgentOverrides, AgentReference, overridden, render_session_agent, tools_of
 from ..schemas.common import DEFAULT_LIMIT, QueryInstant, render_page
@@ -56,8 +56,6 @@ _GOES_ON = {
         ("delete", "delete_session", "End it."),
     )
 }
-#: What is no end of a line in server-sent events, but in Python's idea of text, by which clients there split them.
-_LINE_ENDS = [(chr(code), f"\\u{code:04x}") for code in (0x85, 0x2028, 0x2029)]
 Order = Literal["asc", "desc"]
 _ORDERS = "`asc`: oldest first; `desc`: newest first. A cursor belongs to its order."
 _REPEATED = "Repeat it for several; a name with `[]` behind is the same."
@@ -240,21 +238,7 @@ async def stream_events(session_id: SessionId, call: Call) -> Response:
     the server does.
     """
     listener = await call.services.streams.listen(session_id, call.caller)
-    return _EventStream(_frames(listener, call.services.access.wall), listener)
-
-
-class _EventStream(StreamingResponse):
-    """A stream that stops listening however it ends, before its first frame too."""
-
-    def __init__(self, frames: AsyncIterator[bytes], listener: Listener) -> None:
-        super().__init__(frames, media_type="text/event-stream", headers={"cache-control": "no-store"})
-        # Without the parameter `charset`, which no other answer has.
-        self.headers["content-type"] = "text/event-stream"
-        self._listener = listener
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        with self._listener:
-            await super().__call__(scope, receive, send)
+    return EventStream(_frames(listener, call.services.access.wall), listener)
 
 
 async def _frames(listener: Listener, wall: Any) -> AsyncIterator[bytes]:
@@ -272,10 +256,7 @@ async def _frames(listener: Listener, wall: Any) -> AsyncIterator[bytes]:
 
 
 def _frame(event: Event) -> bytes:
-    text = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
-    for end, escape in _LINE_ENDS:
-        text = text.replace(end, escape)
-    return f"event: {event['type']}\ndata: {text}\n\n".encode("utf-8", "replace")
+    return frame(event["type"], event)
 
 
 async def _agent(call: Call, choice: str | AgentReference | AgentOverrides) -> dict[str, Any]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, model_validator
+from pydantic.config import JsonDict
+from pydantic_core import PydanticCustomError
 
 from workyard_queue.diagnosis import CODES, Finding
 from workyard_queue.states import NO_HEARTBEAT
 from workyard_queue.timeline import KINDS, Event, Timeline
+from workyard_queue.watching import Row, Seen
 from workyard_store.clock import format_instant
 
-from .common import ENVIRONMENT_ID, REQUEST_ID, SESSION_ID, TIMESTAMP, WORK_ID, Shape, Timestamp, optional_instant
+from .common import ENVIRONMENT_ID, REQUEST_ID, SESSION_ID, TIMESTAMP, WORK_ID, Body, Shape, Timestamp, optional_instant
 from .work import StateName
 
 Kind = Literal[
@@ -33,6 +37,10 @@ Kind = Literal[
 assert get_args(Kind) == KINDS
 _WorkId = Annotated[str, Field(pattern=WORK_ID)]
 _EnvironmentId = Annotated[str, Field(pattern=ENVIRONMENT_ID)]
+_NULL: JsonDict = {"type": "null"}
+_TEXT: JsonDict = {"type": "string"}
+#: The longest wait, seconds.
+MOST_SECONDS = 60.0
 _Seconds = Annotated[float, Field(ge=0)]
 
 
@@ -158,4 +166,142 @@ def render_timeline(timeline: Timeline) -> dict[str, Any]:
         "complete": timeline.complete,
         "events": [render_event(event) for event in timeline.events],
         "diagnosis": [_render_finding(finding) for finding in timeline.findings],
+    }
+
+
+class WantedFigures(Body):
+    """Figures of queues to wait for: those that are given must be exactly these."""
+
+    depth: Annotated[int, Field(ge=0)] | None = Field(None, description="Queued items that no poll got.")
+    pending: Annotated[int, Field(ge=0)] | None = Field(None, description="Items polled and not acknowledged.")
+    leased: Annotated[int, Field(ge=0)] | None = Field(None, description="Items under lease.")
+    workers_polling: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="Workers, by their names, that polled in the last 30 seconds."
+    )
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
+
+    @model_validator(mode="after")
+    def _something(self) -> WantedFigures:
+        if not self.model_dump(exclude_none=True):
+            raise PydanticCustomError("stats", "Give at least one of depth, pending, leased, workers_polling")
+        return self
+
+
+class WaitUntil(Body):
+    """What to wait for: exactly one of `state` with `work_id`, `stats`, and `idle`."""
+
+    work_id: str | None = Field(None, description="With `state`: the work item.")
+    state: StateName | None = Field(
+        None, description="The state to wait for; also met if the item has entered and left it since the wait began."
+    )
+    stats: WantedFigures | None = Field(None, description="Figures to wait for, added up over the environments.")
+    idle: Literal[True] | None = Field(None, description="Wait until nothing is queued, handed out or under lease.")
+    environment_id: str | None = Field(None, description="Look at this environment only.")
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {
+                    "required": ["work_id", "state"],
+                    "properties": {"work_id": _TEXT, "state": _TEXT, "stats": _NULL, "idle": _NULL},
+                },
+                {
+                    "required": ["stats"],
+                    "properties": {"stats": {"type": "object"}, "work_id": _NULL, "state": _NULL, "idle": _NULL},
+                },
+                {
+                    "required": ["idle"],
+                    "properties": {"idle": {"const": True}, "work_id": _NULL, "state": _NULL, "stats": _NULL},
+                },
+            ]
+        }
+    )
+
+    @model_validator(mode="after")
+    def _one(self) -> WaitUntil:
+        if (self.work_id is None) != (self.state is None):
+            raise PydanticCustomError("until", "work_id and state go together")
+        if [self.work_id, self.stats, self.idle].count(None) != 2:
+            raise PydanticCustomError("until", "Give exactly one of work_id with state, stats, and idle")
+        return self
+
+
+class Wait(Body):
+    """Request to answer when something has come about."""
+
+    until: WaitUntil = Field(description="What to wait for.")
+    timeout_seconds: Annotated[float, Field(ge=0, le=MOST_SECONDS, allow_inf_nan=False)] = Field(
+        5.0, description="How long to wait at the most, seconds of wall time."
+    )
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"until": {"idle": True}},
+                {"until": {"work_id": "work_011CZkZ9X2dpNyB7HsEFoRfW", "state": "active"}, "timeout_seconds": 10},
+                {"until": {"stats": {"depth": 0, "pending": 0}}},
+            ]
+        }
+    )
+
+
+class WaitSeen(Shape):
+    """What there is, added up over the environments that were looked at."""
+
+    state: StateName | None = Field(description="The item's state; null if none was waited for.")
+    environments: int = Field(ge=0, description="How many environments were looked at.")
+    depth: int = Field(ge=0, description="Queued items that no poll got.")
+    pending: int = Field(ge=0, description="Items polled and not acknowledged.")
+    leased: int = Field(ge=0, description="Items under lease.")
+    workers_polling: int = Field(ge=0, description="Workers, by their names, that polled in the last 30 seconds.")
+
+
+class Waited(Shape):
+    """It has come about."""
+
+    met: Literal[True] = Field(description="Always true: anything else is an error.")
+    waited_ms: int = Field(ge=0, description="How long that took, milliseconds of wall time.")
+    seen: WaitSeen = Field(description="What there is now.")
+
+
+class QueueRow(Shape):
+    """An environment's queue."""
+
+    environment_id: _EnvironmentId = Field(description="The environment.")
+    workspace: str = Field(description="Its workspace.")
+    name: str = Field(description="Its name.")
+    type: Literal["cloud", "self_hosted"] = Field(description="Only self-hosted ones have work.")
+    depth: int = Field(ge=0, description="Queued items that no poll got.")
+    pending: int = Field(ge=0, description="Items polled and not acknowledged.")
+    leased: int = Field(ge=0, description="Items under lease: starting, active or stopping.")
+    stopped: int = Field(ge=0, description="Items that are stopped.")
+    workers_polling: int = Field(ge=0, description="Workers, by their names, that polled in the last 30 seconds.")
+
+
+class Queues(Shape):
+    """The queues at a glance."""
+
+    data: list[QueueRow] = Field(description="The newest environments, at most 200.")
+    environments: int = Field(ge=0, description="How many there are in all.")
+    events: list[LifeEvent] = Field(description="The last events of these environments, in order.")
+
+
+def render_seen(seen: Seen) -> dict[str, Any]:
+    """Render what a wait saw."""
+    shown = asdict(seen)
+    del shown["met"]
+    return shown
+
+
+def render_row(row: Row) -> dict[str, Any]:
+    """Render a queue among others."""
+    look = row.look
+    return {
+        "environment_id": row.environment_id,
+        "workspace": row.workspace,
+        "name": row.name,
+        "type": row.kind,
+        "depth": look.depth,
+        "pending": look.pending,
+        "leased": look.leased,
+        "stopped": max(look.items - look.depth - look.pending - look.leased, 0),
+        "workers_polling": look.workers_polling,
     }

@@ -52,10 +52,16 @@ local function wake(all)
   call('PUBLISH', WAKE, all and ENV_ID .. '!' or ENV_ID)
 end
 
+-- Tell those who watch the environment that something has changed.
+local function tell()
+  if E.watched and E.watched > tonumber(ARGV[1]) then call('PUBLISH', WAKE, ENV_ID .. '#') end
+end
+
 -- Add an event to the life line of an item: its kind, the instant it took effect, and pairs of a name and a value. What
 -- each kind says is told in `workyard_queue/timeline.py`.
 local function note(kind, id, date, ...)
-  if not E.keep then return end
-  call('XADD', LIFE, 'MAXLEN', '~', us(E.keep), '*', 'k', kind, 'w', id, 't', us(date), 'u', ARGV[1], 'b', E.by, ...)
-  if E.watched and E.watched > tonumber(ARGV[1]) then call('PUBLISH', WAKE, ENV_ID .. '#') end
+  if E.keep then
+    call('XADD', LIFE, 'MAXLEN', '~', us(E.keep), '*', 'k', kind, 'w', id, 't', us(date), 'u', ARGV[1], 'b', E.by, ...)
+  end
+  tell()
 end

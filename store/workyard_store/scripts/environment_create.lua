@@ -16,4 +16,6 @@ call('HSET', ENV, 'ws', ARGV[3], 'kind', ARGV[4], 'name', ARGV[5], 'description'
 if ARGV[4] == 'self_hosted' then
   call('XGROUP', 'CREATE', STREAM, 'workers', '0', 'MKSTREAM')
 end
+-- Whoever watches its workspace has not marked it yet.
+call('PUBLISH', WAKE, ENV_ID .. '#')
 return {'OK', call('HGETALL', ENV)}

@@ -1,0 +1,40 @@
+-- Look at an environment for somebody who waits for a change, and let its life line tell of changes for a while.
+-- Atomic: no change falls between the look and the mark.
+-- KEYS[1] environment. ARGV[1] wall us; [2] workspace or ''; [3] wall us until which it is watched, or ''; [4] work id or ''; [5] entry
+-- of the life line behind which the item's states count, '' for none of them; [6] events to look through for them.
+-- Answer: {'OK', '1' if the item is here, its state or '', {state, …}: those it entered, entry of the life line that was
+-- reached, depth, pending, items under lease, all items, workers polling, microseconds until time alone changes one of these
+-- or -1, 0 if there may be more states} | {'AGAIN'} | {'GONE'} | {'FOREIGN'}.
+local refusal = open()
+if refusal then return {refusal} end
+if ARGV[3] ~= '' and (E.watched or 0) < tonumber(ARGV[3]) then call('HSET', ENV, 'watched', ARGV[3]) end
+local id, entered, reached, more = ARGV[4], {}, ARGV[5], false
+if reached == '' then
+  local newest = call('XREVRANGE', LIFE, '+', '-', 'COUNT', 1)[1]
+  reached = newest and newest[1] or '0-0'
+elseif id ~= '' then
+  local part = call('XRANGE', LIFE, '(' .. reached, '+', 'COUNT', ARGV[6])
+  more = #part == tonumber(ARGV[6])
+  for _, entry in ipairs(part) do
+    reached = entry[1]
+    if entry[2][4] == id then
+      for i = 11, #entry[2], 2 do
+        if entry[2][i] == 'n' then entered[#entered + 1] = entry[2][i + 1] end
+      end
+    end
+  end
+end
+local state = id ~= '' and call('HGET', work(id), 'state')
+local depth, pending = 0, 0
+if E.kind ~= 'cloud' then depth, pending = counts() end
+local window = us(E.now - 30000000)
+local due = -1
+if not E.frozen then
+  local lease = call('ZRANGE', LEASES, 0, 0, 'WITHSCORES')[2]
+  local poller = call('ZRANGEBYSCORE', POLLERS, '(' .. window, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
+  if lease then due = tonumber(lease) - E.now end
+  if poller and (due < 0 or tonumber(poller) + 30000000 - E.now < due) then due = tonumber(poller) + 30000000 - E.now end
+end
+if more then due = 0 end
+return {'OK', state and '1' or '', state or '', entered, reached, depth, pending, call('ZCARD', LEASES), call('ZCARD', INDEX),
+  call('ZCOUNT', POLLERS, '(' .. window, '+inf'), due}
