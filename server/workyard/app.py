@@ -83,11 +83,8 @@ def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now, agent:
             def close() -> None:
                 services.long_poll.close()
                 services.streams.close()
-<<<<<<< HEAD
                 services.faults.close()
-=======
                 services.watching.close()
->>>>>>> e75b154 (Wait on the server for what tests wait for, follow the events of life lines, and show the queues at a glance)
 
             app.state.close = close
             try:
@@ -166,12 +163,9 @@ def build_services(
         return answers.complete and set(answers.words.values()) == {"0"}
 
     questions.answer("busy", busy)
-<<<<<<< HEAD
     auto_clocks = AutoClocks(access, workspaces, long_poll, clocks, idle, default_reclaim_ms=defaults.reclaim_ms)
     long_poll.in_auto = auto_clocks.noticed
-=======
     watching = Watching(access, workspaces)
->>>>>>> e75b154 (Wait on the server for what tests wait for, follow the events of life lines, and show the queues at a glance)
     records = EnvironmentStore(access, workspaces)
     return Services(
         settings=settings,

@@ -93,7 +93,9 @@ class Fixtures:
         if operation in _TAKE_TURNS:
             async with self._turn():
                 return await handler(**arguments)
-        return await self._paged(call, handler, arguments)
+        if path.startswith("/v1/"):
+            return await self._paged(call, handler, arguments)
+        return await handler(**arguments)
 
     async def _paged(self, call: Call, handler: Handler, arguments: Mapping[str, Any]) -> Response:
         """Run a handler; if it refuses a cursor, it has changed nothing, and is asked for the first page."""
