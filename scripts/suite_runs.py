@@ -9,7 +9,7 @@ import tarfile
 import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -88,23 +88,9 @@ class PythonSuite:
             spread = ["-n", "0", "--dist", "no"] if processes == 1 else ["-n", str(processes)]
             # Without `site` nothing is seen of the environment that this runs in.
             command = [sys.executable, "-S", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--junit-xml", str(report)]
-            begun = time.monotonic()
-            code, said = _ran(
-                [*command, *spread, *_PYTHON_TESTS],
-                folder / f"anthropic-{self.version}",
-                {"PYTHONPATH": str(self.packages), "TEST_API_BASE_URL": url},
-            )
-            took_s = time.monotonic() - begun
-            if not report.exists():
-                return Outcome(0, 1, 0, took_s, said)
-            counts = dict.fromkeys(("tests", "failures", "errors", "skipped"), 0)
-            for suite in ElementTree.parse(report).iter("testsuite"):
-                counts = {name: number + int(suite.get(name, 0)) for name, number in counts.items()}
-            failed = counts["failures"] + counts["errors"]
-            passed = counts["tests"] - failed - counts["skipped"]
-            # A run can fail by a warning or an error outside of all tests.
-            failed = failed or int(code != 0)
-            return Outcome(passed, failed, counts["skipped"], took_s, said if failed else "")
+            environment = {"PYTHONPATH": str(self.packages), "TEST_API_BASE_URL": url}
+            where = folder / f"anthropic-{self.version}"
+            return _outcome([*command, *spread, *_PYTHON_TESTS], where, environment, report, _junit_counts)
 
 
 @dataclass(frozen=True)
@@ -125,15 +111,7 @@ class TypeScriptSuite:
             report = Path(place) / "report.json"
             spread = "--runInBand" if processes == 1 else f"--maxWorkers={processes}"
             jest = [self.node, "node_modules/jest/bin/jest.js", spread, "--json", "--outputFile", str(report)]
-            begun = time.monotonic()
-            code, said = _ran([*jest, _TYPESCRIPT_TESTS], self.checkout, {"TEST_API_BASE_URL": url})
-            took_s = time.monotonic() - begun
-            if not report.exists():
-                return Outcome(0, 1, 0, took_s, said)
-            told = json.loads(report.read_text())
-            # A file that does not even load fails without a test of it.
-            failed = max(told["numFailedTests"], told["numFailedTestSuites"], int(code != 0))
-            return Outcome(told["numPassedTests"], failed, told["numPendingTests"], took_s, said if failed else "")
+            return _outcome([*jest, _TYPESCRIPT_TESTS], self.checkout, {"TEST_API_BASE_URL": url}, report, _jest_counts)
 
 
 Suite = PythonSuite | TypeScriptSuite
@@ -210,8 +188,15 @@ def typescript_suite(checkout: Path) -> TypeScriptSuite:
     return TypeScriptSuite(checkout, node)
 
 
-def _ran(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> tuple[int, str]:
-    """Run a command in a folder; return its exit code, and the end of what it said."""
+def _outcome(
+    command: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    report: Path,
+    counts: Callable[[Path], tuple[int, int, int]],
+) -> Outcome:
+    """Run a command in a folder, and read from its report how many tests passed, failed and were skipped."""
+    begun = time.monotonic()
     try:
         done = subprocess.run(
             command,
@@ -225,5 +210,24 @@ def _ran(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return 1, f"not done within {_RUN_WITHIN_S} s"
-    return done.returncode, "\n".join(done.stdout.splitlines()[-_SHOWN_LINES:])
+        return Outcome(0, 1, 0, _RUN_WITHIN_S, f"not done within {_RUN_WITHIN_S} s")
+    took_s = time.monotonic() - begun
+    passed, failed, skipped = counts(report) if report.exists() else (0, 1, 0)
+    # A run can fail by a warning or an error outside of all tests.
+    failed = failed or int(done.returncode != 0)
+    said = "\n".join(done.stdout.splitlines()[-_SHOWN_LINES:]) if failed else ""
+    return Outcome(passed, failed, skipped, took_s, said)
+
+
+def _junit_counts(report: Path) -> tuple[int, int, int]:
+    suites = list(ElementTree.parse(report).iter("testsuite"))
+    tests, failures, errors, skipped = (
+        sum(int(suite.get(name, 0)) for suite in suites) for name in ("tests", "failures", "errors", "skipped")
+    )
+    return tests - failures - errors - skipped, failures + errors, skipped
+
+
+def _jest_counts(report: Path) -> tuple[int, int, int]:
+    told = json.loads(report.read_text())
+    # A file that does not even load fails without a test of it.
+    return told["numPassedTests"], max(told["numFailedTests"], told["numFailedTestSuites"]), told["numPendingTests"]

@@ -22,8 +22,8 @@ from sdk_suites import run as run_sdk_suites
 from workers import Worker, start_the_server
 
 ENGINES = ("embedded", *REDIS_ENGINES)
-#: What runs beside the tests: the file with its tests → the run, which takes a folder and where to leave its outcome.
-BESIDE = {"test_workers_example": run_sdk_example, "test_suites_generated": run_sdk_suites}
+#: What runs beside the tests: the fixture that has its outcome → the run, which takes a folder and where to leave that.
+BESIDE = {"sdk_example": run_sdk_example, "sdk_suites": run_sdk_suites}
 
 
 def pytest_configure() -> None:
@@ -186,15 +186,15 @@ def start_worker(tmp_path: Path) -> Iterator[Callable[..., Worker]]:
 
 @pytest.fixture(scope="session", autouse=True)
 def under_way(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Path]]:
-    """Run beside the tests, from the first of them on, what takes long and is mostly waiting, if its tests are among them;
-    return where the outcomes will be, by the tests' file."""
+    """Run beside the tests, from the first of them on, what takes long and waits a lot, if one of them asks for it; return
+    where the outcomes will be, by their fixture."""
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     shared = tmp_path_factory.getbasetemp()
-    files = {item.path.stem for item in request.session.items}
+    wanted = {name for item in request.session.items if isinstance(item, pytest.Function) for name in item.fixturenames}
     results = {name: (shared.parent if worker else shared) / f"{name}.json" for name in BESIDE}
     with ExitStack() as closing:
         for name, run in BESIDE.items():
-            if name in files and worker in (None, "gw0"):
+            if name in wanted and worker in (None, "gw0"):
                 folder = tmp_path_factory.mktemp("beside")
                 running = threading.Thread(target=run, args=(folder, results[name]))
                 running.start()
@@ -205,7 +205,7 @@ def under_way(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 @pytest.fixture
 def sdk_example(under_way: Mapping[str, Path]) -> Outcome:
     """What became of the SDK's example."""
-    result = under_way["test_workers_example"]
+    result = under_way["sdk_example"]
     wait_until(result.exists, "the example has ended", 2 * ENDS_WITHIN_S)
     return outcome_in(result)
 
@@ -213,7 +213,7 @@ def sdk_example(under_way: Mapping[str, Path]) -> Outcome:
 @pytest.fixture(scope="session")
 def sdk_suites(under_way: Mapping[str, Path]) -> dict[str, Run]:
     """What became of the SDKs' generated suites."""
-    return runs_in(under_way["test_suites_generated"])
+    return runs_in(under_way["sdk_suites"])
 
 
 @pytest.fixture

@@ -83,7 +83,8 @@ class Fixtures:
         if path == _PATH or path.startswith(_PATH + "/"):
             workspace = await self._access.workspace(call.caller)
             if (await self._workspaces.profile(workspace)).faults:
-                await self._access.ask(workspace)  # Which may take time.
+                # Rules that act before the call do so before its turn, and before its state is made.
+                await self._access.ask(workspace)
             async with self._turn():
                 await self._seed(workspace, operation, on_work=path.startswith(_PATH + "/work"))
                 self._use(call, "reserved-environment")
