@@ -11,8 +11,10 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+import anthropic
 import pytest
 from harness import NOON, WorkyardServer, clean_environment, wait_until
 
@@ -248,6 +250,33 @@ def test_settings_and_scripts_are_the_workspaces(emu: Emulator) -> None:
     client = emu.client()
     assert client.get("/_emulator/scripts/default", cast_to=dict[str, Any])["script"]["steps"] == [{"say": "hello"}]
     assert client.get("/_emulator/scripts/other", cast_to=dict[str, Any])["script"]["steps"] == [{"say": "bye"}]
+
+
+def test_calls_go_wrong_as_they_are_told_to(emu: Emulator, tmp_path: Path) -> None:
+    """By rules, by ready scenarios, by a file; counted, listed, taken back."""
+    queue = emu.environment()
+    emu.enqueue(queue, 2)
+    work = emu.client(max_retries=0).beta.environments.work
+    [added] = emu.faults.script({"on": "poll", "do": {"status": 529, "message": "busy"}})
+    with pytest.raises(anthropic.InternalServerError, match="busy"):
+        work.poll(queue.id)
+    item = work.poll(queue.id)
+    assert item is not None
+    assert [(rule.id, rule.asked, rule.hits) for rule in emu.faults.list()] == [(added.id, 2, 1)]
+    file = tmp_path / "mine.yaml"
+    file.write_text("rules: [{on: stop, do: {empty: true}}]")
+    with pytest.raises(WorkyardRefused, match=r"rules\.0\.do: empty is for on: poll"):
+        emu.faults.scenario(file)
+    file.write_text("rules: [{on: stop, do: {status: 409}}]")
+    assert [rule.rule["on"] for rule in emu.faults.scenario(file)] == ["stop"]
+    assert [rule.rule["match"] for rule in emu.faults.scenario("lost-ack", environment=queue)] == [
+        {"environment_id": queue.id}
+    ]
+    with pytest.raises(ValueError, match="says for itself"):
+        emu.faults.scenario(file, environment=queue)
+    assert emu.faults.clear() == 3
+    assert emu.faults.list() == []
+    assert work.stop(item.id, environment_id=queue.id, force=True).state == "stopped"
 
 
 def test_an_instant_without_a_time_zone_is_refused(emu: Emulator) -> None:

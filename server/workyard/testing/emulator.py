@@ -8,6 +8,7 @@ import anyio
 import anyio.to_thread
 
 from .asking import Awaiting, Blocking
+from .breaking import AsyncFaults, Faults
 from .place import Place
 from .queues import QueueHelpers
 from .sight import SightHelpers
@@ -59,6 +60,7 @@ class Emulator(Blocking, _Emulator):
     def __init__(self, *, url: str | None = None, api_key: str | None = None, **settings: object) -> None:
         super().__init__(url=url, api_key=api_key, **settings)
         self.clock = Clock(self._place)
+        self.faults = Faults(self._place)
         self._clients: list[anthropic.Anthropic] = []
 
     def __enter__(self) -> Self:
@@ -108,6 +110,7 @@ class AsyncEmulator(Awaiting, _Emulator):
     def __init__(self, *, url: str | None = None, api_key: str | None = None, **settings: object) -> None:
         super().__init__(url=url, api_key=api_key, **settings)
         self.clock = AsyncClock(self._place)
+        self.faults = AsyncFaults(self._place)
         self._clients: list[anthropic.AsyncAnthropic] = []
 
     async def __aenter__(self) -> Self:

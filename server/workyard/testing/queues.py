@@ -36,10 +36,14 @@ class Environment:
         return exports(self.url, self.api_key, self.id, self.key)
 
 
+def id_of(thing: str | Environment | Work) -> str:
+    """Return the id of what is named by its id, or by what has it."""
+    return thing if isinstance(thing, str) else thing.id
+
+
 def path_of(environment: str | Environment, rest: str = "", *, below: str = "/v1") -> str:
     """Return the path of an environment, or of something in it."""
-    environment_id = environment if isinstance(environment, str) else environment.id
-    return f"{below}/environments/{quote(environment_id, safe='')}{rest}"
+    return f"{below}/environments/{quote(id_of(environment), safe='')}{rest}"
 
 
 class QueueHelpers(Helpers):

@@ -10,6 +10,7 @@ from ..schemas.sight import WorkTimeline
 from ..schemas.work import Work
 from .asking import Helpers, Steps, helper, read
 from .link import Request
+from .queues import id_of
 
 
 class Timeline(WorkTimeline):
@@ -24,7 +25,7 @@ class SightHelpers(Helpers):
     @helper
     def timeline(self, work: str | Work) -> Steps[Timeline]:
         """Return the life of a work item: every event, what it means, and a drawing of it."""
-        path = timeline_of(work if isinstance(work, str) else work.id)
+        path = timeline_of(id_of(work))
         drawn = yield Request("GET", path, query={"format": "text"})
         told = yield Request("GET", path)
         return read(Timeline, {**told, "text": drawn})
