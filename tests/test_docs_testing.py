@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from harness import clean_environment
-from test_docs_readme import ROOT
+from sdk_processes import node_binary
+from test_docs_readme import ROOT, run
 
 
 @pytest.fixture(scope="module")
@@ -34,3 +36,17 @@ def test_its_tests_pass_as_they_stand(guide: str, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout
     assert f"{sum(name.startswith('test_') for _, name in programs)} passed" in done.stdout
+
+
+def test_its_recipes_for_other_languages_pass_as_they_stand(guide: str, tmp_path: Path) -> None:
+    """By the command that is given for them."""
+    node = node_binary()
+    if node is None:
+        assert os.environ.get("CI") != "true", "no Node 20"
+        pytest.skip("no Node 20: run scripts/test, which fetches it")
+    programs = re.findall(r"^```js\n(// ([\w.]+\.mjs)\n.*?)^```$", guide, re.MULTILINE | re.DOTALL)
+    assert len(programs) == guide.count("```js")
+    for code, name in programs:
+        (tmp_path / name).write_text(code, encoding="utf-8")
+    assert "workyard run -- node --test takeover.test.mjs" in guide
+    assert "# pass 1" in run(node, "--test", "--test-reporter", "tap", str(tmp_path / "takeover.test.mjs"))
