@@ -318,6 +318,15 @@ def test_an_asynchronous_one_runs_a_server_of_its_own_too() -> None:
     assert {thread for thread in threading.enumerate() if thread.name.startswith("workyard")} <= threads
 
 
+def test_clients_reach_it_whatever_proxy_the_environment_names(emu: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And so do the helpers; a client's own connections are left to it."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    with emu.workspace() as here:
+        assert here.client(max_retries=0).beta.environments.list().data == []
+    with anthropic.DefaultHttpxClient(timeout=3) as own:
+        assert emu.client(http_client=own)._client is own
+
+
 def test_without_the_sdk_all_but_its_clients_work(monkeypatch: pytest.MonkeyPatch) -> None:
     """They say what is missing."""
     with Emulator() as emu:

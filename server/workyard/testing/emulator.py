@@ -15,6 +15,7 @@ from .sight import SightHelpers
 from .time import AsyncClock, Clock
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
 
     import anthropic
@@ -39,10 +40,23 @@ class _Emulator(QueueHelpers, SightHelpers):
         """The API key whose workspace this is."""
         return self._place.api_key
 
-    def _client_options(self, options: dict[str, Any]) -> dict[str, Any]:
+    def _new_client(self, options: dict[str, Any]) -> anthropic.Anthropic:
+        sdk = _sdk()
+        client: anthropic.Anthropic = sdk.Anthropic(**self._told(options, sdk.DefaultHttpxClient))
+        return client
+
+    def _new_async_client(self, options: dict[str, Any]) -> anthropic.AsyncAnthropic:
+        sdk = _sdk()
+        client: anthropic.AsyncAnthropic = sdk.AsyncAnthropic(**self._told(options, sdk.DefaultAsyncHttpxClient))
+        return client
+
+    def _told(self, options: dict[str, Any], connections: Callable[..., Any]) -> dict[str, Any]:
         # A worker's key comes as `auth_token`; an API key beside it would win.
-        credential = {} if "auth_token" in options else {"api_key": self.api_key}
-        return {"base_url": self.url, **credential, **options}
+        told = {"base_url": self.url, **({} if "auth_token" in options else {"api_key": self.api_key}), **options}
+        if "http_client" not in told:
+            # No proxy, for the server is on this machine or next to it; no TLS, whose set-up takes longer than most tests.
+            told["http_client"] = connections(mounts={"http://": None}, verify=False)
+        return told
 
 
 class Emulator(Blocking, _Emulator):
@@ -86,9 +100,8 @@ class Emulator(Blocking, _Emulator):
         Raises:
             ModuleNotFoundError: `anthropic` is not installed.
         """
-        client: anthropic.Anthropic = _sdk().Anthropic(**self._client_options(options))
-        self._clients.append(client)
-        return client
+        self._clients.append(self._new_client(options))
+        return self._clients[-1]
 
     def async_client(self, **options: Any) -> anthropic.AsyncAnthropic:
         """Return an asynchronous client of the SDK for this workspace; close it where it is used, by `async with`.
@@ -96,8 +109,7 @@ class Emulator(Blocking, _Emulator):
         Raises:
             ModuleNotFoundError: `anthropic` is not installed.
         """
-        client: anthropic.AsyncAnthropic = _sdk().AsyncAnthropic(**self._client_options(options))
-        return client
+        return self._new_async_client(options)
 
     def asynchronous(self) -> AsyncEmulator:
         """Return the same workspace for asynchronous callers, to be entered."""
@@ -137,9 +149,8 @@ class AsyncEmulator(Awaiting, _Emulator):
         Raises:
             ModuleNotFoundError: `anthropic` is not installed.
         """
-        client: anthropic.AsyncAnthropic = _sdk().AsyncAnthropic(**self._client_options(options))
-        self._clients.append(client)
-        return client
+        self._clients.append(self._new_async_client(options))
+        return self._clients[-1]
 
 
 def _sdk() -> ModuleType:
