@@ -128,12 +128,12 @@ def play(turn: Turn) -> Step:
         # In a cloud environment nobody holds the work, and nobody has to.
         Setting(turn.cloud, 0 if turn.cloud else turn.held_since),
     )
-    return Step(_dumped(step.state), step.events, step.status, step.due_at_us, step.busy)
+    return Step(dumped(step.state), step.events, step.status, step.due_at_us, step.busy)
 
 
 def restarted(state: Any) -> Any:
     """Return what an agent remembers when its session is given another script between two turns."""
-    return None if state is None else _dumped(State.model_validate(state).restarted())
+    return None if state is None else dumped(State.model_validate(state).restarted())
 
 
 def report_of(script: str, state: Any, *, held_since_us: int | None, archived: bool) -> tuple[Script, Report]:
@@ -143,5 +143,6 @@ def report_of(script: str, state: Any, *, held_since_us: int | None, archived: b
     return parsed, report(parsed, known, held_since_us=held_since_us, archived=archived)
 
 
-def _dumped(state: State) -> Any:
+def dumped(state: State) -> Any:
+    """Return an agent's memory as it is stored: what equals its default is left out."""
     return state.model_dump(mode="json", exclude_defaults=True)

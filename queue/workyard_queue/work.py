@@ -362,26 +362,31 @@ class WorkQueue:
         with suppress(EnvironmentNotFound):
             await self._access.run(_FAULT, environment_id, TRUSTED, work_item_id, rule, kind, worker_id)
 
-    async def delete_environment(self, environment_id: str, caller: Caller, *, force: bool, workspace: str) -> int:
+    async def delete_environment(
+        self, environment_id: str, caller: Caller, *, force: bool, workspace: str, quietly: bool = False
+    ) -> int:
         """Delete an environment and all that belongs to it; return how many keys went.
 
-        From the first moment it is unknown everywhere; this returns when nothing of it is left in Redis.
+        From the first moment it is unknown everywhere; this returns when nothing of it is left in Redis. *quietly*: those
+        that wait for something of it are not told, for it comes back.
 
         Raises:
             SessionsActive: sessions are neither archived nor terminated, and not *force*.
             DeleteRefused: work is queued, and not *force*.
         """
         await self._workspaces.intend_purge(workspace, environment_id)
-        reply = await self._access.run(_DELETE, environment_id, caller, "1" if force else "0")
+        reply = await self._access.run(_DELETE, environment_id, caller, "1" if force else "0", "1" if quietly else "0")
         if reply[0] != "OK":
             await self._workspaces.abandon_purge(workspace, environment_id)
             raise SessionsActive(reply[1]) if reply[0] == "SESSIONS" else DeleteRefused
         return 1 + await self._workspaces.purge(workspace, environment_id)
 
-    async def remove_environment(self, environment_id: str, *, workspace: str) -> int:
+    async def remove_environment(self, environment_id: str, *, workspace: str, quietly: bool = False) -> int:
         """Delete an environment whatever its state, one that is half created or half deleted included."""
         try:
-            return await self.delete_environment(environment_id, TRUSTED, force=True, workspace=workspace)
+            return await self.delete_environment(
+                environment_id, TRUSTED, force=True, workspace=workspace, quietly=quietly
+            )
         except EnvironmentNotFound:
             return await self._workspaces.purge(workspace, environment_id)
 

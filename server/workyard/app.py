@@ -19,6 +19,7 @@ from workyard_queue.invariants import Invariants
 from workyard_queue.polling import LongPoll
 from workyard_queue.scripted import Scripts, play
 from workyard_queue.sessions import Sessions
+from workyard_queue.snapshots import Snapshots
 from workyard_queue.streams import EventStreams
 from workyard_queue.timeline import Timelines
 from workyard_queue.timers import Clocks
@@ -46,7 +47,21 @@ from .fixtures import Fixtures
 from .headers import Envelope
 from .owners import Owners
 from .questions import Questions
-from .routes import agents, control, docs, environments, faults, memories, scripts, seeds, sessions, sight, skills, work
+from .routes import (
+    agents,
+    control,
+    docs,
+    environments,
+    faults,
+    memories,
+    scripts,
+    seeds,
+    sessions,
+    sight,
+    skills,
+    state,
+    work,
+)
 from .settings import Settings, read_script
 from .traffic import Traffic
 
@@ -122,6 +137,7 @@ def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now, agent:
         scripts,
         faults,
         seeds,
+        state,
         docs,
     ):
         # The routes themselves, not a router in a router: one match a request, and one list to describe.
@@ -176,6 +192,7 @@ def build_services(
         credentials=CredentialStore(access),
         queue=queue,
         invariants=Invariants(access, workspaces),
+        snapshots=Snapshots(access, workspaces, queue),
         timelines=Timelines(access, workspaces),
         watching=watching,
         following=Following(access, watching),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from typing import Any, NoReturn
@@ -33,30 +34,20 @@ class CheckedRequest(Request):
 
     _loaded: dict[str, Any] | None = None
 
-    async def load(self, *, required: bool) -> None:
+    async def load(self, *, required: bool, most_bytes: int = MOST_BYTES) -> None:
         """Read and check the body; an empty one that is not *required* counts as absent.
 
         Raises:
-            BodyTooLarge: over 1 MiB.
+            BodyTooLarge: over *most_bytes*.
             InvalidRequest: encoded, another type, not JSON, not an object, or with a character that cannot be stored.
         """
-        await self._read()
+        await self._read(most_bytes)
         if not self._body and not required:
             return
         self._check_type("application/json")
-        try:
-            value = json.loads(self._body.decode("utf-8"), parse_constant=_refuse_constant, parse_float=_finite)
-            # Most bodies have fewer brackets than levels are allowed.
-            if self._body.count(b"{") + self._body.count(b"[") > _MOST_LEVELS:
-                _check_levels(value if isinstance(value, dict | list) else [])
-            problems = _unstorable(value, "") if b"\\u" in self._body else []
-        except (ValueError, RecursionError):
-            raise InvalidRequest("Request body is not valid JSON") from None
-        if not isinstance(value, dict):
-            raise InvalidRequest("Request body must be a JSON object")
-        if problems:
-            raise InvalidRequest("; ".join(problems))
-        self._loaded = value
+        # A large one in a thread: reading it takes seconds, in which workers must have their heartbeats answered.
+        large = len(self._body) > MOST_BYTES
+        self._loaded = await asyncio.to_thread(json_object, self._body) if large else json_object(self._body)
 
     async def text(self, *types: str) -> str:
         """Return the body as text, for a route that reads it itself.
@@ -65,23 +56,25 @@ class CheckedRequest(Request):
             BodyTooLarge: over 1 MiB.
             InvalidRequest: encoded, of none of the *types*, or not UTF-8.
         """
-        await self._read()
+        await self._read(MOST_BYTES)
         self._check_type(*types)
         try:
             return self._body.decode("utf-8-sig")
         except UnicodeDecodeError:
             raise InvalidRequest("Request body is not valid UTF-8") from None
 
-    async def _read(self) -> None:
+    async def _read(self, most_bytes: int) -> None:
         declared = self.headers.get("content-length", "")
-        if declared.isdecimal() and len(declared) < 20 and int(declared) > MOST_BYTES:
-            raise BodyTooLarge(f"Request body exceeds {MOST_BYTES} bytes")
+        if declared.isdecimal() and len(declared) < 20 and int(declared) > most_bytes:
+            raise BodyTooLarge(f"Request body exceeds {most_bytes} bytes")
         chunks = bytearray()
         async for chunk in self.stream():
             chunks += chunk
-            if len(chunks) > MOST_BYTES:
-                raise BodyTooLarge(f"Request body exceeds {MOST_BYTES} bytes")
-        self._body = self.scope[REQUEST_BODY] = bytes(chunks)
+            if len(chunks) > most_bytes:
+                raise BodyTooLarge(f"Request body exceeds {most_bytes} bytes")
+        self._body = bytes(chunks)
+        if most_bytes == MOST_BYTES:
+            self.scope[REQUEST_BODY] = self._body
         if self.headers.get("content-encoding", "").strip():
             raise InvalidRequest("Content-Encoding is not supported")
 
@@ -93,6 +86,27 @@ class CheckedRequest(Request):
     async def json(self) -> Any:
         """Return the object that `load` has read."""
         return self._loaded
+
+
+def json_object(body: bytes) -> dict[str, Any]:
+    """Return the JSON object that a body is.
+
+    Raises:
+        InvalidRequest: it is not JSON, not an object, or has a character that cannot be stored.
+    """
+    try:
+        value = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant, parse_float=_finite)
+        # Most bodies have fewer brackets than levels are allowed.
+        if body.count(b"{") + body.count(b"[") > _MOST_LEVELS:
+            _check_levels(value if isinstance(value, dict | list) else [])
+        problems = _unstorable(value, "") if b"\\u" in body else []
+    except (ValueError, RecursionError):
+        raise InvalidRequest("Request body is not valid JSON") from None
+    if not isinstance(value, dict):
+        raise InvalidRequest("Request body must be a JSON object")
+    if problems:
+        raise InvalidRequest("; ".join(problems))
+    return value
 
 
 def _check_levels(value: Any) -> None:

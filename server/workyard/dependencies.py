@@ -28,6 +28,7 @@ from workyard_queue.invariants import Invariants
 from workyard_queue.polling import LongPoll
 from workyard_queue.scripted import Scripts
 from workyard_queue.sessions import Sessions
+from workyard_queue.snapshots import Snapshots
 from workyard_queue.streams import EventStreams
 from workyard_queue.timeline import Timelines
 from workyard_queue.timers import Clocks
@@ -70,6 +71,7 @@ class Services:
     timelines: Timelines
     watching: Watching
     following: Following
+    snapshots: Snapshots
     long_poll: LongPoll
     clocks: Clocks
     auto_clocks: AutoClocks

@@ -107,7 +107,7 @@ async def _on_domain_error(request: Request, error: Exception) -> Response:
 async def _on_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     problems = "; ".join(
-        ": ".join(part for part in (_path(problem["loc"], error.body), problem["msg"]) if part)
+        ": ".join(part for part in (path_of(problem["loc"], error.body), problem["msg"]) if part)
         for problem in error.errors()
     )
     return envelope(request.scope, 400, "invalid_request_error", problems)
@@ -133,7 +133,7 @@ def allowed_methods(request: Request) -> list[str]:
     return sorted(methods)
 
 
-def _path(location: tuple[int | str, ...], body: object) -> str:
+def path_of(location: tuple[int | str, ...], body: object) -> str:
     """Return a problem's path as the client wrote it: no place of origin (`body`), no tag of a union.
 
     Pydantic puts the tag of the shape it chose behind the object that has the shape, which names it by its `type`.

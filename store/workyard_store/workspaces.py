@@ -44,6 +44,10 @@ _APPLY_BATCH = 200
 _ABANDONED_US = 60_000_000
 
 
+#: The fields of a workspace that its environments copy, in the order in which the scripts answer them.
+PROFILE = ("shift", "frozen", "ttl", "startup", "reclaim", "generation", "faults", "seed", "auto")
+
+
 @dataclass(frozen=True, slots=True)
 class Profile:
     """What an environment copies from its workspace. Empty settings mean the server's default.
@@ -161,12 +165,11 @@ class WorkspaceStore:
 
     async def profile(self, workspace: str) -> Profile:
         """Return the workspace's clock and settings."""
-        names = ("shift", "frozen", "ttl", "startup", "reclaim", "generation", "faults", "seed", "auto")
-        stored = await self._engine.command("HMGET", self._keys.workspace(workspace), *names)
+        stored = await self._engine.command("HMGET", self._keys.workspace(workspace), *PROFILE)
         return Profile.of(
             [
                 value or ("0" if name in ("shift", "generation") else "")
-                for name, value in zip(names, stored, strict=True)
+                for name, value in zip(PROFILE, stored, strict=True)
             ]
         )
 
@@ -234,6 +237,22 @@ class WorkspaceStore:
         await self.spread(workspace, profile)
         return profile
 
+    async def put_state(self, workspace: str, fields: dict[str, str]) -> Profile:
+        """Store the fields of a workspace that has none, and return what its environments, which are to come, copy."""
+        generation = str(self._access.wall())
+        stored = {**fields, "generation": generation, "spread": generation}
+        await self._engine.command("SADD", self._keys.workspaces, workspace)
+        await self._engine.command(
+            "HSET", self._keys.workspace(workspace), *(part for pair in stored.items() for part in pair)
+        )
+        return await self.profile(workspace)
+
+    async def follow(self, workspace: str, copied: Profile) -> None:
+        """Repeat a change that came between `put_state` and the last of the environments."""
+        current = await self.profile(workspace)
+        if current.generation != copied.generation:
+            await self._spread(workspace, current, self._apply)
+
     async def catch_up(self) -> None:
         """Finish changes of clocks and settings that a crash left half spread."""
         for workspace in await self.all():
@@ -263,9 +282,10 @@ class WorkspaceStore:
 
     # -- deleting ---------------------------------------------------------------------------------------------
 
-    async def intend_purge(self, workspace: str, environment_id: str) -> None:
-        """Note that an environment is about to be deleted, so that any server can finish it after a crash."""
-        intent = (self._access.wall(), f"{workspace} {environment_id}")
+    async def intend_purge(self, workspace: str, environment_id: str, *, ahead_us: int = 0) -> None:
+        """Note that an environment is about to be deleted, so that any server can finish it after a crash; or, with
+        *ahead_us*, that it is being restored, and to be removed if nothing more is heard of that for so long."""
+        intent = (self._access.wall() + ahead_us, f"{workspace} {environment_id}")
         await self._engine.command("EVAL", _INTEND, 1, self._keys.purge, *intent)
 
     async def abandon_purge(self, workspace: str, environment_id: str) -> None:
@@ -298,13 +318,18 @@ class WorkspaceStore:
 
     async def finish_purges(self) -> None:
         """Finish deletions that a crash left half done; forget intents that came to nothing."""
-        abandoned = self._access.wall() - _ABANDONED_US
+        now = self._access.wall()
         entries = await self._engine.command("ZRANGE", self._keys.purge, 0, -1, "WITHSCORES")
         for member, intended in zip(entries[::2], entries[1::2], strict=True):
             workspace, _, environment_id = member.partition(" ")
-            if not await self._engine.command("EXISTS", self._keys.environment(environment_id)):
+            if float(intended) > now:
+                continue  # A restore is at work.
+            if not environment_id:
+                # Of a restore that a crash ended: what it left are the environments it was writing.
+                await self._engine.command("ZREM", self._keys.purge, member)
+            elif not await self._engine.command("EXISTS", self._keys.environment(environment_id)):
                 await self.purge(workspace, environment_id)
-            elif float(intended) < abandoned:
+            elif float(intended) < now - _ABANDONED_US:
                 await self._engine.command("ZREM", self._keys.purge, member)
 
     async def environments(self, workspace: str) -> list[str]:

@@ -3,7 +3,7 @@
 from .advance import Step, advance
 from .events import Event
 from .play import Setting
-from .script import DEFAULT_SCRIPT, SCHEMA_FILE, Script, script_schema
+from .script import DEFAULT_SCRIPT, SCHEMA_FILE, Script, calls_of, script_schema
 from .script_text import check_script, parse_script
 from .state import Report, State, report
 
@@ -17,6 +17,7 @@ __all__ = [
     "State",
     "Step",
     "advance",
+    "calls_of",
     "check_script",
     "parse_script",
     "report",

@@ -1,6 +1,7 @@
 -- Make an environment unknown. What it leaves is purged afterwards.
 -- Atomic: no work enters between the check of the queue and the deletion.
--- KEYS[1] environment. ARGV[1] wall us; [2] workspace or ''; [3] '1' for force.
+-- KEYS[1] environment. ARGV[1] wall us; [2] workspace or ''; [3] '1' for force; [4] '1' if polls and listeners
+-- are not to be told: it comes back.
 -- Answer: {'OK'} | {'SESSIONS', n}: n sessions are active | {'QUEUED'}: work is queued | {'AGAIN'} | {'GONE'} | {'FOREIGN'}.
 local refusal = open()
 if refusal then return {refusal} end
@@ -13,5 +14,5 @@ if E.kind == 'self_hosted' and ARGV[3] ~= '1' then
   if depth + pending > 0 then return {'QUEUED'} end
 end
 call('DEL', ENV)
-wake(true)
+if ARGV[4] ~= '1' then wake(true) end
 return {'OK'}

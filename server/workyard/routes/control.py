@@ -6,7 +6,6 @@ neither, a read covers all and a write is refused.
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from enum import Enum
@@ -288,13 +287,10 @@ async def reset(call: Call, workspace: WorkspaceName = None) -> Response:
     """Remove everything of a workspace, its clock and settings too: as if its API key had never been used."""
     chosen = workspace_to_write(await workspace_meant(call, workspace))
     workspaces = call.services.workspaces
-    names = await workspaces.all() if chosen == EVERY else [chosen]
-    removed, tags = 0, set(names)
-    for name in names:
-        ids = await workspaces.environments(name)
-        tags.update(ids)
-        counts = await asyncio.gather(*[call.services.queue.remove_environment(id_, workspace=name) for id_ in ids])
-        removed += sum(counts) + await workspaces.forget(name)
+    removed, tags = 0, set[str]()
+    for name in await workspaces.all() if chosen == EVERY else [chosen]:
+        count, gone = await call.services.snapshots.clear(name)
+        removed, tags = removed + count, tags | gone
     return JsonResponse({"removed_keys": removed, "leftover_keys": await workspaces.count_leftovers(tags)})
 
 

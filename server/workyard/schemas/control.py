@@ -19,6 +19,8 @@ from .common import KEY_ID, Body, Metadata, Shape, Timestamp, optional_instant
 from .work import Work
 
 MOST_ENQUEUED = 10_000
+#: Integers that every JSON parser keeps as they are.
+MOST_SEED = 2**53 - 1
 
 
 def _session(value: str) -> str:

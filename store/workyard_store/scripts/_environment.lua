@@ -21,7 +21,7 @@ end
 
 local function begin()
   local v = call('HMGET', ENV, 'ws', 'kind', 'archived', 'shift', 'frozen', 'last', 'ttl', 'startup', 'reclaim',
-    'entry', 'delivered', 'tombs', 'seq', 'waiting', 'faults', 'watched', 'twice')
+    'entry', 'delivered', 'tombs', 'seq', 'waiting', 'faults', 'watched', 'twice', 'seed', 'whole')
   if not v[1] then return 'GONE' end
   local scope, asks, keep, by = string.match(ARGV[2], '^([^\n]*)\n(%??)\n(%d*)\n(.*)$')
   if not scope then scope = ARGV[2] end
@@ -29,6 +29,7 @@ local function begin()
   if not E.item and scope ~= '' and scope ~= v[1] then return 'FOREIGN' end
   if asks == '?' and v[15] and v[15] ~= '' then return 'FAULTS' end
   E.keep, E.by, E.watched = tonumber(keep or ''), by or '', tonumber(v[16] or '')
+  E.seed, E.whole = v[18] ~= '' and v[18], v[19]
   E.kind, E.archived, E.frozen = v[2], v[3] ~= '', v[5] ~= ''
   E.ttl, E.startup, E.reclaim = tonumber(v[7]), tonumber(v[8]), tonumber(v[9])
   E.entry, E.delivered = tonumber(v[10]) or 0, tonumber(v[11]) or 0
@@ -38,9 +39,11 @@ local function begin()
   E.now = math.max(E.frozen and tonumber(v[5]) or tonumber(ARGV[1]) + tonumber(v[4]), E.last)
 end
 
--- Remember the instant of a step that changes something; in mode auto also the wall clock's.
+-- Remember the instant of a step that changes something, in mode auto also the wall clock's; and tell who reads the environment
+-- in parts.
 local function touch()
   if E.frozen and call('HGET', ENV, 'auto') == '1' then call('HSET', ENV, 'stirred', ARGV[1]) end
+  if E.whole then call('HDEL', ENV, 'whole') end
   if E.now > E.last then
     call('HSET', ENV, 'last', us(E.now))
     E.last = E.now

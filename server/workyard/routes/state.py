@@ -1,0 +1,83 @@
+"""`/_emulator/state`: all that a workspace holds, as one document. Source: issue D, 4; docs/state.md."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from ..dependencies import Call, ControlRoute
+from ..documentation import refusals, success
+from ..responses import JsonResponse
+from ..schemas.state import State
+from ..schemas.state_shapes import STATE_BODY, StateRestored
+from ..state_document import render_state, stored_of
+from ..state_rules import checked_state
+from .control import WorkspaceName, one_workspace
+
+router = APIRouter(prefix="/_emulator", tags=["Workspaces"], route_class=ControlRoute)
+
+#: Most bytes of a document that is restored.
+MOST_STATE_BYTES = 67_108_864
+
+
+@router.get(
+    "/state",
+    responses=success(State, "The document.")
+    | refusals(
+        400,
+        409,
+        because={
+            400: "No workspace is named.",
+            409: "An environment is too large for one step, and changes faster than it can be read in parts.",
+        },
+    ),
+)
+async def export_state(call: Call, workspace: WorkspaceName = None) -> Response:
+    """Export all that a workspace holds, but its journal of requests. Changes nothing.
+
+    Each environment is of one instant, whatever goes on beside it. What the clock has ended and nobody has looked at since
+    is still in it, as it is stored.
+    """
+    meant = await one_workspace(call, workspace)
+    stored = await call.services.snapshots.read(meant)
+    # In a thread: a large one takes seconds, in which workers must have their heartbeats answered.
+    return await asyncio.to_thread(lambda: JsonResponse(render_state(meant, stored)))
+
+
+@router.put(
+    "/state",
+    openapi_extra=STATE_BODY,
+    responses=success(StateRestored, "It is restored.")
+    | refusals(
+        400,
+        409,
+        413,
+        because={
+            400: "No workspace is named, or it is no document of this version that keeps the rules; the message names each "
+            "path. Nothing was changed.",
+            409: "An environment is another workspace's, or another restore of this one is under way: nothing was changed. Or "
+            "it was reset meanwhile.",
+            413: "The body exceeds 64 MiB.",
+        },
+    ),
+)
+async def restore_state(call: Call, workspace: WorkspaceName = None) -> Response:
+    """Put a document in place of all that the workspace holds, with the same ids.
+
+    All of it is checked before anything is changed. A crash in the middle leaves environments out, and never half of one; a
+    repeat, or a reset, mends it.
+    """
+    meant = await one_workspace(call, workspace)
+    await call.load(required=True, most_bytes=MOST_STATE_BYTES)
+    value: dict[str, Any] = await call.json()
+    stored = await asyncio.to_thread(lambda: stored_of(checked_state(value)))
+    counts = {
+        "environments": len(stored.environments),
+        "work": sum(len(each.work) for each in stored.environments),
+        "sessions": sum(len(each.sessions) for each in stored.environments),
+    }
+    await call.services.snapshots.write(meant, stored)
+    return JsonResponse(counts)
