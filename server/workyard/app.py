@@ -32,7 +32,7 @@ from workyard_store.agents import AgentStore
 from workyard_store.clock import wall_now
 from workyard_store.credentials import CredentialStore
 from workyard_store.environments import EnvironmentStore
-from workyard_store.errors import StorageUnavailable
+from workyard_store.errors import StartupRefused, StorageUnavailable
 from workyard_store.keys import Keys
 from workyard_store.memories import MemoryStores
 from workyard_store.named_scripts import NamedScripts
@@ -63,6 +63,7 @@ from .routes import (
     work,
 )
 from .settings import Settings, read_script
+from .state_files import load_state, read_state, save_state
 from .traffic import Traffic
 
 _log = logging.getLogger("workyard")
@@ -79,10 +80,13 @@ def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now, agent:
         wall: the wall clock in microseconds, for tests.
         agent: acts for sessions, for tests.
 
-    Raises (when it starts): StartupRefused, if the Redis named in the settings cannot be used.
+    Raises:
+        StartupRefused: a file that the settings name cannot be read; when it starts, if the Redis cannot be used.
     """
 
     traffic = Traffic(body_bytes=0, keeps=False)
+    # The embedded engine lives in this process; what a Redis is to start with, `serving.py` sees to.
+    initial = read_state(settings) if settings.redis_url is None else []
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -92,6 +96,8 @@ def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now, agent:
             services = build_services(settings, engine, wall, agent, traffic)
             await upgrade(stored_format, services.access, services.workspaces)
             app.state.services = services
+            if engine.name == "embedded":
+                await load_state(initial, services.snapshots, services.workspaces)
             await engine.subscribe(partial(_heard, services))
             tidy = asyncio.create_task(_tidy(services))
 
@@ -112,6 +118,8 @@ def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now, agent:
                 tidy.cancel()
                 with suppress(asyncio.CancelledError):
                     await tidy
+                if settings.save_state and engine.name == "embedded":
+                    app.state.not_saved = await _save(settings, services)
         finally:
             await engine.close()
 
@@ -211,6 +219,15 @@ def build_services(
         fixtures=Fixtures(access, workspaces, records, queue) if settings.fixtures else None,
         faults=Faults(access, workspaces, clocks, queue),
     )
+
+
+async def _save(settings: Settings, services: Services) -> StartupRefused | None:
+    """Write the file of `--save-state`. Return why that failed."""
+    try:
+        await save_state(settings, services.snapshots, services.workspaces)
+    except StartupRefused as refusal:
+        return refusal
+    return None
 
 
 def _heard(services: Services, message: str | None) -> None:

@@ -482,6 +482,41 @@ def _told() -> Iterator[None]:
         raise click.ClickException(f"{error.filename}: {error.strerror}") from None
 
 
+@main.group()
+def state() -> None:
+    """Save and load all that a workspace holds (docs/state.md)."""
+
+
+@state.command("save")
+@_server_options
+@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
+def state_save(url: str, api_key: str, file: str) -> None:
+    """Write the workspace's state to FILE; `-` is standard output."""
+    document = _call(url, api_key, "GET", "/_emulator/state")
+    if file == "-":
+        click.echo(json.dumps(document, ensure_ascii=False, indent=1))
+        return
+    from .state_files import write_document
+
+    with _told():
+        write_document(Path(file), document)
+    click.echo(f"saved {len(document['environments'])} environments to {file}")
+
+
+@state.command("load")
+@_server_options
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+def state_load(url: str, api_key: str, file: str) -> None:
+    """Put the state in FILE in place of all that the workspace holds; `-` is standard input."""
+    try:
+        with click.open_file(file, encoding="utf-8-sig") as opened:
+            document = json.load(opened)
+    except ValueError:
+        raise click.ClickException(f"{file}: not JSON") from None
+    done = _call(url, api_key, "PUT", "/_emulator/state", document)
+    click.echo(f"loaded {done['environments']} environments, {done['work']} work items, {done['sessions']} sessions")
+
+
 @main.command()
 @_server_options
 @click.argument("work_id")

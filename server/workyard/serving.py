@@ -21,8 +21,8 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
 from types import FrameType
 from typing import Any, Literal
 
@@ -31,12 +31,17 @@ from fastapi import FastAPI
 from uvicorn.config import LOOP_FACTORIES, STARTUP_FAILURE
 from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
+from workyard_queue.scripted import play
+from workyard_store.clock import wall_now
 from workyard_store.errors import StartupRefused
 
 from . import logs
-from .app import create_app, open_engine
+from .app import build_services, create_app, open_engine
+from .dependencies import Services
 from .protocol import Protocol
 from .settings import Settings, load, named
+from .state_files import load_state, read_state, save_state
+from .traffic import Traffic
 
 _log = logging.getLogger("workyard")
 
@@ -115,16 +120,26 @@ def serve(settings: Settings, on_ready: Callable[[str, str], None]) -> None:
     _end_quickly()
     url = url_of(listener)
     engine = "embedded" if settings.redis_url is None else "redis"
-    if settings.workers == 1:
-        config = config_of(settings, create_app(settings))
-        if engine == "redis":
-            asyncio.run(_checked(settings))
-        _Server(config, lambda: on_ready(url, engine)).run(sockets=[listener])
+    if engine == "embedded":
+        app = create_app(settings)
+        _Server(config_of(settings, app), lambda: on_ready(url, engine)).run(sockets=[listener])
+        not_saved: StartupRefused | None = getattr(app.state, "not_saved", None)
+        if not_saved is not None:
+            raise not_saved
         return
-    asyncio.run(_checked(settings))
+    asyncio.run(_prepared(settings))
+    if settings.workers == 1:
+        _Server(config_of(settings, create_app(settings)), lambda: on_ready(url, engine)).run(sockets=[listener])
+    else:
+        _supervise(settings, listener, url, lambda: on_ready(url, engine))
+    if settings.save_state:
+        asyncio.run(_saved(settings))
+
+
+def _supervise(settings: Settings, listener: socket.socket, url: str, on_ready: Callable[[], None]) -> None:
     os.environ[_SETTINGS_VARIABLE] = settings.model_dump_json()
     config = config_of(settings, "workyard.serving:worker_app")
-    threading.Thread(target=_say_when_ready, args=(url, lambda: on_ready(url, engine)), daemon=True).start()
+    threading.Thread(target=_say_when_ready, args=(url, on_ready), daemon=True).start()
     supervisor = _Supervisor(config, [listener])
     supervisor.run()
     if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
@@ -204,11 +219,24 @@ def url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-async def _checked(settings: Settings) -> None:
-    """Find out before anything starts whether the Redis can be used."""
+async def _prepared(settings: Settings) -> None:
+    """Find out before anything starts whether the Redis can be used, and put into it what the settings say."""
+    initial = read_state(settings)
+    async with _services(settings) as services:
+        await load_state(initial, services.snapshots, services.workspaces)
+
+
+async def _saved(settings: Settings) -> None:
+    async with _services(settings) as services:
+        await save_state(settings, services.snapshots, services.workspaces)
+
+
+@asynccontextmanager
+async def _services(settings: Settings) -> AsyncIterator[Services]:
     engine = open_engine(settings)
     try:
         await engine.open()
+        yield build_services(settings, engine, wall_now, play, Traffic(body_bytes=0, keeps=False))
     finally:
         await engine.close()
 

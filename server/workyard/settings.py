@@ -72,6 +72,19 @@ class Settings(BaseSettings):
         le=1_000_000,
         description="Events in the lives of its work items that each environment keeps, about 250 bytes each; 0: none.",
     )
+    state: str | None = Field(
+        None,
+        min_length=1,
+        description="File with the state of workspaces, to start with (docs/state.md). Unset: what Redis has, or nothing.",
+    )
+    save_state: bool = Field(
+        False, description="Write the state of all workspaces to the file of --state when the server ends."
+    )
+    seed_file: str | None = Field(
+        None,
+        min_length=1,
+        description="File in YAML or JSON with environments, work, keys and scripts to start with (docs/state.md).",
+    )
     script: str | None = Field(
         None,
         min_length=1,
@@ -131,6 +144,8 @@ def load(**options: object) -> Settings:
         raise StartupRefused(
             f"{named('workers')}: More than one process needs --redis-url: the embedded engine lives inside one process"
         )
+    if settings.save_state and settings.state is None:
+        raise StartupRefused(f"{named('save_state')}: Goes with --state, which names the file")
     read_script(settings)
     if not settings.i_know and not _is_loopback(settings.host):
         raise StartupRefused(
