@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workyard_store.access import Caller, mint_environment_key, mint_secret, sessions_token, workspace_of_api_key
+from workyard_store.access import Caller, environment_key, sessions_token, workspace_of_api_key
 from workyard_store.clock import LAST_INSTANT, Clock, format_instant, parse_instant, rendered_instant
 from workyard_store.errors import InvalidRequest
 from workyard_store.ids import canonical_session_id, is_id, new_id, work_id
@@ -108,9 +108,9 @@ def test_what_is_no_id_never_becomes_a_key(value: str) -> None:
 
 def test_a_token_tells_what_it_is() -> None:
     """By its value alone. Source: contract §2."""
-    key = Caller(mint_environment_key("env_01abc"))
+    key = Caller(environment_key("env_01abc", "secret"))
     assert (key.environment_id, key.work_id) == ("env_01abc", None)
-    token = Caller(sessions_token("env_01abc", "work_01xyz", mint_secret()))
+    token = Caller(sessions_token("env_01abc", "work_01xyz", "secret"))
     assert (token.environment_id, token.work_id) == ("env_01abc", "work_01xyz")
     for other in ("k", "sk-ant-api03-x", "sk-ant-oat01-", "sk-ant-oat01-a b-c", "sk-ant-req01-x"):
         assert Caller(other).environment_id is None or Caller(other).work_id is None

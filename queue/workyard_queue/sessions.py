@@ -23,6 +23,7 @@ from workyard_store.errors import (
 from workyard_store.ids import canonical_session_id, new_id, work_id
 from workyard_store.pages import decode_cursor, encode_cursor
 from workyard_store.redis import Reply, Script
+from workyard_store.seeds import Fresh, fresh
 from workyard_store.workspaces import WorkspaceStore
 
 from .filters import EventFilter, SessionFilter
@@ -88,14 +89,21 @@ class Sessions:
             EnvironmentNotFound: the caller does not reach the environment.
             InvalidRequest: it is archived.
         """
-        session_id = new_id("session")
-        reply = await self._access.run(_RESERVE, environment_id, caller, session_id)
+        session_id = ""
+
+        async def reserve(new: Fresh) -> Reply:
+            nonlocal session_id
+            session_id = new.id("session")
+            return await self._access.run(_RESERVE, environment_id, caller, session_id, seeded=new.seeded)
+
+        reply = await fresh(environment_id, reserve)
         if reply[0] == "OK":
             workspace = reply[1]
             number = await self._workspaces.reserve_session(workspace, environment_id, session_id)
             await self._places.add(environment_id, [session_id])
-            try:
-                reply = await self._access.run(
+
+            async def create(new: Fresh) -> Reply:
+                return await self._access.run(
                     _CREATE,
                     environment_id,
                     caller,
@@ -105,8 +113,12 @@ class Sessions:
                     *map(_dump, (agent, title, metadata, resources, vault_ids)),
                     "" if script is None else script.text,
                     "" if script is None else script.source,
-                    *map(_dump, events),
+                    *map(_dump, map(new.event, events)),
+                    seeded=new.seeded,
                 )
+
+            try:
+                reply = await fresh(environment_id, create)
             except EnvironmentNotFound:
                 # Deleted meanwhile, and perhaps purged: nobody else will remove the place.
                 await self._places.remove(workspace, environment_id, [session_id])
@@ -140,16 +152,10 @@ class Sessions:
         for _ in range(_MOST_TRIES):
             stored = await self.get(session_id, caller)
             agent, title, metadata, event = change(stored)
-            _, reply = await self._on_session(
-                _UPDATE,
-                stored.id,
-                TRUSTED,
-                stored.version,
-                "" if agent is None else _dump(agent),
-                _dump(title),
-                _dump(metadata),
-                *([] if event is None else [_dump(event)]),
-                within=stored.environment_id,
+            update = (stored.version, "" if agent is None else _dump(agent), _dump(title), _dump(metadata))
+            events = [] if event is None else [event]
+            _, reply, _ = await self._with_events(
+                _UPDATE, stored.id, TRUSTED, update, events, within=stored.environment_id
             )
             if reply[0] == "OK":
                 return await self.get(session_id, caller)
@@ -193,7 +199,7 @@ class Sessions:
             SessionOutOfState: it is running.
         """
         event = {"id": new_id("sevt"), "type": "session.status_terminated"}
-        _, reply = await self._settled(_ARCHIVE, session_id, caller, _dump(event))
+        _, reply = await self._settled(_ARCHIVE, session_id, caller, event)
         if reply[0] == "RUNNING":
             raise SessionOutOfState(
                 f'Session {session_id} cannot be archived while its status is "{reply[1]}". '
@@ -224,9 +230,8 @@ class Sessions:
             InvalidRequest: the session is archived or terminated, or a worker's result is sent to a cloud environment.
         """
         results = [n for n, event in enumerate(events) if event["type"] == "user.tool_result"]
-        environment_id, reply = await self._on_session(
-            _APPEND, session_id, caller, _asks(events), "1" if results else "0", *map(_dump, events)
-        )
+        asks = (_asks(events), "1" if results else "0")
+        environment_id, reply, sent = await self._with_events(_APPEND, session_id, caller, asks, events)
         match reply[0]:
             case "ARCHIVED":
                 raise SessionOutOfState(f"Session {session_id} is archived and takes no events.")
@@ -235,7 +240,7 @@ class Sessions:
             case "CLOUD":
                 raise InvalidRequest(f"events.{results[0]}: user.tool_result is only valid in self-hosted environments")
         await self._act(environment_id, _canonical(session_id))
-        return [SessionEvent(0, int(reply[1]), event) for event in events]
+        return [SessionEvent(0, int(reply[1]), event) for event in sent]
 
     async def events(
         self, session_id: str, caller: Caller, *, wanted: EventFilter, limit: int, page: str | None, order: str
@@ -269,10 +274,10 @@ class Sessions:
         _, reply = await self._on_session(_EVENTS, session_id, TRUSTED, "asc", entry, count, within=environment_id)
         return [event_of(each) for each in reply[2]]
 
-    async def _settled(self, script: Script, session_id: str, caller: Caller, *arguments: str) -> tuple[str, Reply]:
+    async def _settled(self, script: Script, session_id: str, caller: Caller, *events: Event) -> tuple[str, Reply]:
         """Run a script that ends a session, again until its agent has nothing to do before."""
         for _ in range(_MOST_TRIES):
-            environment_id, reply = await self._on_session(script, session_id, caller, *arguments)
+            environment_id, reply, _ = await self._with_events(script, session_id, caller, (), events)
             if reply[0] != "DUE":
                 return environment_id, reply
             await self._act(environment_id, _canonical(session_id))
@@ -295,13 +300,42 @@ class Sessions:
             )
         return environment_id, reply
 
+    async def _with_events(
+        self,
+        script: Script,
+        session_id: str,
+        caller: Caller,
+        arguments: tuple[str | int, ...],
+        events: Sequence[Event],
+        *,
+        within: str | None = None,
+    ) -> tuple[str, Reply, list[Event]]:
+        """Run a script that appends events to a session. Return them with the ids that they have."""
+        environment_id, reply = await self._on_session(
+            script, session_id, caller, *arguments, *map(_dump, events), within=within
+        )
+        if reply[0] != "SEED":
+            return environment_id, reply, list(events)
+        new = Fresh(environment_id, *map(str, reply[1:]))
+        sent = [new.event(event) for event in events]
+        _, reply = await self._on_session(
+            script, session_id, caller, *arguments, *map(_dump, sent), within=environment_id, seeded=new.seeded
+        )
+        return environment_id, reply, sent
+
     async def _on_session(
-        self, script: Script, session_id: str, caller: Caller, *arguments: str | int, within: str | None = None
+        self,
+        script: Script,
+        session_id: str,
+        caller: Caller,
+        *arguments: str | int,
+        within: str | None = None,
+        seeded: str = "",
     ) -> tuple[str, Reply]:
         """Run a script on a session, in the environment that the caller's token names or one that has the session."""
         known = _canonical(session_id)
         named = within or caller.environment_id
-        if named is not None and (reply := await self._try(script, named, caller, known, arguments)):
+        if named is not None and (reply := await self._try(script, named, caller, known, arguments, seeded)):
             return named, reply
         for look in () if within else (self._entered, self._searched):
             for environment_id in await look(known, caller):
@@ -327,11 +361,17 @@ class Sessions:
         return found
 
     async def _try(
-        self, script: Script, environment_id: str, caller: Caller, known: str, arguments: tuple[str | int, ...]
+        self,
+        script: Script,
+        environment_id: str,
+        caller: Caller,
+        known: str,
+        arguments: tuple[str | int, ...],
+        seeded: str = "",
     ) -> Reply:
         try:
             item = work_id(environment_id, known)
-            reply = await self._access.run(script, environment_id, caller, known, item, *arguments)
+            reply = await self._access.run(script, environment_id, caller, known, item, *arguments, seeded=seeded)
         except EnvironmentNotFound:
             return None
         return None if reply[0] == "MISSING" else reply

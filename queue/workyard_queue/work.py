@@ -10,8 +10,9 @@ import math
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
-from workyard_store.access import TRUSTED, Access, Caller, digest, mint_secret, sessions_token
+from workyard_store.access import TRUSTED, Access, Caller, digest, sessions_token
 from workyard_store.clock import format_instant, rendered_instant
 from workyard_store.configs import MOST_METADATA_KEYS, metadata_problems, too_many_keys
 from workyard_store.errors import (
@@ -26,9 +27,10 @@ from workyard_store.errors import (
     WorkNotFound,
     WorkPollingUnsupported,
 )
-from workyard_store.ids import derived_suffix, is_id, random_suffix, work_id
+from workyard_store.ids import derived_suffix, is_id, work_id
 from workyard_store.pages import decode_cursor, encode_cursor
 from workyard_store.redis import Reply, Script
+from workyard_store.seeds import Fresh, fresh
 from workyard_store.workspaces import WorkspaceStore
 
 from .lua import queue_script
@@ -174,27 +176,26 @@ class WorkQueue:
         Raises:
             InvalidRequest: a cloud or archived environment; a key used before for another request.
         """
-        made_up = derived_suffix if idempotency_key is not None else None
-        sessions = (
-            [session_id]
-            if session_id is not None
-            else [
-                "session_"
-                + (made_up("session", environment_id, str(idempotency_key), str(n)) if made_up else random_suffix())
-                for n in range(count)
-            ]
-        )
+
+        def sessions(new: Fresh, start: int) -> list[str]:
+            numbers = range(start, min(start + ENQUEUE_BATCH, count))
+            if session_id is not None:
+                return [session_id]
+            if idempotency_key is None:
+                return [new.id("session") for _ in numbers]
+            return ["session_" + derived_suffix("session", environment_id, idempotency_key, str(n)) for n in numbers]
+
         pairs = [part for pair in (metadata or {}).items() for part in pair]
         fingerprint = hashlib.sha256(
             json.dumps([count, session_id, metadata or {}], sort_keys=True).encode()
         ).hexdigest()
         items: list[WorkItem] = []
-        for start in range(0, len(sessions), ENQUEUE_BATCH):
-            batch = [
-                (work_item_id or work_id(environment_id, session), session)
-                for session in sessions[start : start + ENQUEUE_BATCH]
-            ]
-            reply = await self._access.run(
+        batch: list[tuple[str, str]] = []
+
+        async def put(new: Fresh, start: int) -> Reply:
+            nonlocal batch
+            batch = [(work_item_id or work_id(environment_id, session), session) for session in sessions(new, start)]
+            return await self._access.run(
                 _ENQUEUE,
                 environment_id,
                 TRUSTED,
@@ -204,7 +205,11 @@ class WorkQueue:
                 len(pairs),
                 *pairs,
                 *[part for pair in batch for part in pair],
+                seeded=new.seeded,
             )
+
+        for start in range(0, count, ENQUEUE_BATCH):
+            reply = await fresh(environment_id, partial(put, start=start))
             match reply[0]:
                 case "CLOUD":
                     raise InvalidRequest(f"Environment {environment_id} is not self-hosted.")
@@ -223,16 +228,23 @@ class WorkQueue:
         Raises:
             WorkPollingUnsupported: a cloud environment.
         """
-        secret = mint_secret()
-        reply = await self._access.run(
-            _POLL,
-            environment_id,
-            caller,
-            worker_id or "",
-            "" if reclaim_older_than_ms is None else reclaim_older_than_ms * 1000,
-            self._defaults.reclaim_ms * 1000,
-            digest(secret),
-        )
+        secret = ""
+
+        async def hand_out(new: Fresh) -> Reply:
+            nonlocal secret
+            secret = new.secret()
+            return await self._access.run(
+                _POLL,
+                environment_id,
+                caller,
+                worker_id or "",
+                "" if reclaim_older_than_ms is None else reclaim_older_than_ms * 1000,
+                self._defaults.reclaim_ms * 1000,
+                digest(secret),
+                seeded=new.seeded,
+            )
+
+        reply = await fresh(environment_id, hand_out)
         if reply[0] == "NONE":
             return NoWork(*reply[1:])
         if reply[0] == "CLOUD":

@@ -7,10 +7,8 @@ matters. Stored are SHA-256 digests only.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
-import os
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from importlib.resources import files
@@ -28,7 +26,6 @@ ANYWHERE = ""
 DEFAULT_WORKSPACE = "default"
 _ENVIRONMENT_KEY = "sk-ant-oat01-"
 _SESSIONS_TOKEN = "sk-ant-req01-"
-_SECRET_BYTES = 32
 #: Digits of a digest that are shown: enough to tell the credentials of one test from each other, and of no other use.
 SHOWN_DIGITS = 8
 
@@ -46,14 +43,9 @@ def digest(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-def mint_environment_key(environment_id: str) -> str:
-    """Return a new environment key: 256 random bits behind the environment's name."""
-    return f"{_ENVIRONMENT_KEY}{environment_id.removeprefix('env_')}-{mint_secret()}"
-
-
-def mint_secret() -> str:
-    """Return the random part of a sessions token: 256 bits. The hand-out adds the item's name (`sessions_token`)."""
-    return base64.urlsafe_b64encode(os.urandom(_SECRET_BYTES)).decode().rstrip("=")
+def environment_key(environment_id: str, secret: str) -> str:
+    """Return an environment key: a secret behind the environment's name."""
+    return f"{_ENVIRONMENT_KEY}{environment_id.removeprefix('env_')}-{secret}"
 
 
 def sessions_token(environment_id: str, work_id: str, secret: str) -> str:
@@ -160,8 +152,11 @@ class Access:
         scope = await self._scope(caller, environment_id)
         return scope in (ANYWHERE, owner) or not await self.is_known(scope)
 
-    async def run(self, script: Script, environment_id: str, caller: Caller, *arguments: str | int) -> Reply:
-        """Run an environment script for *caller* until it has an answer, and return that.
+    async def run(
+        self, script: Script, environment_id: str, caller: Caller, *arguments: str | int, seeded: str = ""
+    ) -> Reply:
+        """Run an environment script for *caller* until it has an answer, and return that. *seeded*: `1` if ids and secrets
+        among the arguments follow from the workspace's seed (see `seeds`).
 
         Raises:
             EnvironmentNotFound: unknown, malformed, deleted, or another workspace's.
@@ -172,10 +167,12 @@ class Access:
             raise EnvironmentNotFound(environment_id)
         key = self.keys.environment(environment_id)
         scope = await self._scope(caller, environment_id)
-        call = CURRENT.get()
+        call, given = CURRENT.get(), "=" if seeded else ""
         while True:
             asks, by = ("?" if call.asks else "", call.by) if call is not None else ("", "")
-            reply = await self.engine.run(script, key, self.wall(), f"{scope}\n{asks}\n{self._keep}\n{by}", *arguments)
+            reply = await self.engine.run(
+                script, key, self.wall(), f"{scope}\n{asks}{given}\n{self._keep}\n{by}", *arguments
+            )
             match reply[0]:
                 case "AGAIN":
                     continue  # Every turn settles a bounded part of what the clock has ended.

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from .access import SCRIPTS
-from .ids import is_id, new_id
-from .redis import Engine, Script
+from .ids import is_id
+from .redis import Engine, Reply, Script
+from .seeds import Fresh, fresh
 from .workspaces import WorkspaceStore
 
 _CREATE = Script("agent_create", SCRIPTS / "_workspace.lua", SCRIPTS / "agent_create.lua")
@@ -34,9 +35,15 @@ class AgentStore:
 
     async def create(self, workspace: str, definition: Definition, wall: int) -> Agent:
         """Keep a definition under a new id."""
-        agent_id = new_id("agent")
+        agent_id = ""
         text = json.dumps(definition, ensure_ascii=False, separators=(",", ":"))
-        created = await self._workspaces.write(_CREATE, workspace, wall, agent_id, text)
+
+        async def create(new: Fresh) -> Reply:
+            nonlocal agent_id
+            agent_id = new.id("agent")
+            return await self._workspaces.write(_CREATE, workspace, wall, agent_id, text, new.seeded)
+
+        created = await fresh(workspace, create)
         return Agent(agent_id, definition, int(created))
 
     async def find(self, workspace: str, agent_id: str) -> Agent | None:

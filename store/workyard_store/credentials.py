@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from .access import SCRIPTS, TRUSTED, Access, digest, mint_environment_key
+from .access import SCRIPTS, TRUSTED, Access, digest, environment_key
 from .errors import KeyNotFound
-from .ids import is_id, new_id
-from .redis import Script
+from .ids import is_id
+from .redis import Reply, Script
+from .seeds import Fresh, fresh
 
 _HEAD = SCRIPTS / "_environment.lua"
 _ISSUE = Script("key_issue", _HEAD, SCRIPTS / "key_issue.lua")
@@ -38,9 +39,16 @@ class CredentialStore:
 
     async def issue(self, environment_id: str, name: str) -> EnvironmentKey:
         """Issue a key for an environment of either kind (a cloud one's key can be issued, but takes no work)."""
-        value = mint_environment_key(environment_id)
-        key_id = new_id("envkey")
-        reply = await self._access.run(_ISSUE, environment_id, TRUSTED, digest(value), key_id, json.dumps(name))
+        made = ("", "")
+
+        async def issue(new: Fresh) -> Reply:
+            nonlocal made
+            key_id, value = made = new.id("envkey"), environment_key(environment_id, new.secret())
+            arguments = (digest(value), key_id, json.dumps(name))
+            return await self._access.run(_ISSUE, environment_id, TRUSTED, *arguments, seeded=new.seeded)
+
+        reply = await fresh(environment_id, issue)
+        key_id, value = made
         return EnvironmentKey(key_id, name, int(reply[1]), None, value)
 
     async def list(self, environment_id: str) -> list[EnvironmentKey]:

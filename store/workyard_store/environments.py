@@ -12,7 +12,7 @@ from typing import Any
 from .access import SCRIPTS, Access, Caller
 from .configs import Config
 from .errors import EnvironmentNotFound, StorageUnavailable
-from .ids import is_id, new_id
+from .ids import is_id
 from .pages import decode_cursor, encode_cursor
 from .redis import Script
 from .workspaces import WorkspaceStore
@@ -94,8 +94,7 @@ class EnvironmentStore:
         """Create an environment from checked values, under a new id unless a free one is given. Its place comes first, so
         no record is ever out of reach.
         """
-        environment_id = environment_id or new_id("env")
-        sequence, profile = await self._workspaces.reserve(workspace, environment_id)
+        environment_id, sequence, profile = await self._workspaces.reserve(workspace, environment_id)
         reply = await self._engine.run(
             _CREATE,
             self._keys.environment(environment_id),

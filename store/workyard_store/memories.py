@@ -21,9 +21,10 @@ from .errors import (
     StorageUnavailable,
     TooLarge,
 )
-from .ids import is_id, new_id
+from .ids import is_id
 from .pages import decode_text_cursor, encode_text_cursor, page_of
 from .redis import Reply, Script
+from .seeds import Fresh, fresh
 from .workspaces import WorkspaceStore
 
 _HEADS = (SCRIPTS / "_workspace.lua", SCRIPTS / "_memory.lua")
@@ -126,9 +127,16 @@ class MemoryStores:
         Raises:
             InvalidRequest: the workspace has `MOST_STORES`.
         """
-        store_id = new_id("memstore")
+        store_id = ""
         text = _dump(name, description, metadata)
-        reply = await self._workspaces.write(_STORE_PUT, workspace, self._wall(), store_id, "", text, "0", MOST_STORES)
+
+        async def create(new: Fresh) -> Reply:
+            nonlocal store_id
+            store_id = new.id("memstore")
+            arguments = (self._wall(), store_id, "", text, "0", MOST_STORES, new.seeded)
+            return await self._workspaces.write(_STORE_PUT, workspace, *arguments)
+
+        reply = await fresh(workspace, create)
         if reply[0] == "FULL":
             raise InvalidRequest(f"A workspace has {MOST_STORES} memory stores at most")
         return MemoryStore.of(store_id, reply[1])
@@ -251,22 +259,29 @@ class MemoryStores:
             raise TooLarge(f"content: {len(data)} bytes exceed the {MOST_BYTES} that a memory may have")
         if memory_id is not None and not is_id("mem", memory_id):
             raise MemoryNotFound(memory_id)
-        chosen = memory_id or new_id("mem")
-        reply = await self._run(
-            _PUT,
-            workspace,
-            store_id,
-            chosen,
-            "create" if memory_id is None else "update",
-            path or "",
-            "" if content is None else hashlib.sha256(data).hexdigest(),
-            content or "",
-            len(data),
-            new_id("memver"),
-            expected_sha256 or "",
-            MOST_MEMORIES,
-            MOST_STORE_BYTES,
-        )
+        chosen = memory_id or ""
+
+        async def put(new: Fresh) -> Reply:
+            nonlocal chosen
+            chosen = memory_id or new.id("mem")
+            return await self._run(
+                _PUT,
+                workspace,
+                store_id,
+                chosen,
+                "create" if memory_id is None else "update",
+                path or "",
+                "" if content is None else hashlib.sha256(data).hexdigest(),
+                content or "",
+                len(data),
+                new.id("memver"),
+                expected_sha256 or "",
+                MOST_MEMORIES,
+                MOST_STORE_BYTES,
+                new.seeded,
+            )
+
+        reply = await fresh(workspace, put)
         match reply[0]:
             case "TAKEN":
                 raise MemoryPathTaken(path or "", reply[1], reply[2])

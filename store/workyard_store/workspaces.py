@@ -16,6 +16,7 @@ from .errors import InvalidRequest
 from .keys import WORKSPACE_NAMES
 from .places import SessionPlaces
 from .redis import Reply, Script
+from .seeds import Fresh, fresh
 
 _HEAD = SCRIPTS / "_workspace.lua"
 _RESERVE = Script("workspace_reserve", _HEAD, SCRIPTS / "workspace_reserve.lua")
@@ -124,10 +125,27 @@ class WorkspaceStore:
 
     # -- environments' places ---------------------------------------------------------------------------------
 
-    async def reserve(self, workspace: str, environment_id: str) -> tuple[int, Profile]:
-        """Give a new environment its creation sequence, and return what it copies."""
-        reply = await self.write(_RESERVE, workspace, self._access.wall(), environment_id)
-        return int(reply[0]), Profile.of(reply[1:])
+    async def reserve(self, workspace: str, given: str | None = None) -> tuple[str, int, Profile]:
+        """Give a new environment its id, unless that is *given*, and its creation sequence, and return what it copies, too."""
+        environment_id, free = "", False
+
+        async def reserve(new: Fresh) -> Reply:
+            nonlocal environment_id, free
+            environment_id = given or new.id("env")
+            # One that follows from the seed may have come into another workspace, with the state of this one.
+            there = (
+                new.seeded
+                and not given
+                and await self._engine.command("EXISTS", self._keys.environment(environment_id))
+            )
+            free = not there
+            if there:
+                return None
+            return await self.write(_RESERVE, workspace, self._access.wall(), environment_id, new.seeded)
+
+        while not free:
+            reply = await fresh(workspace, reserve)
+        return environment_id, int(reply[0]), Profile.of(reply[1:])
 
     async def confirm(self, workspace: str, environment_id: str, sequence: int, copied: Profile) -> None:
         """Keep the place of an environment whose record now exists, and repeat a change that missed it."""

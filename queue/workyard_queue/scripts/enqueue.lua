@@ -4,7 +4,7 @@
 -- only read; [4] idempotency key or ''; [5] fingerprint of the request the key stands for; [6] number n of metadata
 -- strings; then n strings (key, value, …); then pairs of work id and session id.
 -- Answer: {'OK', item, item, …} (each every field of the item) | {'CLOUD'} | {'ARCHIVED'} | {'REUSED'}: the key stands
--- for another request | {'AGAIN'} | {'GONE'} | {'FOREIGN'}.
+-- for another request | {'SEED', seed, number} | {'AGAIN'} | {'GONE'} | {'FOREIGN'}.
 local refusal = open()
 if refusal then return {refusal} end
 if E.kind == 'cloud' then return {'CLOUD'} end
@@ -16,6 +16,9 @@ if E.archived then
   end
 end
 local message = ARGV[3] == '1'
+-- Made-up sessions, but for those that follow from an idempotency key.
+local ask = not message and ARGV[4] == '' and seed('work')
+if ask then return ask end
 if ARGV[4] ~= '' then
   local known = call('HGET', IDEM, ARGV[4])
   if known and known ~= ARGV[5] then return {'REUSED'} end

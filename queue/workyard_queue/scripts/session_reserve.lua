@@ -2,9 +2,11 @@
 -- leaves of it is found and removed with the environment.
 -- Atomic: only a live environment of the caller's takes a session.
 -- KEYS[1] environment. ARGV[1] wall us; [2] workspace or ''; [3] session id.
--- Answer: {'OK', workspace} | {'ARCHIVED'} | {'GONE'} | {'FOREIGN'}.
+-- Answer: {'OK', workspace} | {'ARCHIVED'} | {'SEED', seed, number} | {'GONE'} | {'FOREIGN'}.
 local refusal = begin()
 if refusal then return {refusal} end
 if E.archived then return {'ARCHIVED'} end
+local ask = seed('session')
+if ask then return ask end
 call('ZADD', SESSIONS, call('HINCRBY', ENV, 'sessions', 1), ARGV[3])
 return {'OK', call('HGET', ENV, 'ws')}

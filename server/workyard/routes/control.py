@@ -251,7 +251,7 @@ async def change_clock(body: ClockChange, call: Call, workspace: WorkspaceName =
     | refusals(),
 )
 async def get_settings(call: Call, workspace: WorkspaceName = None) -> Response:
-    """Read the workspace's lease settings."""
+    """Read the workspace's settings."""
 
     async def one(name: str) -> dict[str, Any]:
         return _in_force(call.services, await call.services.workspaces.profile(name))
@@ -266,9 +266,17 @@ async def get_settings(call: Call, workspace: WorkspaceName = None) -> Response:
     | refusals(400, 413, because={400: _NO_WORKSPACE}),
 )
 async def change_settings(call: Call, workspace: WorkspaceName = None, body: SettingsChange | None = None) -> Response:
-    """Change the workspace's lease settings, for leases and polls from now on."""
+    """Change the workspace's settings, for leases, polls and ids from now on.
+
+    With an `id_seed`, the same calls in the same order give the same ids and tokens, in this workspace: after a reset too.
+    """
     given = (body or SettingsChange()).model_dump(exclude_unset=True)
-    names = {"default_ttl_seconds": "ttl", "startup_lease_seconds": "startup", "reclaim_ms": "reclaim"}
+    names = {
+        "default_ttl_seconds": "ttl",
+        "startup_lease_seconds": "startup",
+        "reclaim_ms": "reclaim",
+        "id_seed": "seed",
+    }
     changes = {names[name]: value for name, value in given.items()}
 
     async def one(name: str) -> dict[str, Any]:
@@ -316,4 +324,5 @@ def _in_force(services: Services, profile: Profile) -> dict[str, Any]:
         "default_ttl_seconds": profile.default_ttl_seconds or settings.default_ttl,
         "startup_lease_seconds": profile.startup_lease_seconds or settings.startup_lease,
         "reclaim_ms": profile.reclaim_ms or settings.reclaim_ms,
+        "id_seed": None if profile.seed is None else int(profile.seed),
     }

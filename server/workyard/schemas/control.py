@@ -131,11 +131,12 @@ class KeyRevoked(Shape):
 
 Ttl = Annotated[int, Field(ge=SHORTEST_TTL_S, le=LONGEST_TTL_S)]
 StartupLease = Annotated[int, Field(ge=1, le=LONGEST_LEASE_S)]
+Seed = Annotated[int, Field(ge=0, le=MOST_SEED)]
 ReclaimAge = Annotated[int, Field(ge=1, le=LONGEST_RECLAIM_MS)]
 
 
 class SettingsChange(Body):
-    """Request to change lease settings; what is left out stays, null goes back to the server's default."""
+    """Request to change settings; what is left out stays, null goes back to the server's default."""
 
     default_ttl_seconds: Ttl | None = Field(
         None, description="Lease of a heartbeat without `desired_ttl_seconds`, seconds."
@@ -146,17 +147,23 @@ class SettingsChange(Body):
     reclaim_ms: ReclaimAge | None = Field(
         None, description="Age at which a poll takes over an unacknowledged item, milliseconds."
     )
-    model_config = ConfigDict(json_schema_extra={"examples": [{"default_ttl_seconds": 5, "startup_lease_seconds": 2}]})
+    id_seed: Seed | None = Field(
+        None, description="What new ids, environment keys and sessions tokens follow from; null: they are random."
+    )
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"default_ttl_seconds": 5, "startup_lease_seconds": 2}, {"id_seed": 42}]}
+    )
 
 
 class LeaseSettings(Shape):
-    """The lease settings in force in a workspace."""
+    """The settings in force in a workspace."""
 
     default_ttl_seconds: Ttl = Field(description="Lease of a heartbeat without `desired_ttl_seconds`, seconds.")
     startup_lease_seconds: StartupLease = Field(
         description="Time from an acknowledgement to the first heartbeat, seconds."
     )
     reclaim_ms: ReclaimAge = Field(description="Age at which a poll takes over an unacknowledged item, milliseconds.")
+    id_seed: Seed | None = Field(description="What new ids and tokens follow from; null: they are random.")
 
 
 class WorkspaceSettings(LeaseSettings):

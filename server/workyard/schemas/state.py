@@ -25,7 +25,7 @@ from workyard_store.skills import MOST_SKILLS, MOST_VERSIONS, SLUG
 
 from .agents import AgentModel, McpServer, SessionAgent
 from .common import TIMESTAMP, Body, Metadata
-from .control import MOST_SEED, KeyName, ReclaimAge, StartupLease, Ttl
+from .control import KeyName, ReclaimAge, Seed, StartupLease, Ttl
 from .environments import CloudConfig, Description, Name, Scope, SelfHostedConfig
 from .events import EventType
 from .sessions import SessionMemoryStore, Status, Title
@@ -140,9 +140,7 @@ class StateSettings(Body):
         None, description="From an acknowledgement to the first heartbeat."
     )
     reclaim_ms: ReclaimAge | None = Field(None, description="Age at which a poll takes over an unacknowledged item.")
-    id_seed: Annotated[int, Field(ge=0, le=MOST_SEED)] | None = Field(
-        None, description="What ids and tokens follow from."
-    )
+    id_seed: Seed | None = Field(None, description="What ids and tokens follow from.")
 
 
 class StateCounters(Body):

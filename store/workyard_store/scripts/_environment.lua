@@ -1,7 +1,8 @@
 -- Shared head of every script about one environment. KEYS[1]: its hash `…:{env_…}:env`.
 -- ARGV[1]: wall clock, microseconds. ARGV[2], lines: the caller's workspace, or '' where the caller may act anywhere, or
 -- the work id and the digest of a sessions token of this environment (`E.item`, `E.digest`), which is good while it is on
--- record; '?' if the call has not been asked about faults yet (`E.asks`); how many events the life line keeps, '' for none
+-- record; '?' if the call has not been asked about faults yet, and '=' if the ids and secrets that the script is given
+-- follow from the workspace's seed (`E.seeded`); how many events the life line keeps, '' for none
 -- (`E.keep`); who calls, as JSON (`E.by`). A step that the server takes by itself may leave out all but the first.
 --
 -- begin() reads the environment and decides the instant of this step: the environment's clock applied to the wall
@@ -23,13 +24,13 @@ local function begin()
   local v = call('HMGET', ENV, 'ws', 'kind', 'archived', 'shift', 'frozen', 'last', 'ttl', 'startup', 'reclaim',
     'entry', 'delivered', 'tombs', 'seq', 'waiting', 'faults', 'watched', 'twice', 'seed', 'whole')
   if not v[1] then return 'GONE' end
-  local scope, asks, keep, by = string.match(ARGV[2], '^([^\n]*)\n(%??)\n(%d*)\n(.*)$')
+  local scope, asks, keep, by = string.match(ARGV[2], '^([^\n]*)\n([?=]*)\n(%d*)\n(.*)$')
   if not scope then scope = ARGV[2] end
   E.item, E.digest = string.match(scope, '^(%S+) (%x+)$')
   if not E.item and scope ~= '' and scope ~= v[1] then return 'FOREIGN' end
-  if asks == '?' and v[15] and v[15] ~= '' then return 'FAULTS' end
+  if string.sub(asks or '', 1, 1) == '?' and v[15] and v[15] ~= '' then return 'FAULTS' end
   E.keep, E.by, E.watched = tonumber(keep or ''), by or '', tonumber(v[16] or '')
-  E.seed, E.whole = v[18] ~= '' and v[18], v[19]
+  E.seed, E.seeded, E.whole = v[18] ~= '' and v[18], string.sub(asks or '', -1) == '=', v[19]
   E.kind, E.archived, E.frozen = v[2], v[3] ~= '', v[5] ~= ''
   E.ttl, E.startup, E.reclaim = tonumber(v[7]), tonumber(v[8]), tonumber(v[9])
   E.entry, E.delivered = tonumber(v[10]) or 0, tonumber(v[11]) or 0
@@ -58,6 +59,13 @@ end
 -- Tell those who watch the environment that something has changed.
 local function tell()
   if E.watched and E.watched > tonumber(ARGV[1]) then call('PUBLISH', WAKE, ENV_ID .. '#') end
+end
+
+-- Ids and secrets of a workspace with a seed follow from it. Answer what the caller is to make them of, having done nothing
+-- but count; nil if it has, or there is no seed.
+local function seed(kind)
+  if not E.seed or E.seeded then return nil end
+  return {'SEED', E.seed, call('HINCRBY', ENV, 'seeded:' .. kind, 1)}
 end
 
 -- Add an event to the life line of an item: its kind, the instant it took effect, and pairs of a name and a value. What

@@ -23,6 +23,14 @@ local function profile()
   return {v[1] or '0', v[2] or '', v[3] or '', v[4] or '', v[5] or '', v[6] or '0', v[7] or '', v[8] or '', v[9] or ''}
 end
 
+-- Ids of a workspace with a seed follow from it. Answer what the caller is to make them of, having done nothing but count; nil
+-- if it has (`seeded` is '1'), or there is no seed.
+local function seed(kind, seeded)
+  local value = call('HGET', STATE, 'seed') or ''
+  if value == '' or seeded == '1' then return nil end
+  return {'SEED', value, call('HINCRBY', STATE, 'seeded:' .. kind, 1)}
+end
+
 local function next_generation()
   local generation = math.max((tonumber(call('HGET', STATE, 'generation')) or 0) + 1, tonumber(ARGV[1]))
   call('HSET', STATE, 'generation', us(generation))

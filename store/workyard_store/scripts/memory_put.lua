@@ -2,9 +2,10 @@
 -- Atomic: a path is looked at and taken in one step, and the content is still the one that was expected.
 -- KEYS[1] workspace. ARGV[1] wall us; [2] store id; [3] memory id; [4] 'create' or 'update'; [5] path, '' to keep it;
 -- [6] SHA-256 of the content, '' to keep it; [7] content; [8] its bytes; [9] id of the new version; [10] SHA-256 that the
--- stored content must have, '' for any; [11] most memories in a store; [12] most bytes of content in a store.
+-- stored content must have, '' for any; [11] most memories in a store; [12] most bytes of content in a store; [13] '1' if the ids follow
+-- from the seed.
 -- Answer: {'OK', record, content} | {'STORE'} | {'MEMORY'} | {'ARCHIVED'} | {'CHANGED', SHA-256} |
--- {'TAKEN', memory id, its path} | {'FULL', 'count' or 'bytes'}.
+-- {'TAKEN', memory id, its path} | {'FULL', 'count' or 'bytes'} | {'SEED', seed, number}.
 local id, path, sha, size = ARGV[3], ARGV[5], ARGV[6], tonumber(ARGV[8])
 local store = call('HGET', STORES, STORE)
 if not store then return {'STORE'} end
@@ -41,6 +42,8 @@ local count = tonumber(call('HGET', SIZES, STORE .. ' count') or '0')
 local bytes = tonumber(call('HGET', SIZES, STORE .. ' bytes') or '0')
 if not m and count >= tonumber(ARGV[11]) then return {'FULL', 'count'} end
 if size > before and bytes + size - before > tonumber(ARGV[12]) then return {'FULL', 'bytes'} end
+local ask = seed('memory', ARGV[13])
+if ask then return ask end
 local now = us(instant())
 local record = table.concat({STORE, m and m.created or now, now, ARGV[9], sha, us(size), path}, ' ')
 if m then call('ZREM', PATHS, place(m.path, id)) end

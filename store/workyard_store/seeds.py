@@ -1,0 +1,66 @@
+"""Where the random part of new ids and secrets comes from: chance, or the seed of a workspace, which makes them repeatable.
+
+A script that makes something answers {'SEED', seed, number} while it has done nothing, if its workspace has a seed and what it
+was given is by chance. The number is the next of its kind in the workspace or environment. It is run again with what follows
+from that, and told so. Without a seed there is no second run. Source: issue D, 4.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from .ids import derived_suffix, new_id
+
+_SECRET_BYTES = 32
+
+Event = Mapping[str, Any]
+
+
+class Fresh:
+    """Makes the ids and secrets of one step.
+
+    Attributes:
+        seeded: whether they follow from a seed, as a script takes it: `1` or an empty string.
+    """
+
+    def __init__(self, *parts: str) -> None:
+        """Make them of *parts*: the seed and the place in it; of none, by chance."""
+        self.seeded = "1" if parts else ""
+        self._parts = parts
+        self._made = 0
+
+    def id(self, kind: str) -> str:
+        """Return a new id of *kind*."""
+        return f"{kind}_{derived_suffix(*self._next(kind))}" if self._parts else new_id(kind)
+
+    def secret(self) -> str:
+        """Return 256 bits, in base64 for URLs."""
+        if self._parts:
+            data = hashlib.sha256("\0".join(self._next("secret")).encode()).digest()
+        else:
+            data = os.urandom(_SECRET_BYTES)
+        return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+    def event(self, event: Event) -> dict[str, Any]:
+        """Return an event that has ids by chance with those that it gets here."""
+        if not self._parts:
+            return dict(event)
+        outcome = {"outcome_id": self.id("outc")} if "outcome_id" in event else {}
+        return {**event, "id": self.id("sevt"), **outcome}
+
+    def _next(self, kind: str) -> tuple[str, ...]:
+        self._made += 1
+        return ("seeded", *self._parts, kind, str(self._made))
+
+
+async def fresh(owner: str, step: Callable[[Fresh], Awaitable[Any]]) -> Any:
+    """Take a step that makes something in *owner*, a workspace or an environment, and return its answer."""
+    reply = await step(Fresh())
+    if isinstance(reply, list) and reply and reply[0] == "SEED":
+        _, seed, number = reply
+        reply = await step(Fresh(owner, str(seed), str(number)))
+    return reply
