@@ -19,7 +19,7 @@ from harness import NOON, Api, RedisServer, WorkyardServer, after, instant, refu
 
 SESSION = "session_01TheOneSession"
 NAME_ONE = "workspace: Say which workspace: by x-api-key or a bearer token, by ?workspace=, or ?workspace=* for all"
-DEFAULTS = {"default_ttl_seconds": 300, "startup_lease_seconds": 120, "reclaim_ms": 5000}
+DEFAULTS = {"default_ttl_seconds": 300, "startup_lease_seconds": 120, "reclaim_ms": 5000, "id_seed": None}
 _names = itertools.count(1)
 
 
@@ -541,7 +541,7 @@ def test_settings_are_the_servers_until_they_are_changed(api: Api, new_api: Call
         ({"reclaim_ms": 1}, DEFAULTS | {"default_ttl_seconds": 5, "reclaim_ms": 1}),
         (
             {"startup_lease_seconds": 3600, "default_ttl_seconds": 1},
-            {"default_ttl_seconds": 1, "startup_lease_seconds": 3600, "reclaim_ms": 1},
+            DEFAULTS | {"default_ttl_seconds": 1, "startup_lease_seconds": 3600, "reclaim_ms": 1},
         ),
         ({"default_ttl_seconds": None}, DEFAULTS | {"startup_lease_seconds": 3600, "reclaim_ms": 1}),
         ({"startup_lease_seconds": None, "reclaim_ms": 3_600_000}, DEFAULTS | {"reclaim_ms": 3_600_000}),

@@ -17,7 +17,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from workyard_store.access import TRUSTED, Access
-from workyard_store.errors import Conflict, EnvironmentNotFound
+from workyard_store.errors import (
+    EnvironmentElsewhere,
+    EnvironmentInMotion,
+    EnvironmentNotFound,
+    ResetMeanwhile,
+    RestoreUnderWay,
+)
 from workyard_store.redis import Reply
 from workyard_store.workspaces import PROFILE, WorkspaceStore
 
@@ -127,37 +133,6 @@ class StoredWorkspace:
     memory_paths: list[str] = field(default_factory=list)
 
 
-class EnvironmentElsewhere(Conflict):
-    """An environment of the document is another workspace's."""
-
-    def __init__(self, place: int, environment_id: str) -> None:
-        super().__init__(f"environments.{place}.id: {environment_id} belongs to another workspace")
-
-
-class InMotion(Conflict):
-    """An environment changed again and again while it was read in parts."""
-
-    def __init__(self, environment_id: str) -> None:
-        super().__init__(
-            f"Environment {environment_id} is too large to be read in one step, and changes faster than it can be read in "
-            "parts: let its workers rest"
-        )
-
-
-class RestoreUnderWay(Conflict):
-    """Another restore of the workspace has not ended."""
-
-    def __init__(self) -> None:
-        super().__init__("Another restore of this workspace is under way")
-
-
-class ResetMeanwhile(Conflict):
-    """A reset came between the beginning and the end of a restore."""
-
-    def __init__(self) -> None:
-        super().__init__("The workspace was reset while its state was being restored")
-
-
 def _pairs(flat: Any) -> Fields:
     return dict(flat) if isinstance(flat, dict) else dict(zip(flat[::2], flat[1::2], strict=True))
 
@@ -182,7 +157,7 @@ class Snapshots:
         """Return what is stored of a workspace.
 
         Raises:
-            InMotion: a large environment does not keep still.
+            EnvironmentInMotion: a large environment does not keep still.
         """
         ids = await self._workspaces.environments(workspace)
         environments: list[StoredEnvironment] = []
@@ -219,7 +194,7 @@ class Snapshots:
                 rows += part
             else:
                 return _environment_of(environment_id, rows)
-        raise InMotion(environment_id)
+        raise EnvironmentInMotion(environment_id)
 
     # -- writing ----------------------------------------------------------------------------------------------
 

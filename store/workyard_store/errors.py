@@ -33,9 +33,13 @@ WorkyardError
     ├── AckOutOfState
     ├── DeleteRefused
     │   └── SessionsActive
+    ├── EnvironmentElsewhere
+    ├── EnvironmentInMotion
     ├── HeartbeatPreconditionFailed
     ├── MemoryPathTaken
     ├── MemoryPreconditionFailed
+    ├── ResetMeanwhile
+    ├── RestoreUnderWay
     ├── SessionIsBusy
     └── WaitedInVain
 """
@@ -327,3 +331,34 @@ class WaitedInVain(Conflict):
 
     def __init__(self, seconds: float, wanted: str, seen: str) -> None:
         super().__init__(f"Not within {seconds:g} s: {wanted}. Seen last: {seen}.")
+
+
+class EnvironmentElsewhere(Conflict):
+    """An environment of the document is another workspace's."""
+
+    def __init__(self, place: int, environment_id: str) -> None:
+        super().__init__(f"environments.{place}.id: {environment_id} belongs to another workspace")
+
+
+class EnvironmentInMotion(Conflict):
+    """An environment changed again and again while it was read in parts."""
+
+    def __init__(self, environment_id: str) -> None:
+        super().__init__(
+            f"Environment {environment_id} is too large to be read in one step, and changes faster than it can be read in "
+            "parts: let its workers rest"
+        )
+
+
+class RestoreUnderWay(Conflict):
+    """Another restore of the workspace has not ended."""
+
+    def __init__(self) -> None:
+        super().__init__("Another restore of this workspace is under way")
+
+
+class ResetMeanwhile(Conflict):
+    """A reset came between the beginning and the end of a restore."""
+
+    def __init__(self) -> None:
+        super().__init__("The workspace was reset while its state was being restored")

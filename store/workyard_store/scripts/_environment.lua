@@ -10,6 +10,8 @@
 --   GONE     no such environment
 --   FOREIGN  it is another workspace's (the caller decides whether that means "not found")
 --   FAULTS   nothing was done: fault rules of the workspace have to be asked first, then the script is run again
+-- and a script that makes something may give, having only counted:
+--   SEED     the workspace has a seed; ids and secrets have to follow from it and the number that comes with it
 local call = redis.call
 local ENV = KEYS[1]
 local PREFIX, ENV_ID = string.match(ENV, '^(.-):{(.-)}:')

@@ -2,6 +2,8 @@
 --
 -- The generation orders changes of clock and settings, so that an environment never takes an older one. It grows with
 -- the wall clock, so it stays ahead even of what a reset workspace once had.
+-- A script that makes something may answer, having only counted:
+--   SEED     the workspace has a seed; ids have to follow from it and the number that comes with it
 local call = redis.call
 local STATE = KEYS[1]
 local ENVS, LIVE = BASE .. 'envs', BASE .. 'live'
