@@ -19,13 +19,14 @@ from workyard_queue.snapshots import (
 )
 from workyard_store.clock import format_instant
 from workyard_store.errors import InvalidRequest
-from workyard_store.ids import work_id
+from workyard_store.ids import random_suffix, work_id
 
 from .schemas.common import optional_instant
 from .schemas.state import (
     VERSION,
     StateAgent,
     StateEnvironment,
+    StateFaults,
     StateLifeEvent,
     StateMemoryStore,
     StateSession,
@@ -109,16 +110,23 @@ def render_workspace(workspace: str, stored: StoredWorkspace) -> Json:
             "sessions": int(read("sessions") or 0),
             "seeded": _seeded(stored.state),
         },
-        "faults": {
-            "rules": {name: json.loads(text) for name, text in sorted(hashes["faults"].items())},
-            "counts": {name: int(text) for name, text in sorted(hashes["fault_counts"].items())},
-        },
+        "faults": _faults(hashes["faults"], hashes["fault_counts"]),
         "agents": _agents(hashes["agents"]),
         "scripts": {name: json.loads(text) for name, text in sorted(hashes["scripts"].items())},
         "skills": _skills(hashes),
         "memory_stores": _memory_stores(hashes),
         "environments": [_environment(each) for each in stored.environments],
     }
+
+
+def _faults(rules: Mapping[str, str], counts: Mapping[str, str]) -> Json:
+    rows = []
+    # The version is for those who remember the rules: what is restored has another.
+    for number in sorted(int(name) for name in rules if name != "version"):
+        ends, _, text = rules[str(number)].partition("\n")
+        asked, hits = (int(counts.get(f"{number} {name}", 0)) for name in ("asked", "hits"))
+        rows.append({"number": number, "ends_at": _at(ends), "asked": asked, "hits": hits, "rule": json.loads(text)})
+    return {"rules": rows, "last_number": int(counts.get("last", 0))}
 
 
 def _agents(records: Mapping[str, str]) -> list[Json]:
@@ -323,14 +331,22 @@ def stored_of(state: WorkspaceState) -> StoredWorkspace:
     hashes = {
         "agents": {each.id: _agent_record(each) for each in state.agents},
         "scripts": {name: as_text(script) for name, script in state.scripts.items()},
-        "faults": {name: _dump(rule) for name, rule in state.faults.rules.items()},
-        "fault_counts": {name: str(count) for name, count in state.faults.counts.items()},
+        **_fault_records(state.faults),
         **_skill_records(state.skills),
         **_memory_records(state.memory_stores),
     }
     paths = [f"{store.id} {each.path}\n{each.id}" for store in state.memory_stores for each in store.memories]
     environments = [_stored_environment(each) for each in state.environments]
     return StoredWorkspace({name: value for name, value in fields.items() if value}, hashes, environments, paths)
+
+
+def _fault_records(faults: StateFaults) -> dict[str, dict[str, str]]:
+    rules = {str(each.number): f"{_text(each.ends_at)}\n{_dump(each.rule)}" for each in faults.rules}
+    counts = {"last": str(faults.last_number)} if faults.last_number else {}
+    for each in faults.rules:
+        counted = {f"{each.number} asked": each.asked, f"{each.number} hits": each.hits}
+        counts |= {name: str(count) for name, count in counted.items() if count}
+    return {"faults": rules | {"version": random_suffix()} if rules else {}, "fault_counts": counts}
 
 
 def _agent_record(agent: StateAgent) -> str:

@@ -121,6 +121,9 @@ def _refuse(problems: Iterable[str]) -> None:
 def _problems(state: WorkspaceState) -> Iterator[str]:
     if (state.clock.mode == "real") != (state.clock.at is None):
         yield "clock.at: Goes with the modes frozen and auto, and only with them"
+    numbers = [(f"faults.rules.{n}.number", each.number) for n, each in enumerate(state.faults.rules)]
+    yield from _twice(numbers)
+    yield from (f"{path}: Is more than last_number" for path, number in numbers if number > state.faults.last_number)
     numbered = [
         *((f"environments.{n}", each.sequence) for n, each in enumerate(state.environments)),
         *((f"skills.{n}", each.sequence) for n, each in enumerate(state.skills)),

@@ -153,11 +153,21 @@ class StateCounters(Body):
     seeded: dict[Counter, Count] = Field({}, description="Ids and secrets that were worked out of `id_seed`, by kind.")
 
 
-class StateFaults(Body):
-    """The fault rules, as they are stored."""
+class StateFault(Body):
+    """A fault rule."""
 
-    rules: dict[str, Any] = Field({}, description="Each rule by its name.")
-    counts: dict[str, int] = Field({}, description="How often they were asked and applied.")
+    number: Sequence = Field(description="Its number in the workspace.")
+    ends_at: Instant | None = Field(None, description="Until when it holds; null: for ever.")
+    asked: Count = Field(0, description="How many calls it fitted.")
+    hits: Count = Field(0, description="How often it was applied.")
+    rule: dict[str, Any] = Field(description="The rule, as it is stored.")
+
+
+class StateFaults(Body):
+    """The fault rules."""
+
+    rules: list[StateFault] = Field([], description="The rules, by their numbers.")
+    last_number: Count = Field(0, description="The last number that a rule got.")
 
 
 class StateAgent(Body):
