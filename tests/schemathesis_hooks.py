@@ -34,6 +34,7 @@ _NESTED_FRACTION = r"[\w.]+: Input should be a valid integer"
 _STRICT = "JSON Schema takes 3.0 for an integer, the strict types of contract §1 do not"
 
 _STEPS = "what a step is, the schema of scripts says: openapi/script.schema.json"
+_SECTIONS = "what is in a section, the schema of states says: openapi/state.schema.json"
 _SEALED = "a cursor carries a seal; only the server can make one"
 _PATH = "characters and normal form of a path are beyond a pattern"
 
@@ -103,6 +104,10 @@ ACCEPTED: dict[str, dict[tuple[int, str], str]] = {
     "PUT /_emulator/sessions/{session_id}/script": {
         (400, "(Script|steps).*"): _STEPS,
         (409, r"Session \w+ is in the middle of a turn: .*"): "depends on the state of the session",
+    },
+    "PUT /_emulator/state": {
+        (400, "(clock|settings|counters|faults|agents|scripts|skills|memory_stores|environments|workspace).*"): _SECTIONS,
+        (400, r"and \d+ more"): _SECTIONS,
     },
     "PUT /_emulator/skills/{skill}": {
         (400, "(files|skill|archive).*"): "what is in the files is beyond a schema",

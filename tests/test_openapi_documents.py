@@ -99,6 +99,7 @@ REQUIRED_BODIES = {
     "create_memory_store",
     "create_memory",
     "put_skill",
+    "restore_state",
 }
 
 #: What an instant looks like that a client writes.

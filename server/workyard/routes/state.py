@@ -11,8 +11,7 @@ from starlette.responses import Response
 from ..dependencies import Call, ControlRoute
 from ..documentation import refusals, success
 from ..responses import JsonResponse
-from ..schemas.state import State
-from ..schemas.state_shapes import STATE_BODY, StateRestored
+from ..schemas.state_shapes import STATE_BODY, StateRestored, WorkspaceDocument
 from ..state_document import render_state, stored_of
 from ..state_rules import checked_state
 from .control import WorkspaceName, one_workspace
@@ -25,7 +24,7 @@ MOST_STATE_BYTES = 67_108_864
 
 @router.get(
     "/state",
-    responses=success(State, "The document.")
+    responses=success(WorkspaceDocument, "The document.")
     | refusals(
         400,
         409,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
 from .common import Shape
+from .control import WorkspaceId
 from .state import VERSION
 
 _SCHEMA = "described by openapi/state.schema.json"
@@ -45,6 +46,22 @@ STATE_BODY: dict[str, Any] = {
         },
     }
 }
+
+
+class WorkspaceDocument(Shape):
+    """All that a workspace holds. What is in each section, openapi/state.schema.json says."""
+
+    version: Literal[1] = Field(description="Of this form of document.")
+    workspace: WorkspaceId = Field(description="Which workspace it is.")
+    clock: dict[str, Any] = Field(description="The clock.")
+    settings: dict[str, Any] = Field(description="The settings.")
+    counters: dict[str, Any] = Field(description="How many were ever made.")
+    faults: dict[str, Any] = Field(description="The fault rules.")
+    agents: list[dict[str, Any]] = Field(description="The agents.")
+    scripts: dict[str, Any] = Field(description="The scripts, by name.")
+    skills: list[dict[str, Any]] = Field(description="The skills.")
+    memory_stores: list[dict[str, Any]] = Field(description="The memory stores.")
+    environments: list[dict[str, Any]] = Field(description="The environments, each with all that belongs to it.")
 
 
 class StateRestored(Shape):
