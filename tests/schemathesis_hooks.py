@@ -106,7 +106,10 @@ ACCEPTED: dict[str, dict[tuple[int, str], str]] = {
         (409, r"Session \w+ is in the middle of a turn: .*"): "depends on the state of the session",
     },
     "PUT /_emulator/state": {
-        (400, "(clock|settings|counters|faults|agents|scripts|skills|memory_stores|environments|workspace).*"): _SECTIONS,
+        (
+            400,
+            "(clock|settings|counters|faults|agents|scripts|skills|memory_stores|environments|workspace).*",
+        ): _SECTIONS,
         (400, r"and \d+ more"): _SECTIONS,
     },
     "PUT /_emulator/skills/{skill}": {

@@ -84,7 +84,7 @@ def _is(error: type[Exception]) -> Callable[[Outcome], bool]:
 
 
 def _answered(outcome: Outcome) -> bool:
-    return outcome.value.type == "work_queue_stats" and outcome.value.depth == 2
+    return bool(outcome.value.type == "work_queue_stats" and outcome.value.depth == 2)
 
 
 #: Kind → the rule, the call, how often the client tries, and what comes of it.

@@ -85,6 +85,8 @@ REFUSALS = {
     "change_settings": {400, 413},
     "reset": {400},
     "recount": set(),
+    "export_state": {400, 409},
+    "restore_state": {400, 409, 413},
 }
 
 #: Operations that an empty body does not do for.

@@ -534,7 +534,7 @@ def test_a_clock_belongs_to_one_workspace(api: Api, new_api: Callable[..., Api])
 def test_settings_are_the_servers_until_they_are_changed(api: Api, new_api: Callable[..., Api]) -> None:
     """What is left out stays, null goes back; another workspace keeps its own."""
     other = new_api(api.url)
-    steps: list[tuple[dict[str, int | None] | None, dict[str, int]]] = [
+    steps: list[tuple[dict[str, int | None] | None, dict[str, int | None]]] = [
         (None, DEFAULTS),
         ({}, DEFAULTS),
         ({"default_ttl_seconds": 5}, DEFAULTS | {"default_ttl_seconds": 5}),

@@ -97,7 +97,7 @@ def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now, agent:
             await upgrade(stored_format, services.access, services.workspaces)
             app.state.services = services
             if engine.name == "embedded":
-                await load_state(initial, services.snapshots, services.workspaces)
+                await load_state(initial, services)
             await engine.subscribe(partial(_heard, services))
             tidy = asyncio.create_task(_tidy(services))
 
@@ -224,7 +224,7 @@ def build_services(
 async def _save(settings: Settings, services: Services) -> StartupRefused | None:
     """Write the file of `--save-state`. Return why that failed."""
     try:
-        await save_state(settings, services.snapshots, services.workspaces)
+        await save_state(settings, services)
     except StartupRefused as refusal:
         return refusal
     return None

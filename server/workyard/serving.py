@@ -223,12 +223,12 @@ async def _prepared(settings: Settings) -> None:
     """Find out before anything starts whether the Redis can be used, and put into it what the settings say."""
     initial = read_state(settings)
     async with _services(settings) as services:
-        await load_state(initial, services.snapshots, services.workspaces)
+        await load_state(initial, services)
 
 
 async def _saved(settings: Settings) -> None:
     async with _services(settings) as services:
-        await save_state(settings, services.snapshots, services.workspaces)
+        await save_state(settings, services)
 
 
 @asynccontextmanager

@@ -239,6 +239,10 @@ def _environment(stored: StoredEnvironment) -> Json:
             }
             for entry in stored.queue
         ],
+        "given_twice": [
+            {"work_id": work, "worker_id": worker}
+            for work, _, worker in (line.partition(" ") for line in record.get("twice", "").split("\n") if line)
+        ],
         "sessions": [_session(each) for each in stored.sessions],
         "life_line": [_life_event(id_, dict(fields)) for id_, fields in stored.life],
     }
@@ -420,6 +424,7 @@ def _stored_environment(each: StateEnvironment) -> StoredEnvironment:
         "archived": _text(each.archived_at),
         "version": str(each.changes),
         "last": str(each.last_step_at),
+        "twice": "\n".join(f"{one.work_id} {one.worker_id}" for one in each.given_twice),
         **_counted(each.seeded),
     }
     # As `key_issue.lua` writes it: what revokes a key looks for the id at the beginning.

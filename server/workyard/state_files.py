@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from workyard_queue.snapshots import Snapshots, StoredWorkspace
+from workyard_queue.snapshots import StoredWorkspace
 from workyard_store.errors import Conflict, InvalidRequest, StartupRefused
-from workyard_store.workspaces import WorkspaceStore
 
 from .bodies import json_object
+from .dependencies import Services
 from .schemas.state import VERSION
 from .settings import Settings, named
 from .state_document import render_workspace, stored_of
@@ -45,7 +45,17 @@ def read_state(settings: Settings) -> Loaded:
         raise StartupRefused(f"{named('state')}: {settings.state}: {message}") from None
 
 
-async def load_state(loaded: Loaded, snapshots: Snapshots, workspaces: WorkspaceStore) -> None:
+async def restore(services: Services, workspace: str, stored: StoredWorkspace) -> None:
+    """Put *stored*, which has been checked, in place of what a workspace holds.
+
+    Raises: what `Snapshots.write` does.
+    """
+    if stored.hashes["faults"]:
+        services.faults.store.heard_of_any = True
+    await services.snapshots.write(workspace, stored)
+
+
+async def load_state(loaded: Loaded, services: Services) -> None:
     """Restore what a file has, into a store that has nothing.
 
     Raises:
@@ -53,26 +63,26 @@ async def load_state(loaded: Loaded, snapshots: Snapshots, workspaces: Workspace
     """
     if not loaded:
         return
-    if await workspaces.all():
+    if await services.workspaces.all():
         raise StartupRefused(
             f"{named('state')}: There is data under this key prefix already, which a restore would replace: leave out "
             "--state to go on with that, or use another --key-prefix"
         )
     try:
         for workspace, stored in loaded:
-            await snapshots.write(workspace, stored)
+            await restore(services, workspace, stored)
     except Conflict as conflict:
         raise StartupRefused(f"{named('state')}: {conflict.message}") from None
 
 
-async def save_state(settings: Settings, snapshots: Snapshots, workspaces: WorkspaceStore) -> None:
+async def save_state(settings: Settings, services: Services) -> None:
     """Write the state of all workspaces to the file that the settings name: all of it, or nothing.
 
     Raises:
         StartupRefused: it cannot be written.
     """
     assert settings.state is not None
-    found = [(each, await snapshots.read(each)) for each in await workspaces.all()]
+    found = [(each, await services.snapshots.read(each)) for each in await services.workspaces.all()]
     try:
         write_document(Path(settings.state), server_document(found))
     except OSError as error:

@@ -207,6 +207,11 @@ def _environment(environment: StateEnvironment) -> Iterator[str]:
         items = {item.id: (n, item) for n, item in enumerate(environment.work)}
         yield from _twice((f"work.{n}.id", item.id) for n, item in enumerate(environment.work))
         yield from _queue(environment, items)
+    for n, again in enumerate(environment.given_twice):
+        if again.work_id not in items:
+            yield f"given_twice.{n}.work_id: {again.work_id} is not among the work"
+        if "\n" in again.worker_id:
+            yield f"given_twice.{n}.worker_id: Has a line break"
     sessions = {session.id for session in environment.sessions}
     for n, item in enumerate(environment.work):
         yield from (f"work.{n}.{problem}" for problem in _work(environment, item, sessions))

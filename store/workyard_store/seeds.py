@@ -1,7 +1,7 @@
 """Where the random part of new ids and secrets comes from: chance, or the seed of a workspace, which makes them repeatable.
 
-A script that makes something answers {'SEED', seed, number} while it has done nothing, if its workspace has a seed and what it
-was given is by chance. The number is the next of its kind in the workspace or environment. It is run again with what follows
+A script that makes something answers {'SEED', seed, place} while it has done nothing, if its workspace has a seed and what it
+was given is by chance. The place is what it makes and the next number of that in the workspace or environment. It is run again with what follows
 from that, and told so. Without a seed there is no second run. Source: issue D, 4.
 """
 
@@ -61,6 +61,6 @@ async def fresh(owner: str, step: Callable[[Fresh], Awaitable[Any]]) -> Any:
     """Take a step that makes something in *owner*, a workspace or an environment, and return its answer."""
     reply = await step(Fresh())
     if isinstance(reply, list) and reply and reply[0] == "SEED":
-        _, seed, number = reply
-        reply = await step(Fresh(owner, str(seed), str(number)))
+        _, seed, place = reply
+        reply = await step(Fresh(owner, seed, place))
     return reply

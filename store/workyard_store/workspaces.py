@@ -269,7 +269,7 @@ class WorkspaceStore:
         """Repeat a change that came between `put_state` and the last of the environments."""
         current = await self.profile(workspace)
         if current.generation != copied.generation:
-            await self._spread(workspace, current, self._apply)
+            await self.spread(workspace, current)
 
     async def catch_up(self) -> None:
         """Finish changes of clocks and settings that a crash left half spread."""

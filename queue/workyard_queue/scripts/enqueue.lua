@@ -4,7 +4,7 @@
 -- only read; [4] idempotency key or ''; [5] fingerprint of the request the key stands for; [6] number n of metadata
 -- strings; then n strings (key, value, …); then pairs of work id and session id.
 -- Answer: {'OK', item, item, …} (each every field of the item) | {'CLOUD'} | {'ARCHIVED'} | {'REUSED'}: the key stands
--- for another request | {'SEED', seed, number} | {'AGAIN'} | {'GONE'} | {'FOREIGN'}.
+-- for another request | {'SEED', seed, place} | {'AGAIN'} | {'GONE'} | {'FOREIGN'}.
 local refusal = open()
 if refusal then return {refusal} end
 if E.kind == 'cloud' then return {'CLOUD'} end

@@ -5,7 +5,7 @@
 -- workspace's; [5] the server's default reclaim age, us; [6] SHA-256 of the token to mint.
 -- Answer: {'WORK', work id, fields of the item} | {'NONE', microseconds until the next lease ends or -1, microseconds
 -- since the oldest hand-out or -1, reclaim age in us of a poll that names none, 1 in mode auto}: -1 also while the clock
--- stands still | {'SEED', seed, number} | {'CLOUD'} | {'AGAIN'} | {'GONE'}
+-- stands still | {'SEED', seed, place} | {'CLOUD'} | {'AGAIN'} | {'GONE'}
 -- | {'FOREIGN'}.
 local refusal = open()
 if refusal then return {refusal} end
@@ -49,6 +49,8 @@ local function as_queued(id)
   return shown
 end
 
+local ask = E.twice ~= '' and seed('token')
+if ask then return ask end
 local twice = E.twice ~= '' and given_twice()
 local held = twice and call('HGET', work(twice), 'entry')
 if held then
@@ -63,12 +65,12 @@ local age = tonumber(ARGV[4]) or default_age
 local entry
 local reclaimable = call('ZRANGEBYSCORE', POLLED, '-inf', us(E.now - age), 'WITHSCORES', 'LIMIT', 0, 1)
 if reclaimable[1] then
-  local ask = seed('token')
+  ask = seed('token')
   if ask then return ask end
   entry = call('XCLAIM', STREAM, GROUP, CONSUMER, 0, reclaimable[1])[1]
 else
   if skip() then return {'AGAIN'} end
-  local ask = E.waiting > 0 and seed('token')
+  ask = E.waiting > 0 and seed('token')
   if ask then return ask end
   local read = call('XREADGROUP', 'GROUP', GROUP, CONSUMER, 'COUNT', 1, 'STREAMS', STREAM, '>')
   entry = read and read[1] and read[1][2][1]

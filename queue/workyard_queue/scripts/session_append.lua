@@ -2,7 +2,7 @@
 -- Atomic: the events and what they mean for the session's work are one step, so no message is left unserved.
 -- KEYS[1] environment. ARGV[1] wall us; [2] workspace or ''; [3] session id; [4] work id; [5] '1' if an event asks for work;
 -- [6] '1' if one is the result of a tool that a worker ran; then each event as JSON.
--- Answer: {'OK', now us} | {'ARCHIVED'} | {'TERMINATED'} | {'CLOUD'}: no worker runs tools there | {'SEED', seed, number} | {'MISSING'} | {'AGAIN'}
+-- Answer: {'OK', now us} | {'ARCHIVED'} | {'TERMINATED'} | {'CLOUD'}: no worker runs tools there | {'SEED', seed, place} | {'MISSING'} | {'AGAIN'}
 -- | {'GONE'} | {'FOREIGN'}.
 local refusal = open()
 if refusal then return {refusal} end

@@ -1,7 +1,7 @@
 -- Archive a session that does not run: it is terminated, and its work stops. A repeat changes nothing.
 -- Atomic: no message comes between the end of the session and that of its work.
 -- KEYS[1] environment. ARGV[1] wall us; [2] workspace or ''; [3] session id; [4] work id; [5] the event that tells of it.
--- Answer: {'OK'} | {'RUNNING', status} | {'DUE'}: its agent has to act first | {'SEED', seed, number} | {'MISSING'}
+-- Answer: {'OK'} | {'RUNNING', status} | {'DUE'}: its agent has to act first | {'SEED', seed, place} | {'MISSING'}
 -- | {'AGAIN'} | {'GONE'} | {'FOREIGN'}.
 local refusal = open()
 if refusal then return {refusal} end

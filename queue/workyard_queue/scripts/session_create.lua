@@ -3,7 +3,7 @@
 -- KEYS[1] environment. ARGV[1] wall us; [2] workspace or ''; [3] session id; [4] work id; [5] creation sequence in the
 -- workspace; then JSON: [6] agent; [7] title; [8] metadata; [9] resources; [10] vault ids; [11] script
 -- and [12] its source, or ''; then each event.
--- Answer: {'OK'} | {'ARCHIVED'} | {'SEED', seed, number} | {'AGAIN'} | {'GONE'} | {'FOREIGN'}.
+-- Answer: {'OK'} | {'ARCHIVED'} | {'SEED', seed, place} | {'AGAIN'} | {'GONE'} | {'FOREIGN'}.
 local refusal = open()
 if refusal then return {refusal} end
 if E.archived then return {'ARCHIVED'} end

@@ -2,7 +2,7 @@
 -- leaves of it is found and removed with the environment.
 -- Atomic: only a live environment of the caller's takes a session.
 -- KEYS[1] environment. ARGV[1] wall us; [2] workspace or ''; [3] session id.
--- Answer: {'OK', workspace} | {'ARCHIVED'} | {'SEED', seed, number} | {'GONE'} | {'FOREIGN'}.
+-- Answer: {'OK', workspace} | {'ARCHIVED'} | {'SEED', seed, place} | {'GONE'} | {'FOREIGN'}.
 local refusal = begin()
 if refusal then return {refusal} end
 if E.archived then return {'ARCHIVED'} end

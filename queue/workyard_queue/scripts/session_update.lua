@@ -2,7 +2,7 @@
 -- Atomic: two updates that read the same version cannot both be stored, so neither loses the other's fields.
 -- KEYS[1] environment. ARGV[1] wall us; [2] workspace or ''; [3] session id; [4] work id; [5] the version that was read; then
 -- JSON: [6] agent; [7] title; [8] metadata; [9] the event that tells of the change, if something did change.
--- Answer: {'OK'} | {'STALE'}: read it again | {'SEED', seed, number} | {'AGAIN'} | {'GONE'} | {'FOREIGN'}.
+-- Answer: {'OK'} | {'STALE'}: read it again | {'SEED', seed, place} | {'AGAIN'} | {'GONE'} | {'FOREIGN'}.
 local refusal = open()
 if refusal then return {refusal} end
 local id = ARGV[3]

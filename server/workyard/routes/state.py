@@ -13,6 +13,7 @@ from ..documentation import refusals, success
 from ..responses import JsonResponse
 from ..schemas.state_shapes import STATE_BODY, StateRestored, WorkspaceDocument
 from ..state_document import render_state, stored_of
+from ..state_files import restore
 from ..state_rules import checked_state
 from .control import WorkspaceName, one_workspace
 
@@ -78,5 +79,5 @@ async def restore_state(call: Call, workspace: WorkspaceName = None) -> Response
         "work": sum(len(each.work) for each in stored.environments),
         "sessions": sum(len(each.sessions) for each in stored.environments),
     }
-    await call.services.snapshots.write(meant, stored)
+    await restore(call.services, meant, stored)
     return JsonResponse(counts)

@@ -23,6 +23,7 @@ from workyard_store.ids import is_id
 from workyard_store.memories import MOST_BYTES, MOST_MEMORIES, MOST_STORES, path_problem
 from workyard_store.skills import MOST_SKILLS, MOST_VERSIONS, SLUG
 
+from ..fault_rules import read_stored
 from .agents import AgentModel, McpServer, SessionAgent
 from .common import TIMESTAMP, Body, Metadata
 from .control import KeyName, ReclaimAge, Seed, StartupLease, Ttl
@@ -69,6 +70,12 @@ def _path(value: str) -> str:
 def _content(value: str) -> str:
     if len(value.encode()) > MOST_BYTES:
         raise PydanticCustomError("content", f"At most {MOST_BYTES} bytes")
+    return value
+
+
+def _rule(value: dict[str, Any]) -> dict[str, Any]:
+    if read_stored(json.dumps(value)) is None:
+        raise PydanticCustomError("fault_rule", "Not a rule with its seed and place, as this Workyard stores it")
     return value
 
 
@@ -160,7 +167,7 @@ class StateFault(Body):
     ends_at: Instant | None = Field(None, description="Until when it holds; null: for ever.")
     asked: Count = Field(0, description="How many calls it fitted.")
     hits: Count = Field(0, description="How often it was applied.")
-    rule: dict[str, Any] = Field(description="The rule, as it is stored.")
+    rule: Annotated[dict[str, Any], AfterValidator(_rule)] = Field(description="The rule, as it is stored.")
 
 
 class StateFaults(Body):
@@ -288,6 +295,13 @@ class StateEntry(Body):
     )
 
 
+class StateTwice(Body):
+    """A work item that a fault gives to a second worker."""
+
+    work_id: WorkId = Field(description="The item.")
+    worker_id: str = Field("", description="The worker that has it, who does not get it again; empty: nobody knows.")
+
+
 class StateEvent(Body):
     """An event of a session."""
 
@@ -370,6 +384,9 @@ class StateEnvironment(Body):
     )
     work: list[StateWork] = Field([], description="Its work items, in the order of their creation.")
     queue: list[StateEntry] = Field([], description="The queued items, in the order in which they are given out.")
+    given_twice: Annotated[list[StateTwice], Field(max_length=1000)] = Field(
+        [], description="Items that the fault `duplicate_delivery` gives out once more, in that order."
+    )
     sessions: list[StateSession] = Field([], description="Its sessions, in the order of their creation.")
     life_line: list[StateLifeEvent] = Field([], description="The last events in the lives of its items, in order.")
 

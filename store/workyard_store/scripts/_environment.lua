@@ -67,7 +67,7 @@ end
 -- but count; nil if it has, or there is no seed.
 local function seed(kind)
   if not E.seed or E.seeded then return nil end
-  return {'SEED', E.seed, call('HINCRBY', ENV, 'seeded:' .. kind, 1)}
+  return {'SEED', E.seed, kind .. ' ' .. us(call('HINCRBY', ENV, 'seeded:' .. kind, 1))}
 end
 
 -- Add an event to the life line of an item: its kind, the instant it took effect, and pairs of a name and a value. What

@@ -30,7 +30,7 @@ end
 local function seed(kind, seeded)
   local value = call('HGET', STATE, 'seed') or ''
   if value == '' or seeded == '1' then return nil end
-  return {'SEED', value, call('HINCRBY', STATE, 'seeded:' .. kind, 1)}
+  return {'SEED', value, kind .. ' ' .. us(call('HINCRBY', STATE, 'seeded:' .. kind, 1))}
 end
 
 local function next_generation()

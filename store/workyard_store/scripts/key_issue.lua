@@ -1,7 +1,7 @@
 -- Put an environment key on record.
 -- Atomic: a deleted environment gets no key.
 -- KEYS[1] environment. ARGV[1] wall us; [2] ''; [3] SHA-256 of the key; [4] key id; [5] name as JSON.
--- Answer: {'OK', created us} | {'SEED', seed, number} | {'GONE'}.
+-- Answer: {'OK', created us} | {'SEED', seed, place} | {'GONE'}.
 local refusal = begin()
 if refusal then return {refusal} end
 local ask = seed('key')

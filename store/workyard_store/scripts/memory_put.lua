@@ -5,7 +5,7 @@
 -- stored content must have, '' for any; [11] most memories in a store; [12] most bytes of content in a store; [13] '1' if the ids follow
 -- from the seed.
 -- Answer: {'OK', record, content} | {'STORE'} | {'MEMORY'} | {'ARCHIVED'} | {'CHANGED', SHA-256} |
--- {'TAKEN', memory id, its path} | {'FULL', 'count' or 'bytes'} | {'SEED', seed, number}.
+-- {'TAKEN', memory id, its path} | {'FULL', 'count' or 'bytes'} | {'SEED', seed, place}.
 local id, path, sha, size = ARGV[3], ARGV[5], ARGV[6], tonumber(ARGV[8])
 local store = call('HGET', STORES, STORE)
 if not store then return {'STORE'} end

@@ -3,7 +3,7 @@
 -- KEYS[1] workspace. ARGV[1] wall us; [2] store id; [3] the record that the caller has read, '' for a new store;
 -- [4] what its record says, as JSON; [5] '1' to archive it; [6] most stores; [7] '1' if the id
 -- follows from the seed.
--- Answer: {'OK', record} | {'FULL'} | {'STORE'} | {'CHANGED'} | {'SEED', seed, number}.
+-- Answer: {'OK', record} | {'FULL'} | {'STORE'} | {'CHANGED'} | {'SEED', seed, place}.
 local stored = call('HGET', STORES, STORE)
 local now = us(instant())
 local number, created, archived
