@@ -168,15 +168,23 @@ def test_more_than_is_told_fires_all_the_same(redis_backed: WorkyardServer, new_
 
 
 def test_changes_at_once_tell_of_each_timer_once(api: Api) -> None:
-    """Whichever of them ends it: nothing is told twice, nothing is lost, and no change is."""
+    """Whichever of them ends it: nothing is told twice, nothing is lost, and no change is. Nor do settings that change
+    at the same time take the news away."""
     api.freeze()
     queue = api.queue()
     items = [item["id"] for item in api.enqueue(queue, 40)]
     for second, item in enumerate(items):
         api.ok(api.ack(queue, item))
         api.ok(api.heartbeat(queue, item, "NO_HEARTBEAT", second + 1))
+
+    def advance(number: int) -> dict[str, Any]:
+        api.ok(
+            api.post("/_emulator/settings", json={"reclaim_ms": 1 + number})
+        )  # They are copied to the environment, too.
+        return change(api, advance_seconds=1)
+
     with ThreadPoolExecutor(8) as pool:
-        moved = list(pool.map(lambda _: change(api, advance_seconds=1), range(40)))
+        moved = list(pool.map(advance, range(40)))
     assert sorted(each["work_id"] for change in moved for each in change["fired"]) == sorted(items)
     assert clock(api)["now"] == after(NOON, 40)
     for answer in moved:

@@ -45,8 +45,9 @@ _APPLY_BATCH = 200
 _ABANDONED_US = 60_000_000
 
 
-#: The fields of a workspace that its environments copy, in the order in which the scripts answer them.
-PROFILE = ("shift", "frozen", "ttl", "startup", "reclaim", "generation", "faults", "seed", "auto")
+#: The fields of a workspace that its environments copy, in the order in which the scripts answer them. `ticked`: the
+#: generation of the last change of the clock.
+PROFILE = ("shift", "frozen", "ttl", "startup", "reclaim", "generation", "faults", "seed", "auto", "ticked")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +68,9 @@ class Profile:
 
     @classmethod
     def of(cls, fields: list[str]) -> Profile:
-        """Read shift, frozen, ttl, startup, reclaim, generation, faults, seed, auto as the scripts answer them."""
-        shift, frozen, ttl, startup, reclaim, generation, faults, seed, auto = fields
+        """Read shift, frozen, ttl, startup, reclaim, generation, faults, seed, auto and the clock's own generation as the
+        scripts answer them."""
+        shift, frozen, ttl, startup, reclaim, generation, faults, seed, auto, _ = fields
         return cls(
             Clock(int(shift), int(frozen) if frozen else None, auto == "1"),
             int(ttl) if ttl else None,
@@ -151,7 +153,7 @@ class WorkspaceStore:
         """Keep the place of an environment whose record now exists, and repeat a change that missed it."""
         current = Profile.of(await self.write(_CONFIRM, workspace, self._access.wall(), environment_id, sequence))
         if current.generation != copied.generation:
-            await self._apply([environment_id], current)
+            await self._apply_all([environment_id], current)
 
     async def reserve_session(self, workspace: str, environment_id: str, session_id: str) -> int:
         """Give a new session its creation sequence, and its place in the workspace."""
@@ -184,12 +186,11 @@ class WorkspaceStore:
     async def profile(self, workspace: str) -> Profile:
         """Return the workspace's clock and settings."""
         stored = await self._engine.command("HMGET", self._keys.workspace(workspace), *PROFILE)
-        return Profile.of(
-            [
-                value or ("0" if name in ("shift", "generation") else "")
-                for name, value in zip(PROFILE, stored, strict=True)
-            ]
-        )
+        fields = {
+            name: value or ("0" if name in ("shift", "generation") else "")
+            for name, value in zip(PROFILE, stored, strict=True)
+        }
+        return Profile.of([*fields.values()][:-1] + [fields["ticked"] or fields["generation"]])
 
     async def clock(self, workspace: str) -> ClockReading:
         """Read the workspace's clock."""
@@ -197,18 +198,14 @@ class WorkspaceStore:
         profile = await self.profile(workspace)
         return self._reading(profile, profile.clock.now(wall), wall)
 
-    async def change_clock(
-        self, workspace: str, change: str, value: int | None = None, apply: Spread | None = None
-    ) -> ClockReading:
-        """Change the clock, and every copy of it, and wake every blocked poll of the workspace.
-
-        Whoever wants to know what that fires, and agents to have acted, goes by `workyard_queue.timers`.
+    async def change_clock(self, workspace: str, change: str, value: int | None, apply: Spread) -> ClockReading:
+        """Change the clock, and every copy of it. What follows from that is the business of `workyard_queue.timers`.
 
         Args:
             workspace: whose clock.
             change: `real`, `frozen` (*value*: the instant in us, None for now), `auto` or `advance` (*value*: us).
             value: see *change*.
-            apply: copies a profile to some environments.
+            apply: copies a profile, its clock too, to some environments.
 
         Raises:
             InvalidRequest: time would go back, or past `LAST_INSTANT`.
@@ -232,7 +229,7 @@ class WorkspaceStore:
         return None if isinstance(reading, int) else reading
 
     async def _change_clock(
-        self, workspace: str, change: str, value: int | None, field: str, apply: Spread | None
+        self, workspace: str, change: str, value: int | None, field: str, apply: Spread
     ) -> ClockReading | int:
         """Change the clock; return its reading, or its instant where time would go back."""
         wall = self._access.wall()
@@ -269,7 +266,7 @@ class WorkspaceStore:
         """Repeat a change that came between `put_state` and the last of the environments."""
         current = await self.profile(workspace)
         if current.generation != copied.generation:
-            await self.spread(workspace, current)
+            await self.spread(workspace, current, self._apply_all)
 
     async def catch_up(self) -> None:
         """Finish changes of clocks and settings that a crash left half spread."""
@@ -277,23 +274,31 @@ class WorkspaceStore:
             profile = await self.profile(workspace)
             spread = await self._engine.command("HGET", self._keys.workspace(workspace), "spread")
             if profile.generation and spread != str(profile.generation):
-                await self.spread(workspace, profile)
+                await self.spread(workspace, profile, self._apply_all)
 
     async def spread(self, workspace: str, profile: Profile, apply: Spread | None = None) -> None:
-        """Copy what a script has changed of a workspace to its environments, and wake their blocked polls."""
+        """Copy what a script has changed of a workspace to its environments, and wake their blocked polls.
+
+        Without *apply*, which copies the clock too, only the settings are: the clock comes by the change that fires what
+        it ends.
+        """
         key = self._keys.workspace(workspace, "envs")
         start = 0
         while environment_ids := await self._engine.command("ZRANGE", key, start, start + _APPLY_BATCH - 1):
             await (apply or self._apply)(environment_ids, profile)
             start += _APPLY_BATCH
-        await self._engine.run(_SPREAD, self._keys.workspace(workspace), profile.generation)
+        whole = "" if apply is None else "1"
+        await self._engine.run(_SPREAD, self._keys.workspace(workspace), profile.generation, whole)
 
-    async def _apply(self, environment_ids: list[str], profile: Profile) -> None:
+    async def _apply(self, environment_ids: list[str], profile: Profile, clock: str = "") -> None:
         wall = self._access.wall()
-        copied = profile.copied
+        copied = (*profile.copied, clock)
         await asyncio.gather(
             *[self._engine.run(_APPLY, self._keys.environment(id_), wall, "", *copied) for id_ in environment_ids]
         )
+
+    async def _apply_all(self, environment_ids: list[str], profile: Profile) -> None:
+        await self._apply(environment_ids, profile, "1")
 
     def _reading(self, profile: Profile, now: int, wall: int) -> ClockReading:
         return ClockReading(profile.clock.mode, now, now - wall)

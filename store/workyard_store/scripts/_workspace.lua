@@ -18,11 +18,13 @@ local function instant()
   return math.max(tonumber(v[2] or '') or tonumber(ARGV[1]) + tonumber(v[1] or '0'), tonumber(v[3] or '0'))
 end
 
--- Return what an environment copies: shift, frozen, ttl, startup, reclaim, generation, faults, seed, auto.
+-- Return what an environment copies: shift, frozen, ttl, startup, reclaim, generation, faults, seed, auto, and the
+-- generation of the last change of the clock: a change of settings is copied without the clock, which fires what it ends.
 local function profile()
   local v = call('HMGET', STATE, 'shift', 'frozen', 'ttl', 'startup', 'reclaim', 'generation', 'faults', 'seed',
-    'auto')
-  return {v[1] or '0', v[2] or '', v[3] or '', v[4] or '', v[5] or '', v[6] or '0', v[7] or '', v[8] or '', v[9] or ''}
+    'auto', 'ticked')
+  return {v[1] or '0', v[2] or '', v[3] or '', v[4] or '', v[5] or '', v[6] or '0', v[7] or '', v[8] or '', v[9] or '',
+    v[10] or v[6] or '0'}
 end
 
 -- Ids of a workspace with a seed follow from it. Answer what the caller is to make them of, having done nothing but count; nil
@@ -36,4 +38,5 @@ end
 local function next_generation()
   local generation = math.max((tonumber(call('HGET', STATE, 'generation')) or 0) + 1, tonumber(ARGV[1]))
   call('HSET', STATE, 'generation', us(generation))
+  return us(generation)
 end

@@ -1,7 +1,7 @@
 -- Remove one fault rule of a workspace, or all.
 -- Atomic: with the last of them goes the mark that there are any.
 -- KEYS[1] workspace. ARGV[1] wall us; [2] number of the rule or '' for all; [3] version of the rules from now on.
--- Answer: {how many were removed, shift, frozen, ttl, startup, reclaim, generation, faults, seed}.
+-- Answer: {how many were removed, what an environment copies (`profile`)}.
 local RULES, COUNTS = BASE .. 'faults', BASE .. 'fault_counts'
 local there = math.max(call('HLEN', RULES) - 1, 0)
 local removed = there

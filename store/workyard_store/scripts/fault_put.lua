@@ -2,7 +2,7 @@
 -- Atomic: all of them or none; whoever asks sees the old rules or the new.
 -- KEYS[1] workspace. ARGV[1] wall us; [2] version of the rules from now on; [3] '1' to remove the rules there are;
 -- [4] most rules; then for each rule: its text, and for how long it lives in us of the workspace's time or ''.
--- Answer: {'OK', number of the first, shift, frozen, ttl, startup, reclaim, generation, faults, seed} | {'FULL'}.
+-- Answer: {'OK', number of the first, what an environment copies (`profile`)} | {'FULL'}.
 local RULES, COUNTS = BASE .. 'faults', BASE .. 'fault_counts'
 local there = ARGV[3] == '1' and 0 or math.max(call('HLEN', RULES) - 1, 0)
 if there + (#ARGV - 4) / 2 > tonumber(ARGV[4]) then return {'FULL'} end

@@ -3,8 +3,7 @@
 -- KEYS[1] workspace. ARGV[1] wall us; [2] real|frozen|auto|advance|reach|jump; [3] frozen: instant us or ''; advance: us;
 -- reach, jump (the server's own, in mode auto only): the later instant to be at, us; [4] the last instant a clock may
 -- reach, us.
--- Answer: {'OK', now, shift, frozen, ttl, startup, reclaim, generation, faults, seed, auto} | {'BACK', now}: time would go
--- back; reach, jump: it is that late already, or the mode is another | {'FAR', now}.
+-- Answer: {'OK', now, what an environment copies (`profile`)} | {'BACK', now}: time would go back; reach, jump: it is that late already, or the mode is another | {'FAR', now}.
 local wall, op = tonumber(ARGV[1]), ARGV[2]
 local v = call('HMGET', STATE, 'shift', 'frozen', 'last', 'auto')
 local shift, frozen = tonumber(v[1] or '0'), tonumber(v[2] or '')
@@ -25,7 +24,7 @@ else
 end
 if op == 'real' or op == 'frozen' or op == 'auto' then call('HSET', STATE, 'auto', op == 'auto' and '1' or '') end
 call('HSET', STATE, 'last', us(to))
-next_generation()
+call('HSET', STATE, 'ticked', next_generation())
 local answer = profile()
 table.insert(answer, 1, us(to))
 table.insert(answer, 1, 'OK')

@@ -2,7 +2,7 @@
 -- change of the clock may have missed the record.
 -- Atomic: the place and the profile are of one instant.
 -- KEYS[1] workspace. ARGV[1] wall us; [2] environment id; [3] sequence.
--- Answer: {shift, frozen, ttl, startup, reclaim, generation, faults, seed, auto}.
+-- Answer: {what an environment copies (`profile`)}.
 call('ZADD', ENVS, ARGV[3], ARGV[2])
 call('ZADD', LIVE, ARGV[3], ARGV[2])
 if tonumber(call('HGET', STATE, 'number') or '0') < tonumber(ARGV[3]) then
