@@ -34,7 +34,7 @@ def passed(run: Run) -> tuple[int, int]:
     return outcome.passed, outcome.skipped
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(450)
 def test_the_newest_releases_suite_passes_on_the_embedded_engine(sdk_suites: dict[str, Run]) -> None:
     """All of it; a release that adds tests has more."""
     count, skipped = passed(sdk_suites["newest"])
@@ -42,7 +42,7 @@ def test_the_newest_releases_suite_passes_on_the_embedded_engine(sdk_suites: dic
     assert skipped == 0
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(450)
 def test_an_old_releases_suite_passes_on_redis(sdk_suites: dict[str, Run]) -> None:
     """It skips by itself what the mock of its makers could not do."""
     assert passed(sdk_suites["old"]) == (290, 50)
