@@ -153,8 +153,10 @@ def test_what_cannot_be_started_or_reached_is_refused_in_words() -> None:
 
 
 FORKING = """
-import os, sys, threading
+import logging, os, sys, threading
 from workyard.testing import Emulator
+
+logging.getLogger("asyncio").setLevel(logging.ERROR)  # how long a step took
 
 emu = Emulator()
 emu.__enter__()
@@ -277,6 +279,43 @@ def test_calls_go_wrong_as_they_are_told_to(emu: Emulator, tmp_path: Path) -> No
     assert emu.faults.clear() == 3
     assert emu.faults.list() == []
     assert work.stop(item.id, environment_id=queue.id, force=True).state == "stopped"
+
+
+def test_what_is_waited_for_is_told_by_the_server(emu: Emulator) -> None:
+    """A state, figures, or that nothing is left to do; what does not come in time is an error that says what there was."""
+    queue = emu.environment()
+    [item] = emu.enqueue(queue)
+    work = emu.client().beta.environments.work
+    with pytest.raises(TimeoutError, match="queued"):
+        emu.wait(item, "starting", timeout=0.05)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(emu.wait, item, "starting")
+        work.poll(queue.id)
+        work.ack(item.id, environment_id=queue.id)
+        assert waiting.result(5).state == "starting"
+        waiting = pool.submit(emu.wait, idle=True, environment=queue)
+        assert emu.wait(stats={"depth": 0, "leased": 1}).leased == 1
+        work.stop(item.id, environment_id=queue.id, force=True)
+        assert waiting.result(5).leased == 0
+    with pytest.raises(WorkyardRefused, match="work_id and state go together"):
+        emu.wait(item)
+
+
+def test_a_workspace_comes_back_as_it_was(emu: Emulator) -> None:
+    """Also elsewhere, once it is gone; and with a seed, the same calls give the same ids."""
+    assert emu.settings(id_seed=42).id_seed == 42
+    emu.clock.freeze(NOON)
+    queue = emu.environment()
+    items = emu.enqueue(queue, 2)
+    document = emu.state()
+    emu.reset()
+    restored = emu.restore(document)
+    assert (restored.environments, restored.work) == (1, 2)
+    assert [item.id for item in emu.work(queue)] == [item.id for item in reversed(items)]
+    assert emu.state() == document
+    emu.reset()
+    emu.settings(id_seed=42)
+    assert emu.environment() == queue
 
 
 def test_an_instant_without_a_time_zone_is_refused(emu: Emulator) -> None:

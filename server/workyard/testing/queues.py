@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from ..exports import exports
 from ..schemas.control import LeaseSettings, Recount, ResetDone
+from ..schemas.state_shapes import StateRestored
 from ..schemas.work import Work, WorkQueueStats
 from .asking import Helpers, Steps, helper, read
 from .link import Request
@@ -136,6 +137,6 @@ class QueueHelpers(Helpers):
         return document
 
     @helper
-    def restore(self, document: Mapping[str, Any]) -> Steps[None]:
+    def restore(self, document: Mapping[str, Any]) -> Steps[StateRestored]:
         """Put a document of `state` in the place of what the workspace holds, with the same ids."""
-        yield Request("PUT", "/_emulator/state", dict(document))
+        return read(StateRestored, (yield Request("PUT", "/_emulator/state", dict(document))))
