@@ -16,7 +16,7 @@ from typing import Any
 
 import anthropic
 import pytest
-from harness import NOON, WorkyardServer, clean_environment, wait_until
+from harness import NOON, WorkyardServer, clean_environment
 
 from workyard.testing import (
     AsyncEmulator,
@@ -26,6 +26,7 @@ from workyard.testing import (
     WorkyardUnreachable,
 )
 
+pytestmark = pytest.mark.one_redis
 READY_WITHIN_S = 0.05
 END_WITHIN_S = 1.0
 
@@ -108,9 +109,9 @@ def test_its_end_answers_a_blocked_poll_and_comes_soon() -> None:
     """As the end of a server process does."""
     with Emulator() as emu, ThreadPoolExecutor(1) as pool:
         queue = emu.environment()
-        poll = pool.submit(emu.client(max_retries=0).beta.environments.work.poll, queue.id, block_ms=999)
-        wait_until(lambda: poll.running(), "the poll is under way")
-        time.sleep(0.1)
+        work = emu.client(max_retries=0).beta.environments.work
+        poll = pool.submit(work.poll, queue.id, block_ms=999, anthropic_worker_id="waiting")
+        emu.wait(stats={"workers_polling": 1})
         begun = time.perf_counter()
         emu._place.close()
         assert time.perf_counter() - begun < END_WITHIN_S
