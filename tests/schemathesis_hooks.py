@@ -100,6 +100,9 @@ ACCEPTED: dict[str, dict[tuple[int, str], str]] = {
         (400, r"Memory store \w+ is archived .*"): "depends on the state of the store",
     },
     f"DELETE {_MEMORIES}/{{memory_id}}": {(409, "Memory .*"): "depends on the memory's content"},
+    "POST /_emulator/faults": {
+        (400, r"(rules|name|description|seed|Scenario)\b.*"): "what a rule is, the schema of scenarios says",
+    },
     "PUT /_emulator/scripts/{name}": {(400, "(Script|steps).*"): _STEPS},
     "PUT /_emulator/sessions/{session_id}/script": {
         (400, "(Script|steps).*"): _STEPS,

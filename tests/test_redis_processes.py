@@ -108,6 +108,27 @@ def test_a_clock_in_auto_is_moved_once_whoever_finds_that_it_is_time(both: tuple
     assert first.ok(first.get("/_emulator/clock"))["now"] == after(NOON, 7)
 
 
+def test_fault_rules_hold_and_count_in_every_process(both: tuple[Api, Api]) -> None:
+    """From the next request on, wherever it goes; so does their end. One that is named by number hits once in all."""
+    here, there = both
+    queue = here.queue()
+    assert there.get(there.path(queue, "stats")).status_code == 200
+    rules = [{"on": "stats", "nth": nth, "do": {"status": status}} for nth, status in (([1, 3], 500), (4, 529))]
+    for turn in range(3):
+        here.ok(here.post("/_emulator/faults", json={"rules": rules}, params={"replace": "true"}))
+        with ThreadPoolExecutor(6) as pool:
+            asked = [pool.submit(each.get, each.path(queue, "stats")) for each in (there, here) * 3]
+            statuses = Counter(answer.result().status_code for answer in asked)
+        assert statuses == {200: 3, 500: 2, 529: 1}, turn
+        rows = there.ok(there.get("/_emulator/faults"))["data"]
+        assert [(row["asked"], row["hits"], row["left"]) for row in rows] == [(6, 2, 0), (6, 1, 0)]
+    there.ok(there.post("/_emulator/faults", json={"on": "environments.list", "do": {"status": 500}}))
+    assert here.get("/v1/environments").status_code == 500
+    here.ok(here.post("/_emulator/faults", json={"on": "stats", "nth": "every", "do": {"status": 500}}))
+    there.ok(there.delete("/_emulator/faults"))
+    assert here.get(here.path(queue, "stats")).status_code == 200
+
+
 def test_two_hundred_blocked_polls_hold_a_handful_of_connections_and_do_not_look(
     redis_backed: WorkyardServer, new_api: Callable[..., Api], raw: redis.Redis
 ) -> None:

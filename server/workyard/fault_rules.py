@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib.resources import files
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, LiteralString, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -20,6 +20,7 @@ from pydantic import (
     ValidationInfo,
     WithJsonSchema,
     field_validator,
+    model_validator,
 )
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
@@ -86,6 +87,19 @@ class _Part(BaseModel):
     """JSON types are taken as they are, unknown keys are refused."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_null(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            for name, each in value.items():
+                if each is None:
+                    raise _refuse("{name} cannot be null: leave it out", name=str(name))
+        return value
+
+
+def _refuse(problem: LiteralString, **values: str) -> PydanticCustomError:
+    return PydanticCustomError("rule", problem, values)
 
 
 _Id = Annotated[str, Field(min_length=1, max_length=256)]
@@ -197,10 +211,6 @@ def _on(value: str) -> str:
             {"words": ", ".join(_WORDS), "groups": ", ".join(GROUPS)},
         )
     return value
-
-
-def _refuse(problem: str, **values: str) -> PydanticCustomError:
-    return PydanticCustomError("rule", problem, values)
 
 
 _NUMBER = {"type": "integer", "minimum": 1, "maximum": 10**9}
