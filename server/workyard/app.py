@@ -62,6 +62,7 @@ from .routes import (
     state,
     work,
 )
+from .seed_file import plant, read_seed_file
 from .settings import Settings, read_script
 from .state_files import load_state, read_state, save_state
 from .traffic import Traffic
@@ -87,6 +88,7 @@ def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now, agent:
     traffic = Traffic(body_bytes=0, keeps=False)
     # The embedded engine lives in this process; what a Redis is to start with, `serving.py` sees to.
     initial = read_state(settings) if settings.redis_url is None else []
+    planted = read_seed_file(settings) if settings.redis_url is None else None
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -98,6 +100,7 @@ def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now, agent:
             app.state.services = services
             if engine.name == "embedded":
                 await load_state(initial, services)
+                app.state.exports = await plant(planted, services)
             await engine.subscribe(partial(_heard, services))
             tidy = asyncio.create_task(_tidy(services))
 

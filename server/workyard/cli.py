@@ -88,11 +88,11 @@ def serve(**options: Any) -> None:
     from .serving import serve as run_server
     from .settings import load
 
-    def ready(url: str, engine: str) -> None:
+    def ready(url: str, engine: str, seeded: Mapping[str, str]) -> None:
         gc.freeze()
         gc.enable()
         click.echo(f"Workyard {__version__} is ready at {url} (engine: {engine})")
-        for name, value in exports(url, DEFAULT_API_KEY).items():
+        for name, value in {**exports(url, DEFAULT_API_KEY), **seeded}.items():
             click.echo(f"export {name}={shlex.quote(value)}")
         sys.stdout.flush()
 

@@ -21,7 +21,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncIterator, Callable, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from types import FrameType
 from typing import Any, Literal
@@ -39,6 +39,7 @@ from . import logs
 from .app import build_services, create_app, open_engine
 from .dependencies import Services
 from .protocol import Protocol
+from .seed_file import plant, read_seed_file
 from .settings import Settings, load, named
 from .state_files import load_state, read_state, save_state
 from .traffic import Traffic
@@ -110,8 +111,9 @@ class _Supervisor(Multiprocess):
             self.processes[place].start()
 
 
-def serve(settings: Settings, on_ready: Callable[[str, str], None]) -> None:
-    """Serve until a signal ends it. Call *on_ready* with the URL and the engine when a request would be answered.
+def serve(settings: Settings, on_ready: Callable[[str, str, Mapping[str, str]], None]) -> None:
+    """Serve until a signal ends it. Call *on_ready* with the URL, the engine, and variables for what the seed file made,
+    when a request would be answered.
 
     Raises:
         StartupRefused: the port is taken, or the Redis cannot be used.
@@ -122,16 +124,18 @@ def serve(settings: Settings, on_ready: Callable[[str, str], None]) -> None:
     engine = "embedded" if settings.redis_url is None else "redis"
     if engine == "embedded":
         app = create_app(settings)
-        _Server(config_of(settings, app), lambda: on_ready(url, engine)).run(sockets=[listener])
+        _Server(config_of(settings, app), lambda: on_ready(url, engine, app.state.exports)).run(sockets=[listener])
         not_saved: StartupRefused | None = getattr(app.state, "not_saved", None)
         if not_saved is not None:
             raise not_saved
         return
-    asyncio.run(_prepared(settings))
+    exports = asyncio.run(_prepared(settings))
     if settings.workers == 1:
-        _Server(config_of(settings, create_app(settings)), lambda: on_ready(url, engine)).run(sockets=[listener])
+        _Server(config_of(settings, create_app(settings)), lambda: on_ready(url, engine, exports)).run(
+            sockets=[listener]
+        )
     else:
-        _supervise(settings, listener, url, lambda: on_ready(url, engine))
+        _supervise(settings, listener, url, lambda: on_ready(url, engine, exports))
     if settings.save_state:
         asyncio.run(_saved(settings))
 
@@ -219,11 +223,12 @@ def url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-async def _prepared(settings: Settings) -> None:
+async def _prepared(settings: Settings) -> dict[str, str]:
     """Find out before anything starts whether the Redis can be used, and put into it what the settings say."""
-    initial = read_state(settings)
+    initial, seeds = read_state(settings), read_seed_file(settings)
     async with _services(settings) as services:
         await load_state(initial, services)
+        return await plant(seeds, services)
 
 
 async def _saved(settings: Settings) -> None:

@@ -270,14 +270,7 @@ async def change_settings(call: Call, workspace: WorkspaceName = None, body: Set
 
     With an `id_seed`, the same calls in the same order give the same ids and tokens, in this workspace: after a reset too.
     """
-    given = (body or SettingsChange()).model_dump(exclude_unset=True)
-    names = {
-        "default_ttl_seconds": "ttl",
-        "startup_lease_seconds": "startup",
-        "reclaim_ms": "reclaim",
-        "id_seed": "seed",
-    }
-    changes = {names[name]: value for name, value in given.items()}
+    changes = (body or SettingsChange()).changes
 
     async def one(name: str) -> dict[str, Any]:
         return _in_force(call.services, await call.services.workspaces.change_settings(name, changes))

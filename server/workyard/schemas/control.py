@@ -54,14 +54,25 @@ class Health(Shape):
     )
 
 
-class Enqueue(Body):
-    """Request to enqueue work without a session of the Sessions API."""
+class WorkToEnqueue(Body):
+    """Work without a session of the Sessions API."""
 
     count: int = Field(1, ge=1, le=MOST_ENQUEUED, description="How many items.")
     session_id: SessionId | None = Field(
         None, description="The session to run, count 1 only. If it has an item, that gets a message. Null: made up."
     )
     metadata: Metadata | None = Field(None, description="Metadata of each new item.")
+
+    @model_validator(mode="after")
+    def _one_item_per_session(self) -> WorkToEnqueue:
+        if self.session_id is not None and self.count != 1:
+            raise PydanticCustomError("count", "count: Must be 1 when session_id is given")
+        return self
+
+
+class Enqueue(WorkToEnqueue):
+    """Request to enqueue work without a session of the Sessions API."""
+
     idempotency_key: Annotated[str, Field(min_length=1, max_length=256)] | None = Field(
         None,
         description="A repeat with the same key enqueues nothing twice and answers the same items; with another count, "
@@ -77,12 +88,6 @@ class Enqueue(Body):
             ],
         }
     )
-
-    @model_validator(mode="after")
-    def _one_item_per_session(self) -> Enqueue:
-        if self.session_id is not None and self.count != 1:
-            raise PydanticCustomError("count", "count: Must be 1 when session_id is given")
-        return self
 
 
 class Enqueued(Shape):
@@ -135,8 +140,8 @@ Seed = Annotated[int, Field(ge=0, le=MOST_SEED)]
 ReclaimAge = Annotated[int, Field(ge=1, le=LONGEST_RECLAIM_MS)]
 
 
-class SettingsChange(Body):
-    """Request to change settings; what is left out stays, null goes back to the server's default."""
+class LeaseChange(Body):
+    """Request to change lease settings; what is left out stays, null goes back to the server's default."""
 
     default_ttl_seconds: Ttl | None = Field(
         None, description="Lease of a heartbeat without `desired_ttl_seconds`, seconds."
@@ -147,6 +152,18 @@ class SettingsChange(Body):
     reclaim_ms: ReclaimAge | None = Field(
         None, description="Age at which a poll takes over an unacknowledged item, milliseconds."
     )
+
+    @property
+    def changes(self) -> dict[str, int | str | None]:
+        """Return what `WorkspaceStore.change_settings` is to change."""
+        names = {"default_ttl_seconds": "ttl", "startup_lease_seconds": "startup", "reclaim_ms": "reclaim"}
+        names["id_seed"] = "seed"
+        return {names[name]: value for name, value in self.model_dump(exclude_unset=True).items()}
+
+
+class SettingsChange(LeaseChange):
+    """Request to change settings; what is left out stays, null goes back to the server's default."""
+
     id_seed: Seed | None = Field(
         None, description="What new ids, environment keys and sessions tokens follow from; null: they are random."
     )
