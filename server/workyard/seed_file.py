@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,15 +174,17 @@ async def _environment(each: SeedEnvironment, workspace: str, services: Services
         scope=each.scope or "organization",
     )
     exports[_variable("ENVIRONMENT", each.name)] = environment.id
-    for n, work in enumerate(each.work):
-        plain = json.dumps(work.model_dump(), sort_keys=True)
+    entries: Counter[str] = Counter()
+    for work in each.work:
+        entry = hashlib.sha256(json.dumps(work.model_dump(), sort_keys=True).encode()).hexdigest()
+        entries[entry] += 1
         await services.queue.enqueue(
             environment.id,
             count=work.count,
             session_id=work.session_id,
             metadata=work.metadata,
             # Of the entry as it is written: what is changed, or new, is enqueued at the next start.
-            idempotency_key=f"seed-file {n} {hashlib.sha256(plain.encode()).hexdigest()}",
+            idempotency_key=f"seed-file {entry} {entries[entry]}",
         )
     known = {key.name for key in await services.credentials.list(environment.id) if key.revoked_at is None}
     for name in each.keys:
