@@ -190,7 +190,8 @@ class WorkspaceStore:
             name: value or ("0" if name in ("shift", "generation") else "")
             for name, value in zip(PROFILE, stored, strict=True)
         }
-        return Profile.of([*fields.values()][:-1] + [fields["ticked"] or fields["generation"]])
+        fields["ticked"] = fields["ticked"] or fields["generation"]
+        return Profile.of(list(fields.values()))
 
     async def clock(self, workspace: str) -> ClockReading:
         """Read the workspace's clock."""
