@@ -308,6 +308,9 @@ def _lapses(life: _Life) -> Iterator[Finding]:
     if lapsed is None:
         return
     holder = life.holder
+    cause = life.events[max(life.events.index(lapsed) - 1, 0)]
+    if cause.kind == "fault" and cause.do == "lose_lease":
+        return  # No worker's doing: the finding of the fault tells it.
     if lapsed.before == "starting" and life.acked is not None:
         lease = duration(life.acked.lease_us or 0)
         text = f"Acknowledged by {who(life.acked)}, but no heartbeat came within the startup lease of {lease}."
