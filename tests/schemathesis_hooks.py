@@ -21,6 +21,7 @@ from schemathesis.core.transport import Response
 from schemathesis.openapi.checks import RejectedPositiveData
 
 _ENV, _WORK = "/v1/environments/{environment_id}", "/v1/environments/{environment_id}/work"
+WAIT, FOLLOW = "POST /_emulator/wait", "GET /_emulator/events"
 ENQUEUE = "POST /_emulator/environments/{environment_id}/work"
 _SESSION = "/v1/sessions/{session_id}"
 STREAM = f"GET {_SESSION}/events/stream"
@@ -127,6 +128,10 @@ ACCEPTED: dict[str, dict[tuple[int, str], str]] = {
         (400, "idempotency_key: Was used before for a different request"): "depends on the requests before",
         (400, _FRACTION): "JSON Schema takes 3.0 for an integer, the strict types of contract §1 do not",
     },
+    WAIT: {
+        (409, "Not within .*"): "depends on what there is",
+        (400, _NESTED_FRACTION): _STRICT,
+    },
     "POST /_emulator/settings": {
         (400, _FRACTION): "JSON Schema takes 3.0 for an integer, the strict types of contract §1 do not",
     },
@@ -181,6 +186,15 @@ def before_call(context: schemathesis.HookContext, case: schemathesis.Case[Any],
         case.path_parameters = {**parameters, "skill_id": put["id"]}
         if re.fullmatch(r"\w+", str(parameters.get("version", "-")), re.ASCII):
             case.path_parameters["version"] = put["latest_version_id"]
+    if case.operation.label == FOLLOW:
+        # It would not end otherwise.
+        seconds = (case.query or {}).get("seconds", 1)
+        if isinstance(seconds, int) and 0 < seconds <= 3600:
+            case.query = {**(case.query or {}), "seconds": 0}
+    if case.operation.label == WAIT and isinstance(case.body, dict):
+        seconds = case.body.get("timeout_seconds", 5)
+        if isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 < seconds <= 60:
+            case.body = {**case.body, "timeout_seconds": 0.01}
     if case.operation.label == ENQUEUE and isinstance(case.body, dict):
         count = case.body.get("count")
         if type(count) is int and _BATCH < count <= 10_000:

@@ -30,6 +30,7 @@ def test_the_server_does_what_its_document_says(
     """Examples, coverage, fuzzing and stateful phases find no difference, and every operation succeeds at least once."""
     run, other = new_api(server.url), new_api(server.url)
     queue = other.queue()
+    work = other.ok(other.post(f"/_emulator/environments/{queue}/work"))["data"][0]["id"]
     seen = tmp_path / "seen.json"
     done = subprocess.run(
         [
@@ -40,6 +41,7 @@ def test_the_server_does_what_its_document_says(
         env=clean_environment(
             {
                 "WORKYARD_QUEUE": queue,
+                "WORKYARD_WORK": work,
                 "WORKYARD_SESSION": str(session(other, queue)["id"]),
                 "WORKYARD_KEY": run.api_key,
                 "WORKYARD_SEEN": str(seen),

@@ -48,10 +48,11 @@ class Follower:
         self._since = since
         self._next = feed.number
 
-    async def events(self) -> AsyncIterator[Event | Gap | str]:
-        """Yield the events, `ping` when there was none for long, and a `Gap` where some are missing. Ends when the server
-        does."""
-        feed = self._feed
+    async def events(self, seconds: float) -> AsyncIterator[Event | Gap | str]:
+        """Yield the events, `ping` when there was none for long, and a `Gap` where some are missing. Ends after *seconds*,
+        and when the server does."""
+        feed, now = self._feed, asyncio.get_running_loop().time
+        ends = now() + seconds
         if self._since is not None:
             self._next = feed.number
             looked_up = await feed.behind(self._since)
@@ -62,8 +63,11 @@ class Follower:
                 yield event
             self._next = feed.number
             self.news.clear()
+            left = ends - now()
+            if left <= 0:
+                return
             try:
-                async with asyncio.timeout(PING_EVERY_S):
+                async with asyncio.timeout(min(left, PING_EVERY_S)):
                     await self.news.wait()
             except TimeoutError:
                 yield "ping"

@@ -535,6 +535,21 @@ def timeline(url: str, api_key: str, work_id: str, as_json: bool) -> None:
 @main.command()
 @_server_options
 @click.option("--all", "everything", is_flag=True, help="All workspaces, not only the API key's.")
+@click.option("--once", is_flag=True, help="Draw once and end.")
+@click.option(
+    "--interval", default=1.0, show_default=True, type=click.FloatRange(0.1, 3600), help="Seconds between two looks."
+)
+def watch(url: str, api_key: str, everything: bool, once: bool, interval: float) -> None:
+    """Watch the queues of the workspace and what happens in them, until Ctrl-C."""
+    from .watch import watch as run_watch
+
+    path = "/_emulator/queues" + ("?workspace=*" if everything else "")
+    run_watch(partial(_call, url, api_key, "GET", path), f"Workyard at {url}", once=once, interval=interval)
+
+
+@main.command()
+@_server_options
+@click.option("--all", "everything", is_flag=True, help="All workspaces, not only the API key's.")
 def reset(url: str, api_key: str, everything: bool) -> None:
     """Remove everything of the workspace, or of all."""
     done = _call(url, api_key, "POST", "/_emulator/reset" + ("?workspace=*" if everything else ""))

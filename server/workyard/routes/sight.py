@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import AsyncIterator
 from enum import Enum
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Query
+from pydantic import Field
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from workyard_queue.following import Follower, Gap
 from workyard_queue.watching import EVERYWHERE, IDLE, Seen, Until
 from workyard_store.errors import WaitedInVain
 
-from ..dependencies import Call, ControlRoute
+from ..dependencies import AS_QUERY_INTEGER, Call, ControlRoute
 from ..documentation import event_stream, refusals, success
 from ..drawing import draw
 from ..event_streams import EventStream, frame
@@ -39,6 +41,8 @@ _SIGHT: list[str | Enum] = ["Sight"]
 _AS_TEXT = {"text/plain": "The life line, drawn for people."}
 #: Environments and events that `GET /_emulator/queues` shows.
 _MOST_ROWS, _MOST_EVENTS = 200, 20
+#: The longest time for which events are followed if it is limited, seconds.
+MOST_FOLLOWED_S = 3600
 _PLACE = r"^[0-9]{1,15}(-[0-9]{1,15})?$"
 
 
@@ -148,6 +152,10 @@ async def follow_events(
         str | None,
         Query(description="The `id` of an event: tell first what came after it, as far as it is kept.", pattern=_PLACE),
     ] = None,
+    seconds: Annotated[
+        Annotated[int, Field(ge=0, le=MOST_FOLLOWED_S), AS_QUERY_INTEGER] | None,
+        Query(description="End after so many seconds; 0: tell what `since` asks for and end. Left out: go on."),
+    ] = None,
     last_event_id: Annotated[
         str | None, Header(alias="Last-Event-ID", description="The same, if `since` is left out.", pattern=_PLACE)
     ] = None,
@@ -156,17 +164,17 @@ async def follow_events(
 
     Nothing that happens after the head of the answer is missed, in environments that are created later too. `event: ping` is
     a sign of life; `event: gap` says that events are missing here: the client was too slow, or they are no longer kept. Who
-    comes back with `since` may be told again what happened within a second before it. The stream ends when the server
-    does. An event names the worker only if the call did.
+    comes back with `since` may be told again what happened within a second before it. The stream ends with the
+    server, or after `seconds`. An event names the worker only if the call did.
     """
     follower = await call.services.following.follow(await _scope(call, workspace), since or last_event_id)
-    return EventStream(_frames(follower), follower)
+    return EventStream(_frames(follower, math.inf if seconds is None else seconds), follower)
 
 
-async def _frames(follower: Follower) -> AsyncIterator[bytes]:
+async def _frames(follower: Follower, seconds: float) -> AsyncIterator[bytes]:
     # The head leaves together with the first frame.
     yield frame("ping", {"type": "ping"})
-    async for event in follower.events():
+    async for event in follower.events(seconds):
         if isinstance(event, Gap):
             yield frame("gap", {"type": "gap"})
         elif isinstance(event, str):
