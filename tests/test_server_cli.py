@@ -10,7 +10,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -344,6 +344,48 @@ def test_invariants_names_the_damage_and_fails(redis_server: RedisServer, redis_
         assert f"life: {queue} {item['id']}: entered stopped 1 times" in done.stdout
         assert "1 violations; looked at 1 of 1 items" in done.stdout
         api.reset()
+
+
+def test_a_life_line_is_drawn_and_fails_where_it_names_a_problem(api: Api, here: dict[str, str]) -> None:
+    """As text, or all that is known as JSON."""
+    queue = api.queue()
+    [item] = said("enqueue", queue, **here).split()
+    drawn = workyard("timeline", item, **here)
+    assert drawn.returncode == 1
+    assert drawn.stdout.startswith(f"{item}  queued\n")
+    assert "! nobody_polls: Queued for " in drawn.stdout
+    api.poll(queue, "w")
+    told = json.loads(said("timeline", item, "--json", **here))
+    assert [event["event"] for event in told["events"]] == ["enqueued", "offered"]
+
+
+def test_watch_prints_a_frame_and_goes_on_in_a_terminal(api: Api, here: dict[str, str]) -> None:
+    """Without a terminal one frame below the other; in one, over the last, until Ctrl-C; nothing that a name says moves
+    the cursor."""
+    queue = api.environment(name="mine\x1b[2J")["id"]
+    [item] = said("enqueue", queue, **here).split()
+    lines = said("watch", "--once", **here).splitlines()
+    assert lines[0] == f"Workyard at {api.url}"
+    assert lines[2].split() == ["environment", "name", "depth", "pending", "leased", "stopped", "workers"]
+    assert lines[3].split() == [queue, "mine?[2J", "1", "0", "0", "0", "0"]
+    assert [line.split()[1:4] for line in lines if item in line] == [["enqueued", "queued", item]]
+    assert max(map(len, lines)) <= 120
+    master, slave = os.openpty()
+    command = [sys.executable, "-m", "workyard", "watch", "--interval", "0.1"]
+    with subprocess.Popen(command, env=clean_environment(here), stdout=slave, stderr=slave) as watching:
+        os.close(slave)
+        shown = b""
+        while shown.count(b"\x1b[H") < 3:
+            shown += os.read(master, 4096)
+        watching.send_signal(signal.SIGINT)
+        with suppress(OSError):
+            while more := os.read(master, 4096):
+                shown += more
+        assert watching.wait(10) == 0
+    os.close(master)
+    assert shown.startswith(b"\x1b[?1049h")
+    assert shown.endswith(b"\x1b[?25h\x1b[?1049l")
+    assert item.encode() in shown
 
 
 def test_the_api_key_may_be_the_clients(api: Api) -> None:

@@ -130,11 +130,7 @@ class _Life:
             self.beats.append(event)
         elif event.kind == "stop_asked" and event.before != event.after:
             self.stop = self.stop or event
-        if (
-            event.kind in ("lapsed", "stop_asked", "stopped")
-            and event.after in ("queued", "stopped")
-            and self.end is None
-        ):
+        if event.kind in ("lapsed", "stop_asked") and event.after in ("queued", "stopped") and self.end is None:
             self.end = event if event.before != event.after else None
 
     @property
@@ -403,7 +399,7 @@ def _stops(life: _Life) -> Iterator[Finding]:
                 f"handed out {len(life.hand_outs)} times but not acknowledged" if life.hand_outs else "never handed out"
             )
             yield Finding("stopped_in_queue", f"Stopped in the queue by {who(event)}, {given}.", event.at)
-        elif event.before != event.after == "stopped":
+        elif event.before != event.after == "stopped" and _poller_stop(life) is None:
             yield _ended(life, event)
 
 

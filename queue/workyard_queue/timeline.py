@@ -15,8 +15,6 @@ environment share. Owns no event.
 | `beat_ended`  | a heartbeat was answered with `stopping` or `stopped`                               | expected, actual        |
 | `lapsed`      | the lease ended: back into the queue, or stopped if a stop had been asked for        |                         |
 | `stop_asked`  | a stop was asked for, whatever it changed                                           | force, or cause         |
-| `stopped`     | it was stopped by something else                                                    | cause                   |
-| `revived`     | a message that waited brought it back in the step that stopped it                   |                         |
 | `metadata`    | its metadata was changed                                                            | keys                    |
 | `fault`       | a fault rule was applied to a call on it                                            | rule, do                |
 
@@ -61,8 +59,6 @@ KINDS = (
     "beat_ended",
     "lapsed",
     "stop_asked",
-    "stopped",
-    "revived",
     "metadata",
     "fault",
 )

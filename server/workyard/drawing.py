@@ -96,11 +96,11 @@ def _told(event: Event) -> Iterator[str]:
     else:
         yield event.credential or ""
     yield from _details(event)
-    if event.worker_id is not None and event.credential is not None:
-        yield event.credential
     client = event.helper or event.user_agent
     if client is not None:
-        yield f"by {client}"
+        yield f"via {client}"
+    if event.worker_id is not None and event.credential is not None:
+        yield event.credential
 
 
 def _details(event: Event) -> Iterator[str]:

@@ -29,8 +29,6 @@ Kind = Literal[
     "beat_ended",
     "lapsed",
     "stop_asked",
-    "stopped",
-    "revived",
     "metadata",
     "fault",
 ]
@@ -178,7 +176,14 @@ class WantedFigures(Body):
     workers_polling: Annotated[int, Field(ge=0)] | None = Field(
         None, description="Workers, by their names, that polled in the last 30 seconds."
     )
-    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {"required": [name], "properties": {name: {"type": "integer"}}}
+                for name in ("depth", "pending", "leased", "workers_polling")
+            ]
+        }
+    )
 
     @model_validator(mode="after")
     def _something(self) -> WantedFigures:
