@@ -159,7 +159,7 @@ async def _prepare(workspace: str, seeds: Seeds, services: Services) -> None:
             await workspaces.change_settings(workspace, {**leases, **seed})
         if file.clock is not None:
             at = None if file.clock.at is None else parse_instant(file.clock.at)
-            await workspaces.change_clock(workspace, file.clock.mode, at)
+            await services.clocks.change(workspace, file.clock.mode, at)
     for name, script in seeds.scripts.items():
         await services.scripts.put(workspace, name, script)
 
