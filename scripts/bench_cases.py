@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Iterator
 
 from bench_figures import Aim, Bench, Figure, say
+from bench_overhead import overhead
 from bench_processes import memory_mb, server, workyard_command
 from bench_requests import REQUESTS, requests
 from bench_scale import depth, scale, tombstones
@@ -23,7 +24,7 @@ USUAL = (
     "start-up",
     "memory",
 )
-NAMED = ("scale", "tombstones", "pollers", "processes", "steady")
+NAMED = ("scale", "tombstones", "pollers", "processes", "overhead", "steady")
 CASES = (*USUAL, *NAMED)
 
 
@@ -43,6 +44,8 @@ def run(bench: Bench, cases: list[str]) -> Iterator[Figure]:
         yield from takeover(bench)
     if "pollers" in cases:
         yield from pollers(bench)
+    if "overhead" in cases:
+        yield from overhead(bench)
     if "start-up" in cases or "memory" in cases:
         for figure in _starts(bench):
             if figure.case in cases:

@@ -29,6 +29,7 @@ class Options:
     wake_ups: int
     takeovers: int
     start_ups: int
+    pairs: int
     connections: int = 16
     processes: int = 1
 

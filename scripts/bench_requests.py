@@ -30,7 +30,7 @@ _ENOUGH_CORES = 5
 
 
 @dataclass(frozen=True, slots=True)
-class _Block:
+class Block:
     """What some seconds of load gave. Microseconds are CPU time a request; cores: CPU seconds a second."""
 
     req_s: float
@@ -51,7 +51,7 @@ class _Ratio:
 
 
 @dataclass(frozen=True, slots=True)
-class _Target:
+class Target:
     """A server and what is asked of it."""
 
     name: str
@@ -64,8 +64,8 @@ class _Target:
 class _Contest:
     """A target and its rival; `aim` is for the ratio of their rates."""
 
-    target: _Target
-    rival: _Target
+    target: Target
+    rival: Target
     aim: Aim | None
 
 
@@ -74,18 +74,18 @@ def requests(bench: Bench, cases: list[str]) -> Iterator[Figure]:
     contests = list(_contests(bench, [case for case in cases if case in REQUESTS]))
     targets = {target.name: target for contest in contests for target in (contest.rival, contest.target)}
     for target in targets.values():
-        _block(bench, target, _WARM_UP_S)
-    blocks: dict[str, list[_Block]] = {name: [] for name in targets}
+        measured(bench, target, _WARM_UP_S)
+    blocks: dict[str, list[Block]] = {name: [] for name in targets}
     ratios: dict[str, list[_Ratio]] = {contest.target.name: [] for contest in contests}
     for turn in range(bench.options.rounds):
         last, before = "", None
         for contest in contests:
             name, rival = contest.target.name, contest.rival.name
             if before is None or last != rival:
-                before = _block(bench, contest.rival)
+                before = measured(bench, contest.rival)
                 blocks[rival].append(before)
-            block = _block(bench, contest.target)
-            after = _block(bench, contest.rival)
+            block = measured(bench, contest.target)
+            after = measured(bench, contest.rival)
             blocks[name].append(block)
             blocks[rival].append(after)
             ratio = _Ratio(
@@ -112,32 +112,32 @@ def _contests(bench: Bench, cases: list[str]) -> Iterator[_Contest]:
         if case == "steady":
             mock = steady(bench)
             if mock is not None:
-                job = _jobs(bench, bench.workyard("redis"))["get"]
-                ours = _Target("get-beside-steady", "redis", bench.workyard("redis"), job)
-                theirs = _Target("steady", "steady", mock, replace(job, port=mock.port))
+                job = jobs_for(bench, bench.workyard("redis"))["get"]
+                ours = Target("get-beside-steady", "redis", bench.workyard("redis"), job)
+                theirs = Target("steady", "steady", mock, replace(job, port=mock.port))
                 yield _Contest(ours, theirs, Aim(">=", 1.2))
             continue
         if case == "processes":
             one, two = bench.workyard("redis", 1), bench.workyard("redis", 2)
-            job = _jobs(bench, one)["get"]
+            job = jobs_for(bench, one)["get"]
             aim = Aim(">=", 1.6) if (os.cpu_count() or 1) >= _ENOUGH_CORES else None
             yield _Contest(
-                _Target("get-by-2-processes", "redis", two, replace(job, port=two.port)),
-                _Target("get-by-1-process", "redis", one, job),
+                Target("get-by-2-processes", "redis", two, replace(job, port=two.port)),
+                Target("get-by-1-process", "redis", one, job),
                 aim,
             )
             continue
         engine = "embedded" if case.startswith("embedded-") else "redis"
         name, at = case.removeprefix("embedded-"), bench.workyard(engine)
-        jobs = made.setdefault(engine, _jobs(bench, at))
+        jobs = made.setdefault(engine, jobs_for(bench, at))
         aim = None if engine == "embedded" or name in _WIDER else Aim(">=", 0.9 if name in _CYCLES else 1.0)
-        yield _Contest(_Target(case, engine, at, jobs[name]), _floor(bench, len(jobs[name].paths)), aim)
+        yield _Contest(Target(case, engine, at, jobs[name]), _floor(bench, len(jobs[name].paths)), aim)
 
 
-def _floor(bench: Bench, connections: int) -> _Target:
+def _floor(bench: Bench, connections: int) -> Target:
     floor = bench.server("floor", bench.floor_command)
     name = "floor" if connections == bench.options.connections else f"floor-{connections}"
-    return _Target(name, "redis", floor, _job(bench, floor, [FLOOR_PATH] * connections))
+    return Target(name, "redis", floor, _job(bench, floor, [FLOOR_PATH] * connections))
 
 
 def _job(bench: Bench, at: Server, paths: list[str], **more: Any) -> Job:
@@ -145,7 +145,7 @@ def _job(bench: Bench, at: Server, paths: list[str], **more: Any) -> Job:
     return Job(port=at.port, paths=paths, seconds=bench.options.seconds, headers=headers, **more)
 
 
-def _jobs(bench: Bench, at: Server) -> dict[str, Job]:
+def jobs_for(bench: Bench, at: Server) -> dict[str, Job]:
     """Make what the requests need: an item under lease for each connection, a queue with items, empty queues."""
     link, count = bench.link(at), bench.options.connections
     work, empty, cycle = new_queue(link), new_queue(link), new_queue(link)
@@ -170,7 +170,7 @@ def _jobs(bench: Bench, at: Server) -> dict[str, Job]:
     }
 
 
-def _block(bench: Bench, target: _Target, seconds: float | None = None) -> _Block:
+def measured(bench: Bench, target: Target, seconds: float | None = None) -> Block:
     job = target.job if seconds is None else replace(target.job, seconds=seconds)
     server_before, redis_before = cpu_s(target.at.pids), cpu_s(bench.redis.pids)
     done = bench.clients.run(job)
@@ -178,7 +178,7 @@ def _block(bench: Bench, target: _Target, seconds: float | None = None) -> _Bloc
     latencies = sorted(us for part in done for us in part.latencies_us)
     wall_s = max(part.wall_s for part in done)
     count = len(latencies)
-    return _Block(
+    return Block(
         req_s=count / wall_s,
         p50_ms=percentile(latencies, 50) / 1e3,
         p99_ms=percentile(latencies, 99) / 1e3,
@@ -189,13 +189,13 @@ def _block(bench: Bench, target: _Target, seconds: float | None = None) -> _Bloc
     )
 
 
-def _median(blocks: list[_Block]) -> _Block:
-    names = _Block.__dataclass_fields__
-    return _Block(**{name: statistics.median(getattr(block, name) for block in blocks) for name in names})
+def _median(blocks: list[Block]) -> Block:
+    names = Block.__dataclass_fields__
+    return Block(**{name: statistics.median(getattr(block, name) for block in blocks) for name in names})
 
 
 def _request_figure(
-    bench: Bench, target: _Target, contest: _Contest | None, rounds: list[_Block], turns: list[_Ratio]
+    bench: Bench, target: Target, contest: _Contest | None, rounds: list[Block], turns: list[_Ratio]
 ) -> Figure:
     """Make the row of a target; one without a contest is a rival, and 1 × itself."""
     block = _median(rounds)
@@ -224,7 +224,7 @@ def _request_figure(
         },
         details={
             "ratio_by_server_cpu": by_cpu,
-            **{name: getattr(block, name) for name in _Block.__dataclass_fields__},
+            **{name: getattr(block, name) for name in Block.__dataclass_fields__},
             "ratio_of_rounds": [turn.by_rate for turn in turns],
             "ratio_by_server_cpu_of_rounds": [turn.by_cpu for turn in turns],
             "req_s_of_rounds": [turn.req_s for turn in rounds],
@@ -233,7 +233,7 @@ def _request_figure(
     )
 
 
-def _slowest(bench: Bench, target: _Target, rounds: list[_Block]) -> Figure:
+def _slowest(bench: Bench, target: Target, rounds: list[Block]) -> Figure:
     p99 = _median(rounds).p99_ms
     return Figure(
         case=f"{target.name}-p99",

@@ -38,6 +38,8 @@ TABLE: dict[str, tuple[str, object, list[str]]] = {
     "default_ttl": ("60", 60, ["0", "3601", "1m"]),
     "startup_lease": ("5", 5, ["0", "3601", "x"]),
     "reclaim_ms": ("1", 1, ["0", "3600001", "5s"]),
+    "journal_requests": ("500", 500, ["-1", "20001", "some"]),
+    "journal_body_bytes": ("100", 100, ["-1", "65537", "some"]),
     "life_line_events": ("500", 500, ["-1", "1000001", "some"]),
     "script": (str(SCRIPT), str(SCRIPT), [str(SCRIPT.parent), "/nowhere.yaml", __file__]),
     "memory_mount": ("/tmp/.notes/a", "/tmp/.notes/a", ["notes", "/", "/a/", "/a//b", "/a/../b", "/./a", "Workdir"]),

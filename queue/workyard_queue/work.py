@@ -45,11 +45,14 @@ _GET = queue_script("get")
 _UPDATE = queue_script("update")
 _LIST = queue_script("list")
 _STATS = queue_script("stats")
+_FIGURES = queue_script("figures")
 _DELETE = queue_script("delete")
 _FAULT = queue_script("fault")
 
 #: Items one enqueue script makes: ten thousand at once would hold Redis up for a tenth of a second.
 ENQUEUE_BATCH = 250
+#: Leases of an environment whose state is looked up for its figures.
+_MOST_LEASES = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +121,18 @@ class QueueStats:
     pending: int
     oldest_queued_at: int | None
     workers_polling: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueFigures:
+    """What a monitor shows of a self-hosted environment at one instant. `oldest_us`: how long the oldest queued item waits;
+    `leases`: by the state of their items, those beyond the first 500 as `unread`."""
+
+    depth: int
+    pending: int
+    oldest_us: int
+    workers_polling: int
+    leases: dict[str, int]
 
 
 def _instant(value: str | None) -> int | None:
@@ -373,6 +388,16 @@ class WorkQueue:
         """
         with suppress(EnvironmentNotFound):
             await self._access.run(_FAULT, environment_id, TRUSTED, work_item_id, rule, kind, worker_id)
+
+    async def figures(self, environment_id: str) -> QueueFigures | None:
+        """Return what a monitor shows; None for a cloud environment."""
+        reply = await self._access.run(_FIGURES, environment_id, TRUSTED, _MOST_LEASES)
+        if reply[0] == "CLOUD":
+            return None
+        _, depth, pending, oldest, workers, leases, *by_state = reply
+        of_state = dict(zip((State.STARTING, State.ACTIVE, State.STOPPING), by_state, strict=True))
+        leased = {state.value: count for state, count in of_state.items()} | {"unread": leases - sum(by_state)}
+        return QueueFigures(depth, pending, int(oldest or 0), workers, leased)
 
     async def delete_environment(
         self, environment_id: str, caller: Caller, *, force: bool, workspace: str, quietly: bool = False

@@ -33,6 +33,7 @@ from workyard_store.clock import wall_now
 from workyard_store.credentials import CredentialStore
 from workyard_store.environments import EnvironmentStore
 from workyard_store.errors import StartupRefused, StorageUnavailable
+from workyard_store.journal import JournalStore
 from workyard_store.keys import Keys
 from workyard_store.memories import MemoryStores
 from workyard_store.named_scripts import NamedScripts
@@ -45,6 +46,8 @@ from .dependencies import Services
 from .faults import Faults
 from .fixtures import Fixtures
 from .headers import Envelope
+from .journal import Journal
+from .metrics import Metrics
 from .owners import Owners
 from .questions import Questions
 from .routes import (
@@ -54,6 +57,8 @@ from .routes import (
     environments,
     faults,
     memories,
+    metrics,
+    requests,
     scripts,
     seeds,
     sessions,
@@ -85,7 +90,7 @@ def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now, agent:
         StartupRefused: a file that the settings name cannot be read; when it starts, if the Redis cannot be used.
     """
 
-    traffic = Traffic(body_bytes=0, keeps=False)
+    traffic = Traffic(body_bytes=settings.journal_body_bytes, keeps=settings.journal_requests > 0)
     # The embedded engine lives in this process; what a Redis is to start with, `serving.py` sees to.
     initial = read_state(settings) if settings.redis_url is None else []
     planted = read_seed_file(settings) if settings.redis_url is None else None
@@ -118,6 +123,7 @@ def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now, agent:
                 close()
                 await services.auto_clocks.close()
                 services.turns.close()
+                await services.journal.close()
                 tidy.cancel()
                 with suppress(asyncio.CancelledError):
                     await tidy
@@ -145,6 +151,8 @@ def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now, agent:
         memories,
         control,
         sight,
+        requests,
+        metrics,
         scripts,
         faults,
         seeds,
@@ -190,10 +198,19 @@ def build_services(
         return answers.complete and set(answers.words.values()) == {"0"}
 
     questions.answer("busy", busy)
+    journal = Journal(
+        traffic,
+        JournalStore(access, workspaces, settings.journal_requests),
+        owners,
+        questions,
+        keeps=settings.journal_requests > 0,
+        body_bytes=settings.journal_body_bytes,
+    )
     auto_clocks = AutoClocks(access, workspaces, long_poll, clocks, idle, default_reclaim_ms=defaults.reclaim_ms)
     long_poll.in_auto = auto_clocks.noticed
     watching = Watching(access, workspaces)
     records = EnvironmentStore(access, workspaces)
+    streams = EventStreams(sessions)
     return Services(
         settings=settings,
         engine=engine,
@@ -216,11 +233,13 @@ def build_services(
         memories=MemoryStores(access, workspaces),
         sessions=sessions,
         turns=turns,
-        streams=EventStreams(sessions),
+        streams=streams,
         questions=questions,
         traffic=traffic,
         fixtures=Fixtures(access, workspaces, records, queue) if settings.fixtures else None,
         faults=Faults(access, workspaces, clocks, queue),
+        journal=journal,
+        metrics=Metrics(engine, workspaces, queue, questions, traffic, long_poll, streams),
     )
 
 

@@ -50,6 +50,8 @@ from .bodies import CheckedRequest
 from .faults import Faulted, Faults, Route
 from .fixtures import Fixtures
 from .headers import API_CALL, request_id, token_of
+from .journal import Journal
+from .metrics import Metrics
 from .operations import operation_of
 from .questions import Questions
 from .settings import Settings
@@ -86,6 +88,8 @@ class Services:
     traffic: Traffic
     fixtures: Fixtures | None
     faults: Faults
+    journal: Journal
+    metrics: Metrics
 
 
 class Call(CheckedRequest):
@@ -93,6 +97,7 @@ class Call(CheckedRequest):
 
     services: Services
     caller: Caller
+    told: ApiCall
 
     async def workspace_of_worker(self) -> str:
         """Return the workspace whose skills and memory stores the caller reaches: a worker that of its environment.
@@ -210,7 +215,7 @@ class _CheckedRoute(APIRoute):
             call = Call(request.scope, request.receive)
             token = token_of(call.headers)
             call.caller = call.scope[CALLER] = Caller(token)
-            call.scope[API_CALL] = told = _api_call(operation, call, self.needs_token)
+            call.told = told = call.scope[API_CALL] = _api_call(operation, call, self.needs_token)
             CURRENT.set(told)
             call.services = services = request.app.state.services
             if token is None and self.needs_token and services.settings.auth != "none":

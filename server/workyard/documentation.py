@@ -44,6 +44,7 @@ _TAGS = {
     "Memory": "Memory stores that sessions have and workers read and write back. Emulated for workers only.",
     "Server": "The server itself.",
     "Sight": "What happened to work and why, and waiting for it (docs/sight.md).",
+    "Journal": "The requests to the API: listed, counted, and checked against what there must have been.",
     "Queues": "Work and keys of one environment.",
     "Workspaces": "Clock, lease settings and reset of a workspace. Each API key is a workspace of its own.",
 }

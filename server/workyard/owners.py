@@ -18,6 +18,8 @@ from .traffic import CALLER, Exchange
 
 #: Environments of which it is remembered where they were, for requests that come when they are gone.
 _MOST_KNOWN = 4096
+#: The environment in a request's path, and its token.
+_Key = tuple[str, str | None]
 #: Operations that last as long as the client likes, and do nothing meanwhile.
 _LASTING = ("sessions.events.stream",)
 
@@ -39,22 +41,21 @@ class Owners:
     async def of(self, exchanges: Sequence[Exchange]) -> list[str]:
         """Return the workspace of each request; an empty string where it is nobody's: its token was issued by an
         environment that is gone and that nothing is known of."""
-        named = [_environments(exchange) for exchange in exchanges]
-        await self._learn({environment for names in named for environment in names})
-        owners = [
-            next((self._known[each] for each in names if each in self._known), None) or _by_token(exchange)
-            for names, exchange in zip(named, exchanges, strict=True)
-        ]
-        strangers = {
-            owner
-            for owner, names, exchange in zip(owners, named, exchanges, strict=True)
-            if caller_of(exchange).environment_id is not None and not any(each in self._known for each in names)
-        }
-        if not strangers:
-            return owners
-        looks = [("SISMEMBER", self._keys.workspaces, stranger) for stranger in strangers]
-        registered = dict(zip(strangers, await self._engine.commands(looks), strict=True))
-        return [owner if registered.get(owner, True) else "" for owner in owners]
+        # Those of one caller about one environment are many, and have one workspace.
+        keys = [_key(exchange) for exchange in exchanges]
+        callers = {key: caller_of(exchange) for key, exchange in zip(keys, exchanges, strict=True)}
+        named = {key: _environments(key[0], caller) for key, caller in callers.items()}
+        await self._learn({environment for names in named.values() for environment in names})
+        owners, strangers = dict[_Key, str](), list[_Key]()
+        for key, names in named.items():
+            known = next((self._known[each] for each in names if each in self._known), None)
+            owners[key] = known or _by_token(callers[key])
+            if known is None and callers[key].environment_id is not None:
+                strangers.append(key)
+        looks = [("SISMEMBER", self._keys.workspaces, owners[key]) for key in strangers]
+        for key, registered in zip(strangers, await self._engine.commands(looks), strict=True):
+            owners[key] = owners[key] if registered else ""
+        return [owners[key] for key in keys]
 
     async def _learn(self, environments: set[str]) -> None:
         ids = list(environments)
@@ -81,13 +82,15 @@ class Owners:
         return (await self.of(moving)).count(workspace) if moving else 0
 
 
-def _environments(exchange: Exchange) -> list[str]:
+def _key(exchange: Exchange) -> _Key:
+    call = exchange.call
+    return "" if call is None else call.environment_id, caller_of(exchange).token
+
+
+def _environments(in_path: str, caller: Caller) -> list[str]:
     """Return the environments that a request names, the one of its path first."""
-    call, caller = exchange.call, caller_of(exchange)
-    named = ("" if call is None else call.environment_id, caller.environment_id or "")
-    return [each for each in dict.fromkeys(named) if is_id("env", each)]
+    return [each for each in dict.fromkeys((in_path, caller.environment_id or "")) if is_id("env", each)]
 
 
-def _by_token(exchange: Exchange) -> str:
-    token = caller_of(exchange).token
-    return DEFAULT_WORKSPACE if token is None else workspace_of_api_key(token)
+def _by_token(caller: Caller) -> str:
+    return DEFAULT_WORKSPACE if caller.token is None else workspace_of_api_key(caller.token)

@@ -18,6 +18,8 @@ from workyard_store.redis_urls import RedisUrl
 MOUNT = r"^(?:(?:/[^/\x00.][^/\x00]*|/\.[^/\x00.][^/\x00]*)+|workdir)$"
 LONGEST_LEASE_S = LONGEST_TTL_S
 LONGEST_RECLAIM_MS = 3_600_000
+#: A reader looks through all of them.
+MOST_JOURNALED = 20_000
 
 
 class Settings(BaseSettings):
@@ -84,6 +86,15 @@ class Settings(BaseSettings):
         None,
         min_length=1,
         description="File in YAML or JSON with environments, work, keys and scripts to start with (docs/state.md).",
+    )
+    journal_requests: int = Field(
+        1000,
+        ge=0,
+        le=MOST_JOURNALED,
+        description="Requests that each workspace's journal keeps (docs/journal.md); 0: none.",
+    )
+    journal_body_bytes: int = Field(
+        2048, ge=0, le=65_536, description="Bytes of each request's and answer's body that the journal keeps; 0: none."
     )
     script: str | None = Field(
         None,

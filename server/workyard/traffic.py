@@ -7,7 +7,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from starlette.types import Message, Scope, Send
 
@@ -27,10 +27,13 @@ ADDED_HEADERS = "workyard.headers"
 
 #: What a request without a route is called.
 UNKNOWN = "unknown"
+OTHER = "other"
 #: Upper bounds of the histogram of durations, seconds. A poll may take `block_ms`, 999 at most.
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 #: Bytes of an error's body that are kept whatever the setting is: it says what was wrong.
 _ERROR_BYTES = 2048
+#: Bytes that are looked at behind those that are kept: a secret may begin in front of them.
+_MARGIN_BYTES = 512
 #: Requests that wait to be written; of more, the oldest are lost.
 _MOST_KEPT = 5000
 _API = "/v1"
@@ -46,23 +49,24 @@ class Exchange:
         status: of the answer; 0 while there is none.
         cut: whether the answer did not come to its end, or the client was gone before.
         sent: the first bytes of the answer's body, and `sent_bytes` how many there were.
-        textual: whether they are text.
+        received: how many bytes of the request's body were read.
     """
 
     __slots__ = (
         "_ended",
         "_header",
+        "_headers",
         "_keep",
         "_send",
         "_traffic",
         "at",
         "began",
         "cut",
+        "received",
         "scope",
         "sent",
         "sent_bytes",
         "status",
-        "textual",
         "took",
     )
 
@@ -80,7 +84,8 @@ class Exchange:
         self.cut = False
         self.sent = b""
         self.sent_bytes = 0
-        self.textual = True
+        self._headers: Iterable[tuple[bytes, bytes]] = ()
+        self.received = 0
 
     @property
     def call(self) -> ApiCall | None:
@@ -89,10 +94,17 @@ class Exchange:
         return found
 
     @property
+    def textual(self) -> bool:
+        """Tell whether the answer's body is text."""
+        return any(name == b"content-type" and _is_text(value) for name, value in self._headers)
+
+    @property
     def on(self) -> str:
-        """Return the operation."""
+        """Return the operation; of what has no route `unknown`, and `other` outside the API."""
         call = self.call
-        return UNKNOWN if call is None else call.on
+        if call is not None:
+            return call.on
+        return UNKNOWN if self.is_of_the_api else OTHER
 
     @property
     def is_of_the_api(self) -> bool:
@@ -109,7 +121,7 @@ class Exchange:
             message["headers"] = [*headers, self._header]
             if added is not None:
                 message["headers"] += [(name.encode(), value.encode()) for name, value in added.items()]
-            self.textual = any(name == b"content-type" and _is_text(value) for name, value in headers)
+            self._headers = headers
             if self.status >= 400:
                 self._keep = max(self._keep, _ERROR_BYTES)
         elif message["type"] == "http.response.body":
@@ -129,6 +141,10 @@ class Exchange:
         if not self._ended:
             self._ended, self.cut = True, cut
             self.took = time.perf_counter() - self.began
+            body = self.scope.get(REQUEST_BODY)
+            if body:
+                self.received = len(body)
+                self.scope[REQUEST_BODY] = body[: self._keep]
             self._traffic.ended(self)
 
 
@@ -140,26 +156,28 @@ class Traffic:
     """All requests of this process.
 
     Attributes:
-        body_bytes: how much of each body is kept for the journal.
+        body_bytes: how much of each body is kept for the journal, and looked at.
         in_flight: the requests being answered, in the order they came.
         counts: (operation, status) → answers; a status of 0: cut before there was one.
         durations: operation → how many took at most as long as each of `BUCKETS_S`, in the last place those that took longer.
         seconds: operation → how long they took in all.
+        faults: operation → how often a fault rule was applied.
         kept: requests to the API that were answered and wait to be written, if somebody writes them.
         lost: how many of these were thrown away, and `lost_at` when that was last, wall time in seconds.
     """
 
     def __init__(self, *, body_bytes: int, keeps: bool) -> None:
         """Keep what was answered for whoever writes it, if somebody does: *keeps*."""
-        self.body_bytes = body_bytes if keeps else 0
+        self.body_bytes = body_bytes + _MARGIN_BYTES if keeps and body_bytes else 0
         self.in_flight: dict[Exchange, None] = {}
         self.counts: dict[tuple[str, int], int] = {}
         self.durations: dict[str, list[int]] = {}
         self.seconds: dict[str, float] = {}
+        self.faults: dict[str, int] = {}
         self.kept: deque[Exchange] = deque()
         self.lost = 0
         self.lost_at = 0.0
-        self.on_kept: Callable[[], None] = _nobody
+        self.on_kept: Callable[[], None] = nobody
         self._keeps = keeps
 
     def begin(self, scope: Scope, send: Send, identifier: str) -> Exchange:
@@ -180,6 +198,9 @@ class Traffic:
             self.seconds[on] = 0.0
         spread[bisect_left(BUCKETS_S, exchange.took)] += 1
         self.seconds[on] += exchange.took
+        call = exchange.call
+        if call is not None and call.faults:
+            self.faults[on] = self.faults.get(on, 0) + len(call.faults)
         if self._keeps and exchange.is_of_the_api:
             self.kept.append(exchange)
             if len(self.kept) > _MOST_KEPT:
@@ -199,5 +220,5 @@ class Traffic:
         return min(now if first is None else first.began, *(each.began for each in self.kept), now)
 
 
-def _nobody() -> None:
-    return None
+def nobody() -> None:
+    """Do nothing with what is kept: nobody writes it."""

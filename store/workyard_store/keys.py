@@ -22,7 +22,7 @@ script touches one slot of a Redis Cluster. Scripts get the first key in full an
 | `wy:{ws}:memories`          | hash   | reset              | memory id → its record                                         |
 | `wy:{ws}:memory_texts`      | hash   | reset              | memory id → its content                                        |
 | `wy:{ws}:memory_paths`      | zset   | reset              | `<store id> <path>\\n<memory id>`, all of score 0               |
-| `wy:{ws}:requests`          | list   | reset              | the journal: the last requests, as JSON                        |
+| `wy:{ws}:requests`          | stream | reset              | the journal: the last requests, in batches as they were written |
 | `wy:{ws}:journal`           | hash   | reset              | how many requests were journaled, and what it counts of them   |
 | `wy:{ws}:faults`            | hash   | reset              | fault rules, as JSON                                           |
 | `wy:{ws}:fault_counts`      | hash   | reset              | how often each rule was asked, and how often it was applied    |

@@ -70,6 +70,7 @@ class Engine:
 
     Attributes:
         where: the address without any credential.
+        errors: how many commands and scripts Redis did not carry out.
         spans_nodes: whether keys of different environments and workspaces may lie on different servers.
 
     Raises (every call): StorageUnavailable, when Redis did not answer or refused the command.
@@ -79,6 +80,7 @@ class Engine:
         self.name = name
         self.keys = keys
         self.where = where
+        self.errors = 0
         self.spans_nodes = isinstance(servers, Cluster)
         self._servers = servers
         self._enqueue: Callable[[Command], Awaitable[Reply]] = servers.enqueue
@@ -215,6 +217,7 @@ class Engine:
 
     async def _translated(self, error: RedisError, script: str | None = None) -> StorageUnavailable:
         """Return our error for one of redis-py's, after logging what the caller is not told."""
+        self.errors += 1
         _log.error("Redis did not carry out %s: %s: %s", script or "a command", type(error).__name__, error)
         if lacks_permission(error):
             _log.error("The ACL rule that Workyard needs: %s", acl_rule(self.keys))

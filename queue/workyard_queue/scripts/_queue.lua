@@ -180,3 +180,20 @@ local function counts()
   local pending = call('XPENDING', STREAM, GROUP)
   return E.waiting, pending[1], pending[2]
 end
+
+-- The date of the oldest live entry, or nil; of what counts() has answered.
+local function oldest_date(depth, pending, first)
+  local oldest
+  -- Entries are delivered in stream order, so a pending one is older than any that waits.
+  if pending > 0 then
+    oldest = call('XRANGE', STREAM, first, first)[1]
+  elseif depth > 0 then
+    oldest = call('XRANGE', STREAM, us(E.delivered + 1) .. '-0', '+', 'COUNT', 1)[1]
+  end
+  return oldest and oldest[2][4]
+end
+
+-- How many workers have polled in the last 30 s.
+local function workers_polling()
+  return call('ZCOUNT', POLLERS, '(' .. us(E.now - 30000000), '+inf')
+end

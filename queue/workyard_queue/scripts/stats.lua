@@ -8,12 +8,4 @@ if refusal then return {refusal} end
 if E.kind == 'cloud' then return {'CLOUD'} end
 if skip() then return {'AGAIN'} end
 local depth, pending, first = counts()
--- Entries are delivered in stream order, so a pending one is older than any that waits.
-local oldest
-if pending > 0 then
-  oldest = call('XRANGE', STREAM, first, first)[1]
-elseif depth > 0 then
-  oldest = call('XRANGE', STREAM, us(E.delivered + 1) .. '-0', '+', 'COUNT', 1)[1]
-end
-return {'OK', depth, pending, oldest and oldest[2][4] or '',
-  call('ZCOUNT', POLLERS, '(' .. us(E.now - 30000000), '+inf')}
+return {'OK', depth, pending, oldest_date(depth, pending, first) or '', workers_polling()}

@@ -114,13 +114,16 @@ async def _each(services: Services, workspace: str, one: Callable[[str], Awaitab
 @router.get("/health", tags=_SERVER, responses=success(Health, "Server and Redis answer.") | refusals())
 async def health(call: Call) -> Response:
     """Tell whether the server can work: 503 while Redis is unreachable."""
-    await call.services.engine.ping()
-    fixtures = call.services.fixtures
+    services = call.services
+    await services.engine.ping()
+    fixtures = services.fixtures
     return JsonResponse(
         {
             "status": "ok",
-            "engine": call.services.engine.name,
+            "engine": services.engine.name,
             "version": __version__,
+            "in_flight": len(services.traffic.in_flight),
+            "polls_waiting": services.long_poll.blocked,
             "leniencies": {} if fixtures is None else dict(sorted(fixtures.counts.items())),
         }
     )
@@ -288,11 +291,13 @@ async def reset(call: Call, workspace: WorkspaceName = None) -> Response:
     """Remove everything of a workspace, its clock and settings too: as if its API key had never been used."""
     chosen = workspace_to_write(await workspace_meant(call, workspace))
     workspaces = call.services.workspaces
-    removed, tags = 0, set[str]()
-    for name in await workspaces.all() if chosen == EVERY else [chosen]:
-        count, gone = await call.services.snapshots.clear(name)
-        removed, tags = removed + count, tags | gone
-    return JsonResponse({"removed_keys": removed, "leftover_keys": await workspaces.count_leftovers(tags)})
+    async with call.services.journal.forgotten(chosen):
+        removed, tags = 0, set[str]()
+        for name in await workspaces.all() if chosen == EVERY else [chosen]:
+            count, gone = await call.services.snapshots.clear(name)
+            removed, tags = removed + count, tags | gone
+        leftovers = await workspaces.count_leftovers(tags)
+    return JsonResponse({"removed_keys": removed, "leftover_keys": leftovers})
 
 
 @router.get(

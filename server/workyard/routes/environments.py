@@ -56,6 +56,7 @@ async def create_environment(body: EnvironmentCreate, call: Call) -> Response:
         metadata=configs.checked_metadata(body.metadata or {}),
         scope=scope,
     )
+    call.told.environment_id = environment.id
     return JsonResponse(render_environment(environment))
 
 

@@ -87,6 +87,7 @@ SessionId = Annotated[
 async def create_session(body: SessionCreate, call: Call) -> Response:
     """Create a session. In a self-hosted environment its work is enqueued in the same step."""
     services = call.services
+    call.told.environment_id = body.environment_id
     metadata = checked_metadata(body.metadata or {})
     session = await services.sessions.create(
         body.environment_id,
@@ -99,6 +100,7 @@ async def create_session(body: SessionCreate, call: Call) -> Response:
         vault_ids=body.vault_ids,
         events=[content_of(event) for event in body.initial_events],
     )
+    call.told.session_id = session.id
     return JsonResponse(render_session(session))
 
 

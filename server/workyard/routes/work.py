@@ -84,7 +84,10 @@ async def poll_work(
         block_ms=block_ms,
         receive=call.receive,
     )
-    return JsonResponse(None if item is None else render_work(item))
+    if item is None:
+        return JsonResponse(None)
+    call.told.work_id, call.told.session_id = item.id, item.session_id
+    return JsonResponse(render_work(item))
 
 
 @router.get(

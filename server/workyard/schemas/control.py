@@ -52,6 +52,10 @@ class Health(Shape):
         "`workyard-leniency`; always empty without `--fixtures`.",
         examples=[{}, {"reserved-environment": 340, "reserved-work": 160, "unknown-cursor": 10}],
     )
+    in_flight: int = Field(
+        ge=1, description="Requests that the server process which answers is answering, this one too."
+    )
+    polls_waiting: int = Field(ge=0, description="Polls that are blocked in it.")
 
 
 class WorkToEnqueue(Body):

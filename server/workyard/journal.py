@@ -1,0 +1,256 @@
+"""The journal: what is answered in this process is written into Redis in batches, and read from all processes.
+
+A request costs no round trip of its own. Written are the requests of the last moments together, or at once when somebody
+reads, here or in another process. What cannot be written because Redis is away waits, as much as there is room for; what
+is lost is counted, and a reader told.
+
+A workspace that is reset stays forgotten: no process writes a request that came before the reset's end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+from workyard_store.errors import StorageUnavailable
+from workyard_store.journal import Extent, JournalStore
+
+from . import entries
+from .entries import Entry
+from .headers import request_id
+from .owners import Owners
+from .questions import Questions
+from .traffic import Exchange, Traffic, nobody
+
+_log = logging.getLogger("workyard")
+
+#: Seconds that a request waits for others, to be written together with them, unless somebody asks.
+_EVERY_S = 0.25
+#: Seconds until Redis is asked again that could not be reached.
+_RETRY_S = 2.0
+#: Requests that wait, at which they are written at once.
+_MOST_WAITING = 512
+#: Requests and characters that are written together at most.
+_BATCH = 128
+_BATCH_CHARACTERS = 262_144
+#: Seconds in which a process has to answer that does not run well; only such ones are waited for.
+_PATIENCE_S = 2.0
+#: Seconds after which a reset is taken for dead, whose process did not say that it is over.
+_LONGEST_RESET_S = 300.0
+#: Seconds that the last writing may take.
+_CLOSE_WITHIN_S = 0.5
+_EVERY = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a reader found.
+
+    Attributes:
+        entries: the requests, in the order they came.
+        extent: what the journal holds.
+        complete: whether every server process has said that it has written what it had answered, and none has lost any since
+            the journal began.
+        keeps: whether there is a journal at all.
+    """
+
+    entries: list[Entry]
+    extent: Extent
+    complete: bool
+    keeps: bool
+
+
+class Journal:
+    """The journal of this process. Its methods raise `StorageUnavailable` when Redis does not answer."""
+
+    def __init__(
+        self,
+        traffic: Traffic,
+        store: JournalStore,
+        owners: Owners,
+        questions: Questions,
+        *,
+        keeps: bool,
+        body_bytes: int,
+    ) -> None:
+        """Write what *traffic* keeps, with *body_bytes* of each body; unless *keeps*, there is nothing."""
+        self._traffic = traffic
+        self._store = store
+        self._owners = owners
+        self._questions = questions
+        self._keeps = keeps
+        self._body_bytes = body_bytes
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._writing = asyncio.Lock()
+        # Whether the last writing has failed: then Redis is first asked for a sign of life.
+        self._doubtful = False
+        # Workspaces being reset, by the moment at which that is taken for dead; and when requests have to have come to be
+        # written, of those that were. `*`: all of them. On the performance counter.
+        self._held: dict[str, float] = {}
+        self._begins: dict[str, float] = {}
+        traffic.on_kept = self._kept
+        questions.answer("flush", self._flushed)
+        questions.answer("forget", self._forget)
+        questions.answer("remember", self._remember)
+
+    # -- writing ----------------------------------------------------------------------------------------------
+
+    def _kept(self) -> None:
+        if self._timer is not None and len(self._traffic.kept) == _MOST_WAITING and not self._doubtful:
+            self._timer.cancel()
+            self._time_came()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_EVERY_S, self._time_came)
+
+    def _time_came(self) -> None:
+        self._task = asyncio.create_task(self._flush_soon())
+
+    async def _flush_soon(self) -> None:
+        again = _EVERY_S
+        try:
+            await self.flush()
+        except StorageUnavailable:
+            again = _RETRY_S
+        except Exception:
+            _log.exception("the journal could not be written")
+        self._timer = None
+        if self._traffic.kept and self._traffic.on_kept != nobody:
+            self._timer = asyncio.get_running_loop().call_later(again, self._time_came)
+
+    async def flush(self) -> None:
+        """Write what was answered in this process until now."""
+        async with self._writing:
+            kept = self._traffic.kept
+            left = len(kept)
+            if self._doubtful and left:
+                await self._store.ping()
+            self._doubtful = True
+            while left > 0 and kept:
+                batch = [kept.popleft() for _ in range(min(len(kept), left, _BATCH))]
+                left -= len(batch)
+                try:
+                    owners = await self._owners.of(batch)
+                except StorageUnavailable:
+                    kept.extendleft(reversed(batch))
+                    raise
+                except BaseException:
+                    self._traffic.lose(len(batch))
+                    raise
+                await self._write(batch, owners)
+            self._doubtful = False
+            self._forget_old_resets()
+
+    async def _write(self, batch: list[Exchange], owners: list[str]) -> None:
+        texts: dict[str, list[str]] = {}
+        try:
+            for exchange, owner in zip(batch, owners, strict=True):
+                if owner and exchange.began > self._begin_of(owner):
+                    text = entries.written(exchange, request_id(exchange.scope), self._body_bytes)
+                    texts.setdefault(owner, []).append(text)
+        except Exception:
+            self._traffic.lose(len(batch))
+            raise
+        for owner, each in texts.items():
+            try:
+                for part in _parts(each):
+                    await self._store.write(owner, len(part), "".join(part))
+            except StorageUnavailable:
+                self._traffic.lose(len(each))  # They may have been written, so they are not written again.
+                raise
+
+    def _begin_of(self, owner: str) -> float:
+        """Return when a request has to have come to be written, on the performance counter."""
+        now = time.perf_counter()
+        if any(self._held.get(each, -math.inf) > now for each in (owner, _EVERY)):
+            return math.inf
+        return max(self._begins.get(owner, -math.inf), self._begins.get(_EVERY, -math.inf))
+
+    def _forget_old_resets(self) -> None:
+        if self._begins:
+            oldest = self._traffic.oldest()
+            self._begins = {owner: begin for owner, begin in self._begins.items() if begin >= oldest}
+
+    async def close(self) -> None:
+        """Write what is left, for the last time."""
+        self._traffic.on_kept = nobody
+        if self._timer is not None:
+            self._timer.cancel()
+        with suppress(StorageUnavailable, TimeoutError):
+            async with asyncio.timeout(_CLOSE_WITHIN_S):
+                await self.flush()
+
+    # -- what other processes ask -----------------------------------------------------------------------------
+
+    async def _flushed(self, argument: str) -> str:
+        await self.flush()
+        return str(int(self._traffic.lost_at * 1e6))
+
+    async def _forget(self, workspace: str) -> str:
+        self._held[workspace] = time.perf_counter() + _LONGEST_RESET_S
+        async with self._writing:
+            return "ok"
+
+    async def _remember(self, workspace: str) -> str:
+        self._held.pop(workspace, None)
+        self._begins[workspace] = time.perf_counter()
+        self._owners.forget(None if workspace == _EVERY else workspace)
+        return "ok"
+
+    # -- reading ----------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def forgotten(self, workspace: str) -> AsyncIterator[None]:
+        """While a workspace is reset, `*`: all, let no process write its requests; nor later those that came before."""
+        if not self._keeps:
+            yield
+            return
+        await self._questions.ask("forget", workspace, within_s=_PATIENCE_S)
+        try:
+            yield
+        finally:
+            await self._questions.ask("remember", workspace, within_s=_PATIENCE_S)
+
+    async def gather(self) -> int | None:
+        """Have all processes write what they answered until now. Return when one has lost any, wall time in microseconds, 0
+        for never; None if not all have answered."""
+        answers = await self._questions.ask("flush", within_s=_PATIENCE_S)
+        return max(map(int, answers.words.values()), default=0) if answers.complete else None
+
+    async def read(self, workspace: str, gathered: int | None, *, first: int = 1, bodies: bool = False) -> Reading:
+        """Return a workspace's requests from number *first* on; *gathered*: what `gather` has answered before."""
+        found: list[Entry] = []
+        extent = Extent(1, 0, 0, None)
+        async for now, batches in self._store.read(workspace, first):
+            extent = now
+            for batch in batches:
+                found += entries.read(batch.first, batch.count, batch.text, bodies=bodies)
+                await asyncio.sleep(0)
+        first = max(first, extent.first)
+        found = [entry for entry in found if entry.number >= first]
+        found.sort(key=lambda entry: (entry.at, entry.number))
+        complete = gathered is not None and gathered <= (extent.since or 0)
+        return Reading(found, extent, complete and self._keeps, self._keeps)
+
+    async def clear(self, workspace: str) -> int:
+        """Remove what was answered until now from a workspace's journal; return how many requests that were."""
+        return await self._store.clear(workspace)
+
+
+def _parts(texts: list[str]) -> Iterator[list[str]]:
+    """Yield texts in batches that are not too big."""
+    part: list[str] = []
+    room = _BATCH_CHARACTERS
+    for text in texts:
+        if part and len(text) > room:
+            yield part
+            part, room = [], _BATCH_CHARACTERS
+        part.append(text)
+        room -= len(text)
+    if part:
+        yield part
