@@ -78,7 +78,7 @@ def _take_over(control: Link, first: Link, second: Link, queue: str) -> float:
     stale = first.call("POST", f"{claim}NO_HEARTBEAT")["last_heartbeat"]
     second.send("GET", f"{queue}/poll?block_ms=999")
     fired = control.call("POST", "/_emulator/clock", {"advance_to_next": True, "timer": "lapse"})["fired"]
-    taken = second.receive()
+    taken = second.receive() or second.call("GET", f"{queue}/poll?block_ms=999")
     second.call("POST", f"{of_it}/ack")
     fresh = second.call("POST", f"{claim}NO_HEARTBEAT")
     told = first.refused("POST", f"{claim}{stale}")

@@ -102,9 +102,12 @@ def test_a_clock_in_auto_is_moved_once_whoever_finds_that_it_is_time(both: tuple
         first.poll(queue)
         first.advance(2)
     first.ok(first.post("/_emulator/clock", json={"mode": "auto"}))
+
+    def taken(api: Api) -> object:
+        return wait_until(lambda: api.poll(queue, "worker", block_ms=999), "an item is taken over")
+
     with ThreadPoolExecutor(2) as pool:
-        blocked = [pool.submit(each.poll, queue, "worker", block_ms=999) for each in both]
-        assert None not in [each.result() for each in blocked]
+        assert all(pool.map(taken, both))
     assert first.ok(first.get("/_emulator/clock"))["now"] == after(NOON, 7)
 
 
