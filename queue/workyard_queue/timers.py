@@ -13,11 +13,12 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from workyard_store.access import TRUSTED, Access
-from workyard_store.errors import EnvironmentNotFound
+from workyard_store.errors import EnvironmentNotFound, InvalidRequest
 from workyard_store.redis import Reply
 from workyard_store.workspaces import ClockReading, Profile, WorkspaceStore
 
@@ -111,9 +112,13 @@ class Clocks:
         return await self._workspaces.clock(workspace), firing.fired()
 
     async def jump(self, workspace: str, instant: int) -> None:
-        """Move a clock of the mode `auto` to an *instant*, unless it is that late already or the mode is another now."""
+        """Move a clock of the mode `auto` to an *instant*, unless it is that late already or the mode is another now.
+
+        One past the last instant of clocks is never reached.
+        """
         firing = _Firing(self._access, self._turns, self._default_reclaim_us, by_itself=True)
-        await self._workspaces.move_clock(workspace, "jump", instant, firing.apply)
+        with suppress(InvalidRequest):
+            await self._workspaces.move_clock(workspace, "jump", instant, firing.apply)
         await firing.act()
 
     async def _pending(self, workspace: str, most: int) -> list[Timer]:
