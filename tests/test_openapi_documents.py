@@ -85,6 +85,12 @@ REFUSALS = {
     "change_settings": {400, 413},
     "reset": {400},
     "recount": set(),
+    "add_faults": {400, 413},
+    "list_faults": {400},
+    "clear_faults": {400},
+    "delete_fault": {400, 404},
+    "list_scenarios": set(),
+    "get_scenario": {404},
     "export_state": {400, 409},
     "restore_state": {400, 409, 413},
     "get_timeline": {400, 404},
@@ -105,6 +111,7 @@ REQUIRED_BODIES = {
     "create_memory_store",
     "create_memory",
     "put_skill",
+    "add_faults",
     "restore_state",
     "wait",
 }
@@ -532,7 +539,7 @@ def test_every_link_names_an_operation_and_its_parameters() -> None:
                 resolved(document, parameter)["name"] for parameter in target["parameters"]
             }
             links += 1
-    assert links == 31
+    assert links == 32
 
 
 @pytest.mark.parametrize("page", PAGES)
