@@ -52,7 +52,8 @@ def operations() -> list[Operation]:
         document = json.loads((DOCUMENTS / name).read_text())
         for path, item in document["paths"].items():
             for method in METHODS:
-                if method not in item:
+                # A stream of events does not end.
+                if method not in item or item[method]["operationId"] == "follow_events":
                     continue
                 pointer = f"#/paths/{path.replace('~', '~0').replace('/', '~1')}/{method}/responses"
                 found.append(

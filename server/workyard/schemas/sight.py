@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
@@ -18,21 +18,6 @@ from workyard_store.clock import format_instant
 from .common import ENVIRONMENT_ID, REQUEST_ID, SESSION_ID, TIMESTAMP, WORK_ID, Body, Shape, Timestamp, optional_instant
 from .work import StateName
 
-Kind = Literal[
-    "enqueued",
-    "offered",
-    "reclaimed",
-    "acked",
-    "ack_refused",
-    "beat",
-    "beat_refused",
-    "beat_ended",
-    "lapsed",
-    "stop_asked",
-    "metadata",
-    "fault",
-]
-assert get_args(Kind) == KINDS
 _WorkId = Annotated[str, Field(pattern=WORK_ID)]
 _EnvironmentId = Annotated[str, Field(pattern=ENVIRONMENT_ID)]
 _NULL: JsonDict = {"type": "null"}
@@ -48,7 +33,7 @@ class LifeEvent(Shape):
     id: str = Field(description="Identifies the event; grows within an environment.", pattern=r"^\d+-\d+$")
     environment_id: _EnvironmentId = Field(description="The item's environment.")
     work_id: _WorkId = Field(description="The work item.")
-    event: Kind = Field(description="What happened: docs/sight.md tells of each.")
+    event: Literal[KINDS] = Field(description="What happened: docs/sight.md tells of each.")  # type: ignore[valid-type]
     at: Timestamp = Field(description="When, on the workspace's clock.")
     wall: Timestamp = Field(description="When it was noted, on the server's clock.")
     before: StateName | None = Field(
