@@ -304,11 +304,14 @@ def test_who_comes_back_is_told_what_was_missed(api: Api) -> None:
     )
 
 
-def test_streams_of_events_end_with_the_server() -> None:
-    """As whole answers."""
-    with running_server() as server:
+def test_streams_of_events_end_with_the_server_and_a_wait_with_its_client() -> None:
+    """The streams as whole answers; nobody goes on waiting for who has gone."""
+    with running_server("--log-level", "debug") as server:
         api = Api(server.url)
         queue = api.queue()
+        with pytest.raises(httpx.ReadTimeout):
+            api.post("/_emulator/wait", json={"until": {"stats": {"depth": 9}}, "timeout_seconds": 30}, timeout=0.2)
+        wait_until(lambda: "POST /_emulator/wait 409" in server.log(), "the wait is over", SOON_S)
         followers = [Follower(api) for _ in range(3)]
         enqueued(api, queue)
         for each in followers:
