@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ from typing import Any
 
 import anthropic
 import pytest
-from harness import NOON, WorkyardServer, clean_environment
+from harness import NOON, WorkyardServer, clean_environment, new_api_key
 
 from workyard.testing import (
     AsyncEmulator,
@@ -151,6 +152,25 @@ def test_what_cannot_be_started_or_reached_is_refused_in_words() -> None:
         pass
     with pytest.raises(ValueError, match="begins with http://"), Emulator(url="redis://127.0.0.1"):
         pass
+
+
+def test_it_starts_with_the_state_in_a_file_and_leaves_it_there(
+    engine_options: tuple[str, ...], tmp_path: Path
+) -> None:
+    """As `workyard serve` does; a file that cannot be written is told of in the end."""
+    folder = tmp_path / "states"
+    folder.mkdir()
+    settings: dict[str, Any] = {"state": str(folder / "state.json"), "save_state": True}
+    settings |= options_of(engine_options)
+    with Emulator(api_key="kept", key_prefix=new_api_key(), **settings) as emu:
+        queue = emu.environment()
+        emu.enqueue(queue, 2)
+    with Emulator(api_key="kept", key_prefix=new_api_key(), **settings) as emu:
+        assert emu.stats(queue).depth == 2
+        emu.reset()
+        shutil.rmtree(folder)
+        with pytest.raises(StartupRefused, match="No such file"):
+            emu.close()
 
 
 FORKING = """

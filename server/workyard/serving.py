@@ -129,7 +129,7 @@ def serve(settings: Settings, on_ready: Callable[[str, str, Mapping[str, str]], 
         if not_saved is not None:
             raise not_saved
         return
-    exports = asyncio.run(_prepared(settings))
+    exports = asyncio.run(prepare(settings))
     if settings.workers == 1:
         _Server(config_of(settings, create_app(settings)), lambda: on_ready(url, engine, exports)).run(
             sockets=[listener]
@@ -137,7 +137,7 @@ def serve(settings: Settings, on_ready: Callable[[str, str, Mapping[str, str]], 
     else:
         _supervise(settings, listener, url, lambda: on_ready(url, engine, exports))
     if settings.save_state:
-        asyncio.run(_saved(settings))
+        asyncio.run(save(settings))
 
 
 def _supervise(settings: Settings, listener: socket.socket, url: str, on_ready: Callable[[], None]) -> None:
@@ -223,7 +223,7 @@ def url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-async def _prepared(settings: Settings) -> dict[str, str]:
+async def prepare(settings: Settings) -> dict[str, str]:
     """Find out before anything starts whether the Redis can be used, and put into it what the settings say."""
     initial, seeds = read_state(settings), read_seed_file(settings)
     async with _services(settings) as services:
@@ -231,7 +231,12 @@ async def _prepared(settings: Settings) -> dict[str, str]:
         return await plant(seeds, services)
 
 
-async def _saved(settings: Settings) -> None:
+async def save(settings: Settings) -> None:
+    """Write the file of `--save-state` from what the Redis holds.
+
+    Raises:
+        StartupRefused: it cannot be written.
+    """
     async with _services(settings) as services:
         await save_state(settings, services)
 

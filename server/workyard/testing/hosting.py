@@ -17,10 +17,11 @@ from contextlib import suppress
 import uvicorn
 from fastapi import FastAPI
 
+from workyard_store.errors import StartupRefused
 from workyard_store.redis import Engine
 
 from ..app import create_app
-from ..serving import bind, config_of, url_of
+from ..serving import bind, config_of, prepare, save, url_of
 from ..settings import Settings, load
 
 #: What the embedded engine is made of, at import: a server is ready in milliseconds then.
@@ -56,6 +57,7 @@ class HostedServer:
         self._pid = os.getpid()
         self._ready: Future[asyncio.AbstractEventLoop] = Future()
         self._end = asyncio.Event()
+        self._not_saved: StartupRefused | None = None
         self._thread = threading.Thread(target=self._run, name=f"workyard {self.url}", daemon=True)
         _running.add(self)
         self._thread.start()
@@ -67,9 +69,11 @@ class HostedServer:
         atexit.register(self.close)
 
     def close(self) -> None:
-        """End it: blocked polls and streams are answered, everything it held is closed. Repeated, nothing happens.
+        """End it: blocked polls and streams are answered, everything it held is closed. Repeated, or in a process that was
+        forked off, nothing happens.
 
-        In a process forked off, only what that inherited is let go.
+        Raises:
+            StartupRefused: the file of `save_state` cannot be written.
         """
         atexit.unregister(self.close)
         if os.getpid() != self._pid or not self._thread.is_alive():
@@ -78,6 +82,8 @@ class HostedServer:
         self._thread.join(_ENDED_WITHIN_S)
         if self._thread.is_alive():
             raise RuntimeError(f"the server at {self.url} did not end within {_ENDED_WITHIN_S:.0f} s")
+        if self._not_saved is not None:
+            raise self._not_saved
 
     def forget(self) -> None:
         """Let go of the port in a process that was forked off: else nobody could take it while that lives."""
@@ -88,11 +94,25 @@ class HostedServer:
             app = create_app(self._settings)
             config = config_of(self._settings, app, lifespan="off")
             with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-                runner.run(self._serve(app, config))
+                self._run_in(runner, app, config)
         except BaseException as error:
             if self._ready.done():
                 raise
             self._ready.set_exception(error)
+
+    def _run_in(self, runner: asyncio.Runner, app: FastAPI, config: uvicorn.Config) -> None:
+        settings = self._settings
+        # What the embedded engine starts with, and leaves behind, the application sees to.
+        shared = settings.redis_url is not None
+        if shared and (settings.state is not None or settings.seed_file is not None):
+            runner.run(prepare(settings))
+        runner.run(self._serve(app, config))
+        self._not_saved = getattr(app.state, "not_saved", None)
+        if shared and settings.save_state:
+            try:
+                runner.run(save(settings))
+            except StartupRefused as refusal:
+                self._not_saved = refusal
 
     async def _serve(self, app: FastAPI, config: uvicorn.Config) -> None:
         # Not by uvicorn, which would log what refuses the start, and end the process.
