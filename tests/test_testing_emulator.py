@@ -173,6 +173,18 @@ def test_it_starts_with_the_state_in_a_file_and_leaves_it_there(
             emu.close()
 
 
+def test_it_starts_with_what_a_seed_file_declares(engine_options: tuple[str, ...], tmp_path: Path) -> None:
+    """It says what was made."""
+    file = tmp_path / "seeds.yaml"
+    file.write_text("{api_key: mine, environments: [{name: builds, keys: [worker], work: [{count: 3}]}]}")
+    options = options_of(engine_options)
+    with Emulator(api_key="mine", key_prefix=new_api_key(), seed_file=str(file), **options) as emu:
+        queue, key = emu.seeded["WORKYARD_ENVIRONMENT_BUILDS"], emu.seeded["WORKYARD_KEY_BUILDS_WORKER"]
+        assert emu.stats(queue).depth == 3
+        assert emu.client(auth_token=key).beta.environments.work.poll(queue) is not None
+        emu.reset()
+
+
 FORKING = """
 import logging, os, sys, threading
 from workyard.testing import Emulator

@@ -40,6 +40,11 @@ class _Emulator(QueueHelpers, SightHelpers):
         """The API key whose workspace this is."""
         return self._place.api_key
 
+    @property
+    def seeded(self) -> dict[str, str]:
+        """Variables for what the file of the setting `seed_file` made: the id of each environment, the value of each key."""
+        return self._place.seeded
+
     def _new_client(self, options: dict[str, Any]) -> anthropic.Anthropic:
         sdk = _sdk()
         client: anthropic.Anthropic = sdk.Anthropic(**self._told(options, sdk.DefaultHttpxClient))

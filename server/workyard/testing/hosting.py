@@ -44,6 +44,7 @@ class HostedServer:
 
     Attributes:
         url: where it is.
+        seeded: variables for what the file of `seed_file` made: the ids of environments and the values of keys.
 
     Raises:
         StartupRefused: a bad setting, or the Redis cannot be used.
@@ -54,6 +55,7 @@ class HostedServer:
         self._listener = bind(settings)
         self._listener.set_inheritable(False)
         self.url = url_of(self._listener)
+        self.seeded: dict[str, str] = {}
         self._pid = os.getpid()
         self._ready: Future[asyncio.AbstractEventLoop] = Future()
         self._end = asyncio.Event()
@@ -105,7 +107,7 @@ class HostedServer:
         # What the embedded engine starts with, and leaves behind, the application sees to.
         shared = settings.redis_url is not None
         if shared and (settings.state is not None or settings.seed_file is not None):
-            runner.run(prepare(settings))
+            self.seeded = runner.run(prepare(settings))
         runner.run(self._serve(app, config))
         self._not_saved = getattr(app.state, "not_saved", None)
         if shared and settings.save_state:
@@ -119,6 +121,8 @@ class HostedServer:
         async with app.router.lifespan_context(app):
             server = _Server(config)
             await server.begin(self._listener)
+            if self._settings.redis_url is None:
+                self.seeded = app.state.exports
             self._ready.set_result(asyncio.get_running_loop())
             while not self._end.is_set():
                 await server.on_tick(0)  # the date of its answers

@@ -36,6 +36,11 @@ class Place:
             raise RuntimeError("the emulator is not running: use it inside `with Emulator() as emu:`")
         return self._link
 
+    @property
+    def seeded(self) -> dict[str, str]:
+        """Variables for what the seed file of a server that was started here has made."""
+        return {} if self._server is None else self._server.seeded
+
     def open(self) -> None:
         """Start the server; one that runs elsewhere is asked whether it is a Workyard.
 
