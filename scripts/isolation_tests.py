@@ -39,6 +39,7 @@ def test_a_workspace_holds_what_its_test_did_and_nothing_else(workyard: Emulator
     assert api.ok(api.get("/v1/environments"))["data"] == []
     assert workyard.clock.read().mode == "real"
     assert workyard.faults.list() == []
+    assert workyard.count(on="poll") == 0
 
     workyard.clock.freeze(begun)
     queue = workyard.environment()
@@ -53,6 +54,7 @@ def test_a_workspace_holds_what_its_test_did_and_nothing_else(workyard: Emulator
     workyard.clock.advance(_MICROSECOND)
     assert (api.work(queue.id, item)["state"], workyard.stats(queue).depth) == ("queued", count)
 
+    workyard.verify({"on": "poll", "exactly": faults + 1}, {"on": "ack", "exactly": 1})
     [rule] = workyard.faults.list()
     assert (rule.hits, rule.left) == (faults, 0)
     life = workyard.timeline(item)

@@ -19,6 +19,7 @@ import anthropic
 import pytest
 from harness import NOON, WorkyardServer, clean_environment, new_api_key
 
+from workyard.schemas.journal import JournaledExchange
 from workyard.testing import (
     AsyncEmulator,
     Emulator,
@@ -349,6 +350,27 @@ def test_a_workspace_comes_back_as_it_was(emu: Emulator) -> None:
     emu.reset()
     emu.settings(id_seed=42)
     assert emu.environment() == queue
+
+
+def test_what_was_sent_is_told_counted_and_verified(emu: Emulator) -> None:
+    """With what came nearest, where it is not as expected."""
+    queue = emu.environment()
+    work = emu.client(max_retries=0).beta.environments.work
+    for worker in ("a", "a", "b"):
+        work.poll(queue.id, anthropic_worker_id=worker)
+    with pytest.raises(anthropic.NotFoundError):
+        work.ack("work_none", environment_id=queue.id)
+    assert emu.count(on="poll") == 3
+    assert emu.count(on="poll", worker_id="a") == 2
+    [refused] = emu.requests(status="4xx", environment_id=queue.id, bodies=True)
+    assert isinstance(refused, JournaledExchange)
+    assert (refused.on, refused.status, refused.work_id) == ("ack", 404, "work_none")
+    assert "Work item work_none not found." in refused.response_body
+    assert emu.verify({"on": "poll", "exactly": 3}, {"on": "ack", "status": 404}, in_order=True).ok
+    with pytest.raises(
+        AssertionError, match=r"(?s)found 0, expected at least 1.*nearest: POST .*: 404; differs in status"
+    ):
+        emu.verify({"on": "ack", "status": 200})
 
 
 def test_an_instant_without_a_time_zone_is_refused(emu: Emulator) -> None:

@@ -9,6 +9,7 @@ import anyio.to_thread
 
 from .asking import Awaiting, Blocking
 from .breaking import AsyncFaults, Faults
+from .journal import JournalHelpers
 from .place import Place
 from .queues import QueueHelpers
 from .sight import SightHelpers
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     import anthropic
 
 
-class _Emulator(QueueHelpers, SightHelpers):
+class _Emulator(QueueHelpers, SightHelpers, JournalHelpers):
     """What both kinds have."""
 
     def __init__(self, *, url: str | None = None, api_key: str | None = None, **settings: object) -> None:
