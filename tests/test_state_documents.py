@@ -396,6 +396,8 @@ def test_exports_beside_running_work_are_each_of_one_instant(
         assert len(items) == 3200
         stopped.append(sum(item.state == "stopped" for item in items))
     assert stopped[0] <= stopped[1] == 30
+    assert put(api, documents[1]).status_code == 200
+    assert export(api) == documents[1]
 
 
 def test_a_restore_that_a_crash_ended_is_mended_by_a_repeat_or_a_reset(

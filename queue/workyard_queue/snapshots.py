@@ -31,16 +31,20 @@ from .lua import queue_script
 from .work import WorkQueue
 
 _READ = queue_script("state_read")
+_WRITE = queue_script("state_write")
 
-#: Rows that one step reads: some ten milliseconds.
-_PART = 3000
+#: Rows that one step reads: some ten milliseconds at most.
+_PART = 1000
 #: Times an environment is read anew because it changed between two parts.
 _MOST_TRIES = 20
 #: Environments that are read side by side.
 _AT_ONCE = 8
-#: Commands that one round trip carries, and fields of a hash that are read together.
+#: Entries, tokens and environments that one command or round trip is about, and fields of a hash that are read together.
 _BATCH = 500
 _FIELDS = 50
+#: What one step writes.
+_PART_COMMANDS = 300
+_PART_BYTES = 262_144
 #: How long a restore is taken to be under way after its last sign of life, and how long another one waits for it.
 _CLAIM_US = 10_000_000
 _CLAIM_WAIT_S = 15.0
@@ -60,6 +64,9 @@ HASHES = (
     "fault_counts",
 )
 Fields = dict[str, str]
+#: A command for Redis.
+Words = tuple[str | int, ...]
+Key = Callable[[str], str]
 
 #: Answer until when (us) the claim is ours, or 0: somebody else has it, or, if we had it, it was taken away.
 #: KEYS[1] purge. ARGV[1] member; [2] until when it is ours, '' if not yet; [3] wall us; [4] until when it is to be ours.
@@ -282,7 +289,7 @@ class Snapshots:
     async def _write(self, workspace: str, stored: StoredWorkspace, renew: Callable[[], Awaitable[None]]) -> None:
         keys = self._keys
         profile = await self._workspaces.put_state(workspace, stored.state)
-        commands: list[tuple[str | int, ...]] = [
+        commands: list[Words] = [
             ("HSET", keys.workspace(workspace, name), member, value)
             for name, fields in stored.hashes.items()
             for member, value in fields.items()
@@ -300,99 +307,120 @@ class Snapshots:
                 await renew()
                 await self._workspaces.intend_purge(workspace, environment_id, ahead_us=_CLAIM_US)
 
-            await self._in_batches(self._parts(workspace, each), still)
-            await renew()
+            await self._in_batches(self._places(workspace, each), still)
+            for part in _parted(self._parts(each)):
+                await self._put(each.id, part)
+                await still()
             copied = dict(zip(PROFILE, profile.fields, strict=True))
             record = {"ws": workspace, **each.record, **copied}
-            await self._engine.command(
-                "HSET", keys.environment(each.id), *(part for pair in record.items() for part in pair)
-            )
+            await self._put(each.id, [("HSET", keys.environment(each.id), *_flat(record))])
             await self._workspaces.abandon_purge(workspace, each.id)
         await self._workspaces.follow(workspace, profile)
 
-    def _parts(self, workspace: str, each: StoredEnvironment) -> Iterable[tuple[str | int, ...]]:
+    async def _put(self, environment_id: str, part: list[Words]) -> None:
+        words = [word for command in part for word in (len(command), *command)]
+        key = self._keys.environment(environment_id)
+        reply = await self._engine.run(_WRITE, key, self._access.wall(), "", *words)
+        if reply[0] != "OK":
+            raise RestoreUnderWay
+
+    def _places(self, workspace: str, each: StoredEnvironment) -> Iterable[Words]:
+        """Yield the commands that enter sessions where they are looked for."""
+        for session in each.sessions:
+            yield "SADD", self._keys.session_at(session.id), each.id
+            if session.fields.get("number"):
+                listed = self._keys.workspace(workspace, "sessions")
+                yield "ZADD", listed, session.fields["number"], f"{session.id} {each.id}"
+
+    def _parts(self, each: StoredEnvironment) -> Iterable[Words]:
         """Yield the commands that write an environment but for its record, and put what follows from them into that."""
 
         def key(name: str) -> str:
             return self._keys.environment(each.id, name)
 
+        # The indexes first: by them a purge finds the rest.
         for place, session in enumerate(each.sessions, 1):
             yield "ZADD", key("sessions"), place, session.id
         for number, work in enumerate(each.work, 1):
             yield "ZADD", key("index"), number, work.id
         for session in each.sessions:
-            yield from self._session(workspace, each.id, session)
+            yield from _session(key, session)
         for name, fields in (("keys", each.keys), ("idem", each.idempotency)):
             yield from (("HSET", key(name), member, value) for member, value in fields.items())
         yield from (("ZADD", key("pollers"), at, worker) for worker, at in each.pollers.items())
-        yield from (
-            ("XADD", key("life"), entry, *(part for pair in fields.items() for part in pair))
-            for entry, fields in each.life
-        )
+        yield from (("XADD", key("life"), entry, *_flat(fields)) for entry, fields in each.life)
         active = [one for one in each.sessions if one.fields["status"] != "terminated" and "stub" not in one.fields]
         each.record |= {"sessions": str(len(each.sessions)), "active": str(len(active))}
-        if each.record["kind"] != "self_hosted":
-            return
-        entries: dict[str, str] = {}
-        yield "XGROUP", "CREATE", key("stream"), "workers", 0, "MKSTREAM"
-        last, pending = 0, sum(entry.handed_out is not None for entry in each.queue)
-        for number, entry in enumerate(each.queue, 1):
-            last = max(entry.date, last + 1)
-            entries[entry.work_id] = f"{last}-0"
-            yield "XADD", key("stream"), f"{last}-0", "w", entry.work_id, "t", entry.date
-            if entry.handed_out is not None:
-                yield "ZADD", key("polled"), entry.handed_out, f"{last}-0"
-            if number == pending:
-                # All that were handed out are in the stream, and nothing else: reading it makes them pending.
-                each.record["delivered"] = str(last)
-                yield from (
-                    ("XREADGROUP", "GROUP", "workers", "workers", "COUNT", _BATCH, "STREAMS", key("stream"), ">")
-                    for _ in range(0, pending, _BATCH)
-                )
-        each.record |= {"entry": str(last), "waiting": str(len(each.queue) - pending), "seq": str(len(each.work))}
-        for number, work in enumerate(each.work, 1):
-            fields = {**work.fields, "seq": str(number), "entry": entries.get(work.id, "")}
-            yield "HSET", key(f"work:{work.id}"), *(part for pair in fields.items() for part in pair)
-            if work.tokens:
-                yield "SADD", key(f"tokens:{work.id}"), *work.tokens
-            if work.lease_ends is not None:
-                yield "ZADD", key("leases"), work.lease_ends, f"{number:016d}:{work.id}"
-
-    def _session(self, workspace: str, environment_id: str, session: StoredSession) -> Iterable[tuple[str | int, ...]]:
-        key = self._keys.environment
-        yield "SADD", self._keys.session_at(session.id), environment_id
-        if session.fields.get("number"):
-            place = f"{session.id} {environment_id}"
-            yield "ZADD", self._keys.workspace(workspace, "sessions"), session.fields["number"], place
-        last, seen = 0, "0"
-        for number, (content, date) in enumerate(session.events, 1):
-            last = max(date, last + 1)
-            if str(number) == session.fields["seen"]:
-                seen = str(last)
-            yield "XADD", key(environment_id, f"events:{session.id}"), f"{last}-0", "e", content, "t", date
-        fields = {**session.fields, "entry": str(last), "seen": seen}
-        yield "HSET", key(environment_id, f"session:{session.id}"), *(part for pair in fields.items() for part in pair)
-        if session.due is not None:
-            yield "ZADD", key(environment_id, "due"), session.due, session.id
+        if each.record["kind"] == "self_hosted":
+            yield from _queue(key, each)
 
     async def _in_batches(
         self,
-        commands: Iterable[tuple[str | int, ...]],
+        commands: Iterable[Words],
         between: Callable[[], Awaitable[None]] | None = None,
     ) -> list[Reply]:
-        """Run commands, a batch at a time, and tell between two that it goes on."""
+        """Run commands, a part at a time and in no order within one, and tell between two that it goes on."""
         replies: list[Reply] = []
-        batch: list[tuple[str | int, ...]] = []
-        size = 0
-        for command in commands:
-            batch.append(command)
-            size += sum(len(part) for part in command if isinstance(part, str))
-            if len(batch) >= _BATCH or size > _BATCH * 1024:
-                replies += await self._engine.commands(batch)
-                batch, size = [], 0
-                if between is not None:
-                    await between()
-        return replies + await self._engine.commands(batch)
+        for part in _parted(commands):
+            replies += await self._engine.commands(part)
+            if between is not None:
+                await between()
+        return replies
+
+
+def _session(key: Key, session: StoredSession) -> Iterable[Words]:
+    last, seen = 0, "0"
+    for number, (content, date) in enumerate(session.events, 1):
+        last = max(date, last + 1)
+        if str(number) == session.fields["seen"]:
+            seen = str(last)
+        yield "XADD", key(f"events:{session.id}"), f"{last}-0", "e", content, "t", date
+    yield "HSET", key(f"session:{session.id}"), *_flat({**session.fields, "entry": str(last), "seen": seen})
+    if session.due is not None:
+        yield "ZADD", key("due"), session.due, session.id
+
+
+def _queue(key: Key, each: StoredEnvironment) -> Iterable[Words]:
+    entries: dict[str, str] = {}
+    yield "XGROUP", "CREATE", key("stream"), "workers", 0, "MKSTREAM"
+    last, pending = 0, sum(entry.handed_out is not None for entry in each.queue)
+    for number, entry in enumerate(each.queue, 1):
+        last = max(entry.date, last + 1)
+        entries[entry.work_id] = f"{last}-0"
+        yield "XADD", key("stream"), f"{last}-0", "w", entry.work_id, "t", entry.date
+        if entry.handed_out is not None:
+            yield "ZADD", key("polled"), entry.handed_out, f"{last}-0"
+        if number == pending:
+            # All that were handed out are in the stream, and nothing else: reading it makes them pending.
+            each.record["delivered"] = str(last)
+            for _ in range(0, pending, _BATCH):
+                yield "XREADGROUP", "GROUP", "workers", "workers", "COUNT", _BATCH, "STREAMS", key("stream"), ">"
+    each.record |= {"entry": str(last), "waiting": str(len(each.queue) - pending), "seq": str(len(each.work))}
+    for number, work in enumerate(each.work, 1):
+        fields = {**work.fields, "seq": str(number), "entry": entries.get(work.id, "")}
+        yield "HSET", key(f"work:{work.id}"), *_flat(fields)
+        for start in range(0, len(work.tokens), _BATCH):
+            yield "SADD", key(f"tokens:{work.id}"), *work.tokens[start : start + _BATCH]
+        if work.lease_ends is not None:
+            yield "ZADD", key("leases"), work.lease_ends, f"{number:016d}:{work.id}"
+
+
+def _flat(fields: Fields) -> list[str]:
+    return [part for pair in fields.items() for part in pair]
+
+
+def _parted(commands: Iterable[Words]) -> Iterable[list[Words]]:
+    """Yield commands in parts that hold Redis up for some milliseconds at most."""
+    part: list[Words] = []
+    size = 0
+    for command in commands:
+        part.append(command)
+        size += sum(len(word) for word in command if isinstance(word, str))
+        if len(part) >= _PART_COMMANDS or size > _PART_BYTES:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
 
 
 def _claim_of(workspace: str) -> str:
