@@ -41,6 +41,9 @@ TABLE: dict[str, tuple[str, object, list[str]]] = {
     "journal_requests": ("500", 500, ["-1", "20001", "some"]),
     "journal_body_bytes": ("100", 100, ["-1", "65537", "some"]),
     "life_line_events": ("500", 500, ["-1", "1000001", "some"]),
+    "state": (str(SCRIPT), str(SCRIPT), ["/nowhere.json", str(SCRIPT.parent)]),
+    "save_state": ("true", True, ["maybe", "2"]),
+    "seed_file": (str(SCRIPT), str(SCRIPT), ["/nowhere.yaml", str(SCRIPT.parent)]),
     "script": (str(SCRIPT), str(SCRIPT), [str(SCRIPT.parent), "/nowhere.yaml", __file__]),
     "memory_mount": ("/tmp/.notes/a", "/tmp/.notes/a", ["notes", "/", "/a/", "/a//b", "/a/../b", "/./a", "Workdir"]),
     "fixtures": ("true", True, ["maybe", "2"]),
@@ -104,7 +107,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Serve:
 
 def needed_by(name: str) -> list[str]:
     """Return what a setting needs beside it."""
-    return ["--redis-url", REDIS] if name == "workers" else []
+    return {"workers": ["--redis-url", REDIS], "save_state": ["--state", str(SCRIPT)]}.get(name, [])
 
 
 # -- taken and refused ----------------------------------------------------------------------------------------

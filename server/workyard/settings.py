@@ -157,6 +157,10 @@ def load(**options: object) -> Settings:
         )
     if settings.save_state and settings.state is None:
         raise StartupRefused(f"{named('save_state')}: Goes with --state, which names the file")
+    # What is in them, a start of the server finds out.
+    if not settings.save_state:
+        _check_is_file("state", settings.state)
+    _check_is_file("seed_file", settings.seed_file)
     read_script(settings)
     if not settings.i_know and not _is_loopback(settings.host):
         raise StartupRefused(
@@ -183,6 +187,11 @@ def read_script(settings: Settings) -> Script | None:
     except InvalidRequest as refusal:
         problem = f"{settings.script}: {refusal.message}"
     raise StartupRefused(f"{named('script')}: {problem}")
+
+
+def _check_is_file(name: str, path: str | None) -> None:
+    if path is not None and not Path(path).is_file():
+        raise StartupRefused(f"{named(name)}: {path} is no file")
 
 
 def _is_loopback(host: str) -> bool:
