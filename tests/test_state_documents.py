@@ -380,7 +380,7 @@ def test_exports_beside_running_work_are_each_of_one_instant(
 
     def work() -> None:
         with closing(Api(api.url, api.api_key)) as mine:
-            for _ in range(30):
+            for _ in range(8):
                 item = mine.poll(env)["id"]
                 mine.ok(mine.ack(env, item))
                 mine.ok(mine.stop(env, item, force=True))
@@ -395,7 +395,7 @@ def test_exports_beside_running_work_are_each_of_one_instant(
         items = checked_state(document).environments[0].work
         assert len(items) == 3200
         stopped.append(sum(item.state == "stopped" for item in items))
-    assert stopped[0] <= stopped[1] == 30
+    assert stopped[0] <= stopped[1] == 8
     assert put(api, documents[1]).status_code == 200
     assert export(api) == documents[1]
 

@@ -35,6 +35,8 @@ _WRITE = queue_script("state_write")
 
 #: Rows that one step reads: some ten milliseconds at most.
 _PART = 1000
+#: The same of an environment that has changed between two such parts: the fewer there are, the sooner it keeps still.
+_LARGE_PART = 4000
 #: Times an environment is read anew because it changed between two parts.
 _MOST_TRIES = 20
 #: Environments that are read side by side.
@@ -187,12 +189,13 @@ class Snapshots:
         return found
 
     async def _environment(self, environment_id: str) -> StoredEnvironment | None:
-        for _ in range(_MOST_TRIES):
+        for tried in range(_MOST_TRIES):
+            most = _LARGE_PART if tried else _PART
             mark, section, place = secrets.token_hex(8), "record", "0"
             rows: list[Any] = []
             while section:
                 try:
-                    reply = await self._access.run(_READ, environment_id, TRUSTED, mark, section, place, _PART)
+                    reply = await self._access.run(_READ, environment_id, TRUSTED, mark, section, place, most)
                 except EnvironmentNotFound:
                     return None  # Being created or deleted.
                 if reply[0] == "CHANGED":
