@@ -132,6 +132,24 @@ def test_fault_rules_hold_and_count_in_every_process(both: tuple[Api, Api]) -> N
     assert here.get(here.path(queue, "stats")).status_code == 200
 
 
+@pytest.mark.one_redis
+def test_a_clock_in_auto_waits_for_what_is_under_way_at_another_process(both: tuple[Api, Api]) -> None:
+    """An acknowledgement on its slow way there is not overtaken by the poll that waits here."""
+    here, there = both
+    here.freeze()
+    queue = here.queue()
+    [item] = here.enqueue(queue)
+    here.poll(queue)
+    here.ok(here.post("/_emulator/clock", json={"mode": "auto"}))
+    here.ok(here.post("/_emulator/faults", json={"on": "ack", "do": {"delay_ms": 400}}))
+    with ThreadPoolExecutor(1) as pool:
+        acknowledged = pool.submit(there.ack, queue, item["id"])
+        wait_until(lambda: here.ok(here.get("/_emulator/faults"))["data"][0]["hits"], "it is on its way")
+        assert here.poll(queue, "worker", block_ms=700) is None
+        there.ok(acknowledged.result())
+    assert here.ok(here.get("/_emulator/clock"))["now"] == NOON
+
+
 def test_two_hundred_blocked_polls_hold_a_handful_of_connections_and_do_not_look(
     redis_backed: WorkyardServer, new_api: Callable[..., Api], raw: redis.Redis
 ) -> None:
