@@ -396,7 +396,7 @@ class Model:
     def change_settings(self, body: dict[str, int | None]) -> Json:
         for name, value in body.items():
             self.settings[name] = DEFAULT_SETTINGS[name] if value is None else value
-        return dict(self.settings)
+        return {**self.settings, "id_seed": None}
 
     def malformed(self, message: str, request: Json) -> Json:
         """A *request* that is refused for its form, whatever it is about."""
