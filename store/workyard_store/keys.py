@@ -24,7 +24,7 @@ script touches one slot of a Redis Cluster. Scripts get the first key in full an
 | `wy:{ws}:memory_paths`      | zset   | reset              | `<store id> <path>\\n<memory id>`, all of score 0               |
 | `wy:{ws}:requests`          | stream | reset              | the journal: the last requests, in batches as they were written |
 | `wy:{ws}:journal`           | hash   | reset              | how many requests were journaled, and what it counts of them   |
-| `wy:{ws}:faults`            | hash   | reset              | fault rules, as JSON                                           |
+| `wy:{ws}:faults`            | hash   | reset              | number → `<end us>\\n<fault rule as JSON>`; `version`           |
 | `wy:{ws}:fault_counts`      | hash   | reset              | how often each rule was asked, and how often it was applied    |
 | `wy:{session}:at`           | set    | delete, purge      | environments where a session of this id was made or looked for |
 | `wy:{env}:env`              | hash   | delete             | the record, its clock and settings, queue counters             |
