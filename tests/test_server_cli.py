@@ -372,7 +372,8 @@ def test_watch_prints_a_frame_and_goes_on_in_a_terminal(api: Api, here: dict[str
     assert max(map(len, lines)) <= 120
     master, slave = os.openpty()
     command = [sys.executable, "-m", "workyard", "watch", "--interval", "0.1"]
-    with subprocess.Popen(command, env=clean_environment(here), stdout=slave, stderr=slave) as watching:
+    size = {"COLUMNS": "100", "LINES": "20"}
+    with subprocess.Popen(command, env=clean_environment(here | size), stdout=slave, stderr=slave) as watching:
         os.close(slave)
         shown = b""
         while shown.count(b"\x1b[H") < 3:
