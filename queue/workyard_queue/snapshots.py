@@ -243,6 +243,8 @@ class Snapshots:
             except ResetMeanwhile:
                 for each in stored.environments:
                     await self._queue.remove_environment(each.id, workspace=workspace)
+                if not await self._access.is_known(workspace):
+                    await self._workspaces.forget(workspace)
                 raise
         for each in stored.environments:
             await self._engine.commands(

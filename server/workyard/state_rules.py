@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from workyard_queue.agent import Script, calls_of
 from workyard_store import configs
@@ -52,7 +52,7 @@ _CHAINS = (
     ("created_at", "acknowledged_at", "stop_requested_at", "stopped_at"),
     ("started_at", "stop_requested_at"),
 )
-_SENT: TypeAdapter[Any] = TypeAdapter(SentEvent)
+_SENT: TypeAdapter[Any] = TypeAdapter(SentEvent, config=ConfigDict(defer_build=True))
 #: Members of an event that the server adds to what a client sends.
 _ADDED = ("id", "outcome_id")
 

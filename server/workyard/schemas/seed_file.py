@@ -46,11 +46,13 @@ class SeedEnvironment(EnvironmentCreate):
     api_key: ApiKey | None = Field(None, description="Whose it is; the file's own unless given.")
     keys: Annotated[list[KeyName], Field(max_length=100)] = Field([], description="Names of its keys.")
     work: Annotated[list[WorkToEnqueue], Field(max_length=100)] = Field([], description="Work in its queue.")
-    model_config = ConfigDict(json_schema_extra={})
+    model_config = ConfigDict(json_schema_extra={}, defer_build=True)
 
 
 class SeedFile(Body):
     """What a server starts with."""
+
+    model_config = ConfigDict(defer_build=True)
 
     api_key: ApiKey = Field("workyard-local", description="Whose the environments and all the rest are.")
     id_seed: Seed | None = Field(None, description="What ids and tokens of a workspace that is new follow from.")

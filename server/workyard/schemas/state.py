@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from workyard_queue.agent import Script, check_script
@@ -126,7 +126,13 @@ EnvironmentId = Annotated[str, Field(pattern="^env" + _SUFFIX)]
 Counter = Annotated[str, Field(pattern="^[a-z_]{1,32}$")]
 
 
-class StateClock(Body):
+class Stored(Body):
+    """A part of the document. Built when it is first needed: most servers never meet one, and all would start later."""
+
+    model_config = ConfigDict(defer_build=True)
+
+
+class StateClock(Stored):
     """The workspace's clock. The instant of a ticking one is not in it: time goes on while a document lies in a file."""
 
     mode: Literal["real", "frozen", "auto"] = Field(
@@ -139,7 +145,7 @@ class StateClock(Body):
     changed_to: Instant | None = Field(None, description="Where it was last set to: it never goes back behind that.")
 
 
-class StateSettings(Body):
+class StateSettings(Stored):
     """The workspace's settings; null: the server's default, or none."""
 
     default_ttl_seconds: Ttl | None = Field(None, description="Lease of a heartbeat that names none, seconds.")
@@ -150,7 +156,7 @@ class StateSettings(Body):
     id_seed: Seed | None = Field(None, description="What ids and tokens follow from.")
 
 
-class StateCounters(Body):
+class StateCounters(Stored):
     """How many were ever made: what comes next has the number behind."""
 
     resources: Count | None = Field(
@@ -160,7 +166,7 @@ class StateCounters(Body):
     seeded: dict[Counter, Count] = Field({}, description="Ids and secrets that were worked out of `id_seed`, by kind.")
 
 
-class StateFault(Body):
+class StateFault(Stored):
     """A fault rule."""
 
     number: Sequence = Field(description="Its number in the workspace.")
@@ -170,14 +176,14 @@ class StateFault(Body):
     rule: Annotated[dict[str, Any], AfterValidator(_rule)] = Field(description="The rule, as it is stored.")
 
 
-class StateFaults(Body):
+class StateFaults(Stored):
     """The fault rules."""
 
     rules: list[StateFault] = Field([], description="The rules, by their numbers.")
     last_number: Count = Field(0, description="The last number that a rule got.")
 
 
-class StateAgent(Body):
+class StateAgent(Stored):
     """An agent."""
 
     id: AgentId = Field(description="Identifier.")
@@ -192,7 +198,7 @@ class StateAgent(Body):
     metadata: Capped = Field({}, description="Own key-value pairs.")
 
 
-class StateSkillVersion(Body):
+class StateSkillVersion(Stored):
     """A version of a skill."""
 
     id: Annotated[str, Field(pattern=r"^[0-9]{1,16}$")] = Field(description="Its instant in microseconds.")
@@ -200,7 +206,7 @@ class StateSkillVersion(Body):
     archive: str = Field(description="Its files: a zip archive in base64.")
 
 
-class StateSkill(Body):
+class StateSkill(Stored):
     """A skill."""
 
     id: Annotated[str, AfterValidator(_skill_id)] = Field(description="Identifier: `skill_…`, or a name.")
@@ -215,7 +221,7 @@ class StateSkill(Body):
     )
 
 
-class StateMemory(Body):
+class StateMemory(Stored):
     """A memory."""
 
     id: MemoryId = Field(description="Identifier.")
@@ -226,7 +232,7 @@ class StateMemory(Body):
     updated_at: Instant = Field(description="When it was last changed.")
 
 
-class StateMemoryStore(Body):
+class StateMemoryStore(Stored):
     """A memory store."""
 
     id: MemoryStoreId = Field(description="Identifier.")
@@ -240,7 +246,7 @@ class StateMemoryStore(Body):
     memories: Annotated[list[StateMemory], Field(max_length=MOST_MEMORIES)] = Field([], description="Sorted by path.")
 
 
-class StateKey(Body):
+class StateKey(Stored):
     """An environment key, without its value."""
 
     id: KeyId = Field(description="Identifier.")
@@ -250,14 +256,14 @@ class StateKey(Body):
     revoked_at: Instant | None = Field(None, description="When it was revoked; null while it is good.")
 
 
-class StatePoller(Body):
+class StatePoller(Stored):
     """A worker that polled within the last thirty seconds."""
 
     worker_id: str = Field(description="Its name.")
     polled_at: Instant = Field(description="Its last poll.")
 
 
-class StateWork(Body):
+class StateWork(Stored):
     """A work item. Its place in the list is its creation sequence."""
 
     id: WorkId = Field(description="Identifier: it follows from environment and session.")
@@ -285,7 +291,7 @@ class StateWork(Body):
     token_digests: list[Digest] = Field([], description="SHA-256 of the sessions tokens minted in this life.")
 
 
-class StateEntry(Body):
+class StateEntry(Stored):
     """A queued item's place in the queue."""
 
     work_id: WorkId = Field(description="The item.")
@@ -295,28 +301,28 @@ class StateEntry(Body):
     )
 
 
-class StateTwice(Body):
+class StateTwice(Stored):
     """A work item that a fault gives to a second worker."""
 
     work_id: WorkId = Field(description="The item.")
     worker_id: str = Field("", description="The worker that has it, who does not get it again; empty: nobody knows.")
 
 
-class StateEvent(Body):
+class StateEvent(Stored):
     """An event of a session."""
 
     at: Instant = Field(description="Its date.")
     event: Annotated[dict[str, Any], AfterValidator(_event)] = Field(description="What it says.")
 
 
-class StateSessionScript(Body):
+class StateSessionScript(Stored):
     """The script of a session."""
 
     source: Source = Field(description="Where it came from.")
     script: StoredScript = Field(description="The script.")
 
 
-class StateSession(Body):
+class StateSession(Stored):
     """A session."""
 
     id: SessionId = Field(description="Identifier.")
@@ -345,7 +351,7 @@ class StateSession(Body):
     events: Annotated[list[StateEvent], Field(min_length=1)] = Field(description="All events, in order.")
 
 
-class StateLifeEvent(Body):
+class StateLifeEvent(Stored):
     """An event in the life of a work item."""
 
     id: Annotated[str, Field(pattern=r"^[0-9]{1,18}-[0-9]{1,18}$")] = Field(description="Its place in the life line.")
@@ -357,7 +363,7 @@ class StateLifeEvent(Body):
     details: dict[str, str] = Field({}, description="What else is known of it, as it is stored.")
 
 
-class StateEnvironment(Body):
+class StateEnvironment(Stored):
     """An environment with all that belongs to it."""
 
     id: EnvironmentId = Field(description="Identifier.")
@@ -391,7 +397,7 @@ class StateEnvironment(Body):
     life_line: list[StateLifeEvent] = Field([], description="The last events in the lives of its items, in order.")
 
 
-class WorkspaceState(Body):
+class WorkspaceState(Stored):
     """All that a workspace holds, but its journal of requests."""
 
     workspace: Annotated[str, Field(pattern=r"^(default|wrkspc_[0-9A-Za-z]{1,64})$")] | None = Field(
@@ -420,7 +426,7 @@ class State(WorkspaceState):
     version: Literal[1] = Field(description="Of this form of document.")
 
 
-class ServerState(Body):
+class ServerState(Stored):
     """The state of all workspaces of a server: what `workyard serve --save-state` writes."""
 
     version: Literal[1] = Field(description="Of this form of document.")
