@@ -43,6 +43,7 @@ from workyard_store.workspaces import WorkspaceStore
 
 from . import errors
 from .dependencies import Services
+from .entries import kept
 from .faults import Faults
 from .fixtures import Fixtures
 from .headers import Envelope
@@ -90,10 +91,11 @@ def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now, agent:
         StartupRefused: a file that the settings name cannot be read; when it starts, if the Redis cannot be used.
     """
 
-    traffic = Traffic(body_bytes=settings.journal_body_bytes, keeps=settings.journal_requests > 0)
     # The embedded engine lives in this process; what a Redis is to start with, `serving.py` sees to.
     initial = read_state(settings) if settings.redis_url is None else []
     planted = read_seed_file(settings) if settings.redis_url is None else None
+    body_bytes = settings.journal_body_bytes
+    traffic = Traffic(body_bytes, partial(kept, body_bytes) if settings.journal_requests else None)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -204,7 +206,6 @@ def build_services(
         owners,
         questions,
         keeps=settings.journal_requests > 0,
-        body_bytes=settings.journal_body_bytes,
     )
     auto_clocks = AutoClocks(access, workspaces, long_poll, clocks, idle, default_reclaim_ms=defaults.reclaim_ms)
     long_poll.in_auto = auto_clocks.noticed

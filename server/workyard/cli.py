@@ -15,7 +15,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -545,6 +545,26 @@ def watch(url: str, api_key: str, everything: bool, once: bool, interval: float)
 
     path = "/_emulator/queues" + ("?workspace=*" if everything else "")
     run_watch(partial(_call, url, api_key, "GET", path), f"Workyard at {url}", once=once, interval=interval)
+
+
+@main.command()
+@_server_options
+@click.option("--all", "everything", is_flag=True, help="All workspaces, not only the API key's.")
+@click.option("--follow", "-f", is_flag=True, help="Go on with the requests that come, until Ctrl-C.")
+@click.option("--limit", "-n", default=20, show_default=True, type=click.IntRange(1, 1000), help="How many at most.")
+@click.option("--on", help="Only this operation, or group of them: poll, heartbeat, sessions, …")
+@click.option("--status", help="Only answers with this status: 409, or 4xx.")
+@click.option("--environment", "environment_id", metavar="ID", help="Only those about this environment.")
+@click.option("--work", "work_id", metavar="ID", help="Only those about this work item.")
+@click.option("--session", "session_id", metavar="ID", help="Only those about this session and its work item.")
+@click.option("--worker", "worker_id", metavar="ID", help="Only those of this worker (Anthropic-Worker-ID).")
+def requests(url: str, api_key: str, everything: bool, follow: bool, **query: Any) -> None:
+    """Print the last requests to the API, oldest first: when, status, operation, duration, about what, who, error."""
+    from .cli_requests import shown
+
+    with suppress(KeyboardInterrupt):
+        for line in shown(partial(_call, url, api_key), query, everything=everything, follow=follow):
+            click.echo(line)
 
 
 @main.command()

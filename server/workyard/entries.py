@@ -18,8 +18,9 @@ from starlette.datastructures import Headers
 from workyard_store.calls import ApiCall
 from workyard_store.ids import canonical_session_id
 
-from .owners import caller_of
-from .traffic import API_CALL, REQUEST_BODY, UNKNOWN, Exchange
+from .headers import request_id
+from .owners import caller_of, names_of
+from .traffic import API_CALL, REQUEST_BODY, UNKNOWN, Exchange, Kept
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
 
@@ -102,18 +103,22 @@ class Entry:
     response_body: str
 
 
-def written(exchange: Exchange, request_id: str, body_bytes: int) -> str:
-    """Return the text of a request that was answered."""
+def kept(body_bytes: int, exchange: Exchange) -> Kept:
+    """Return what is kept of a request that was answered, with *body_bytes* of each body."""
+    return Kept(exchange.began, names_of(exchange), _written(exchange, body_bytes))
+
+
+def _written(exchange: Exchange, body_bytes: int) -> str:
     scope = exchange.scope
     call: ApiCall | None = scope.get(API_CALL)
-    caller = caller_of(exchange)
+    caller, identifier = caller_of(exchange), request_id(scope)
     masked = _mask(caller.token)
     retries = kind = message = ""
     for name, value in scope["headers"]:
         if name == _RETRIES:
             retries = value.decode("latin-1")
     if call is None:
-        call = ApiCall(UNKNOWN, request_id, caller.label, user_agent=Headers(scope=scope).get("user-agent", ""))
+        call = ApiCall(UNKNOWN, identifier, caller.label, user_agent=Headers(scope=scope).get("user-agent", ""))
     if exchange.status >= 400:
         kind, message = _error(exchange.sent)
     request = response = ""
@@ -132,7 +137,7 @@ def written(exchange: Exchange, request_id: str, body_bytes: int) -> str:
         masked.query(query.decode("latin-1")) if query else "",
         str(exchange.status),
         "1" if exchange.cut else "",
-        request_id,
+        identifier,
         masked.tokens(call.environment_id),
         masked.tokens(call.work_id),
         masked.tokens(canonical_session_id(session) or session) if session else "",

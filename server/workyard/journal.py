@@ -22,10 +22,9 @@ from workyard_store.journal import Extent, JournalStore
 
 from . import entries
 from .entries import Entry
-from .headers import request_id
 from .owners import Owners
 from .questions import Questions
-from .traffic import Exchange, Traffic, nobody
+from .traffic import Kept, Traffic, nobody
 
 _log = logging.getLogger("workyard")
 
@@ -76,15 +75,13 @@ class Journal:
         questions: Questions,
         *,
         keeps: bool,
-        body_bytes: int,
     ) -> None:
-        """Write what *traffic* keeps, with *body_bytes* of each body; unless *keeps*, there is nothing."""
+        """Write what *traffic* keeps; unless *keeps*, there is nothing."""
         self._traffic = traffic
         self._store = store
         self._owners = owners
         self._questions = questions
         self._keeps = keeps
-        self._body_bytes = body_bytes
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._writing = asyncio.Lock()
@@ -135,7 +132,7 @@ class Journal:
                 batch = [kept.popleft() for _ in range(min(len(kept), left, _BATCH))]
                 left -= len(batch)
                 try:
-                    owners = await self._owners.of(batch)
+                    owners = await self._owners.of([each.names for each in batch])
                 except StorageUnavailable:
                     kept.extendleft(reversed(batch))
                     raise
@@ -146,22 +143,17 @@ class Journal:
             self._doubtful = False
             self._forget_old_resets()
 
-    async def _write(self, batch: list[Exchange], owners: list[str]) -> None:
+    async def _write(self, batch: list[Kept], owners: list[str]) -> None:
         texts: dict[str, list[str]] = {}
-        try:
-            for exchange, owner in zip(batch, owners, strict=True):
-                if owner and exchange.began > self._begin_of(owner):
-                    text = entries.written(exchange, request_id(exchange.scope), self._body_bytes)
-                    texts.setdefault(owner, []).append(text)
-        except Exception:
-            self._traffic.lose(len(batch))
-            raise
-        for owner, each in texts.items():
+        for each, owner in zip(batch, owners, strict=True):
+            if owner and each.began > self._begin_of(owner):
+                texts.setdefault(owner, []).append(each.text)
+        for owner, written in texts.items():
             try:
-                for part in _parts(each):
+                for part in _parts(written):
                     await self._store.write(owner, len(part), "".join(part))
             except StorageUnavailable:
-                self._traffic.lose(len(each))  # They may have been written, so they are not written again.
+                self._traffic.lose(len(written))  # They may have been written, so they are not written again.
                 raise
 
     def _begin_of(self, owner: str) -> float:

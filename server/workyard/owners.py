@@ -18,8 +18,8 @@ from .traffic import CALLER, Exchange
 
 #: Environments of which it is remembered where they were, for requests that come when they are gone.
 _MOST_KNOWN = 4096
-#: The environment in a request's path, and its token.
-_Key = tuple[str, str | None]
+#: The environment that a request is about, or an empty string, and its token.
+Names = tuple[str, str | None]
 #: Operations that last as long as the client likes, and do nothing meanwhile.
 _LASTING = ("sessions.events.stream",)
 
@@ -30,6 +30,12 @@ def caller_of(exchange: Exchange) -> Caller:
     return Caller(token_of(Headers(scope=exchange.scope))) if found is None else found
 
 
+def names_of(exchange: Exchange) -> Names:
+    """Return what a request's workspace is found by."""
+    call = exchange.call
+    return "" if call is None else call.environment_id, caller_of(exchange).token
+
+
 class Owners:
     """Looks up the workspaces of requests. Raises StorageUnavailable when Redis does not answer."""
 
@@ -38,24 +44,23 @@ class Owners:
         self._keys = access.keys
         self._known: dict[str, str] = {}
 
-    async def of(self, exchanges: Sequence[Exchange]) -> list[str]:
+    async def of(self, requests: Sequence[Names]) -> list[str]:
         """Return the workspace of each request; an empty string where it is nobody's: its token was issued by an
         environment that is gone and that nothing is known of."""
         # Those of one caller about one environment are many, and have one workspace.
-        keys = [_key(exchange) for exchange in exchanges]
-        callers = {key: caller_of(exchange) for key, exchange in zip(keys, exchanges, strict=True)}
-        named = {key: _environments(key[0], caller) for key, caller in callers.items()}
-        await self._learn({environment for names in named.values() for environment in names})
-        owners, strangers = dict[_Key, str](), list[_Key]()
-        for key, names in named.items():
-            known = next((self._known[each] for each in names if each in self._known), None)
-            owners[key] = known or _by_token(callers[key])
-            if known is None and callers[key].environment_id is not None:
-                strangers.append(key)
-        looks = [("SISMEMBER", self._keys.workspaces, owners[key]) for key in strangers]
-        for key, registered in zip(strangers, await self._engine.commands(looks), strict=True):
-            owners[key] = owners[key] if registered else ""
-        return [owners[key] for key in keys]
+        callers = {names: Caller(names[1]) for names in dict.fromkeys(requests)}
+        named = {names: _environments(names[0], caller) for names, caller in callers.items()}
+        await self._learn({each for environments in named.values() for each in environments})
+        owners, strangers = dict[Names, str](), list[Names]()
+        for names, environments in named.items():
+            known = next((self._known[each] for each in environments if each in self._known), None)
+            owners[names] = known or _by_token(callers[names])
+            if known is None and callers[names].environment_id is not None:
+                strangers.append(names)
+        looks = [("SISMEMBER", self._keys.workspaces, owners[names]) for names in strangers]
+        for names, registered in zip(strangers, await self._engine.commands(looks), strict=True):
+            owners[names] = owners[names] if registered else ""
+        return [owners[names] for names in requests]
 
     async def _learn(self, environments: set[str]) -> None:
         ids = list(environments)
@@ -79,12 +84,7 @@ class Owners:
             for each in exchanges
             if each.is_of_the_api and each.on not in _LASTING and not (each.call is not None and each.call.waits)
         ]
-        return (await self.of(moving)).count(workspace) if moving else 0
-
-
-def _key(exchange: Exchange) -> _Key:
-    call = exchange.call
-    return "" if call is None else call.environment_id, caller_of(exchange).token
+        return (await self.of([names_of(each) for each in moving])).count(workspace) if moving else 0
 
 
 def _environments(in_path: str, caller: Caller) -> list[str]:

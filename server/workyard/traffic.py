@@ -4,14 +4,18 @@ that the journal has not written yet. Owns no connection and no rule; what it do
 
 from __future__ import annotations
 
+import logging
 import time
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from starlette.types import Message, Scope, Send
 
 from workyard_store.calls import ApiCall
+
+_log = logging.getLogger("workyard")
 
 #: Where a request keeps what is known of it once it has a route.
 API_CALL = "workyard.call"
@@ -37,6 +41,19 @@ _MARGIN_BYTES = 512
 #: Requests that wait to be written; of more, the oldest are lost.
 _MOST_KEPT = 5000
 _API = "/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A request that was answered and waits to be written. `began`: as `Exchange` has it; `names`: the environment that it is
+    about, and its token, by which its workspace is found; `text`: what is written.
+
+    It holds texts only: to keep what a request was made of would have Python's garbage collector look through it.
+    """
+
+    began: float
+    names: tuple[str, str | None]
+    text: str
 
 
 class Exchange:
@@ -166,19 +183,19 @@ class Traffic:
         lost: how many of these were thrown away, and `lost_at` when that was last, wall time in seconds.
     """
 
-    def __init__(self, *, body_bytes: int, keeps: bool) -> None:
-        """Keep what was answered for whoever writes it, if somebody does: *keeps*."""
-        self.body_bytes = body_bytes + _MARGIN_BYTES if keeps and body_bytes else 0
+    def __init__(self, body_bytes: int, keep: Callable[[Exchange], Kept] | None) -> None:
+        """Keep what was answered for the journal, with *body_bytes* of each body; *keep*: how, None: there is no journal."""
+        self.body_bytes = body_bytes + _MARGIN_BYTES if keep is not None and body_bytes else 0
         self.in_flight: dict[Exchange, None] = {}
         self.counts: dict[tuple[str, int], int] = {}
         self.durations: dict[str, list[int]] = {}
         self.seconds: dict[str, float] = {}
         self.faults: dict[str, int] = {}
-        self.kept: deque[Exchange] = deque()
+        self.kept: deque[Kept] = deque()
         self.lost = 0
         self.lost_at = 0.0
         self.on_kept: Callable[[], None] = nobody
-        self._keeps = keeps
+        self._keep = keep
 
     def begin(self, scope: Scope, send: Send, identifier: str) -> Exchange:
         """Take note of a request; whoever answers it calls its `end`."""
@@ -201,8 +218,12 @@ class Traffic:
         call = exchange.call
         if call is not None and call.faults:
             self.faults[on] = self.faults.get(on, 0) + len(call.faults)
-        if self._keeps and exchange.is_of_the_api:
-            self.kept.append(exchange)
+        if self._keep is not None and exchange.is_of_the_api:
+            try:
+                self.kept.append(self._keep(exchange))
+            except Exception:
+                _log.exception("a request could not be put into the journal")
+                self.lose(1)
             if len(self.kept) > _MOST_KEPT:
                 self.kept.popleft()
                 self.lose(1)
