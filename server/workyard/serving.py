@@ -246,7 +246,7 @@ async def _services(settings: Settings) -> AsyncIterator[Services]:
     engine = open_engine(settings)
     try:
         await engine.open()
-        yield build_services(settings, engine, wall_now, play, Traffic(body_bytes=0, keeps=False))
+        yield build_services(settings, engine, wall_now, play, Traffic(0, None))
     finally:
         await engine.close()
 
