@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 
 from workyard_store.access import TRUSTED, Access
 from workyard_store.calls import CURRENT
@@ -32,6 +33,14 @@ QUIET_S = 0.05
 _GONE_S = 2.0
 #: Seconds between two looks while an item is leased, or nothing is ahead.
 _LOOK_EVERY_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The instant that a clock has to be moved to, None: it stays; and the seconds until the next look."""
+
+    at: int | None
+    pause: float
 
 
 class AutoClocks:
@@ -94,17 +103,26 @@ class AutoClocks:
         ids = await self._workspaces.environments(workspace)
         if next((each for each in ids if self._long_poll.waiting(each)), environment_id) != environment_id:
             return _LOOK_EVERY_S  # Another one does it.
+        found = await self._next(ids)
+        if found.at is not None:
+            if not await self._idle(workspace):
+                return QUIET_S
+            # Again, for what was under way at the first look may have ended before the question, and left its mark.
+            found = await self._next(ids)
+        if found.at is not None:
+            await self._clocks.jump(workspace, found.at)
+        return found.pause
+
+    async def _next(self, ids: list[str]) -> _Found:
+        """Find the instant to be at, by what Redis tells of a workspace's environments."""
         states = [state for state in await asyncio.gather(*[self._state(each) for each in ids]) if state is not None]
         quiet_us = self._access.wall() - max((int(stirred) for _, _, stirred, _ in states), default=0)
         if abs(quiet_us) < QUIET_S * 1_000_000:
-            return QUIET_S - abs(quiet_us) / 1_000_000
+            return _Found(None, QUIET_S - abs(quiet_us) / 1_000_000)
         ahead = [int(instant) for _, _, _, instant in states if instant]
         if not ahead or any(leased for _, leased, _, _ in states):
-            return _LOOK_EVERY_S
-        if not await self._idle(workspace):
-            return QUIET_S
-        await self._clocks.jump(workspace, min(ahead))
-        return QUIET_S
+            return _Found(None, _LOOK_EVERY_S)
+        return _Found(min(ahead), QUIET_S)
 
     async def _state(self, environment_id: str) -> Reply | None:
         ages = ["" if age is None else age * 1000 for age in self._long_poll.reclaim_ages(environment_id)]
