@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
-from harness import Api, RedisServer, refused, running_server, wait_until
+from harness import Api, RedisServer, WorkyardServer, refused, running_server, wait_until
 
 pytestmark = pytest.mark.one_redis
 
@@ -302,6 +302,17 @@ def test_who_comes_back_is_told_what_was_missed(api: Api) -> None:
         400,
         "Last-Event-ID: String should match pattern '^[0-9]{1,15}(-[0-9]{1,15})?$'",
     )
+
+
+def test_who_missed_too_much_is_told_so(embedded: WorkyardServer, new_api: Callable[..., Api]) -> None:
+    """The last 5000 events follow, and the stream ends when it is asked to."""
+    api = new_api(embedded.url)
+    queue = api.queue()
+    made = enqueued(api, queue, 5100)
+    follower = Follower(api, since="0", seconds="0")
+    assert follower.ended()
+    assert [kind for kind, _, _ in follower.frames[:3]] == ["ping", "gap", "enqueued"]
+    assert [event["work_id"] for event in follower.events[1:]] == made[100:]
 
 
 def test_streams_of_events_end_with_the_server_and_a_wait_with_its_client() -> None:
