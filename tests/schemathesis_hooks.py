@@ -132,6 +132,10 @@ ACCEPTED: dict[str, dict[tuple[int, str], str]] = {
         (409, "Not within .*"): "depends on what there is",
         (400, _NESTED_FRACTION): _STRICT,
     },
+    "POST /_emulator/verify": {
+        (400, "workspace: Say which one: .*"): "the parameter takes `*` for other operations",
+        (400, _FRACTION): "JSON Schema takes 3.0 for an integer, the strict types of contract §1 do not",
+    },
     "POST /_emulator/settings": {
         (400, _FRACTION): "JSON Schema takes 3.0 for an integer, the strict types of contract §1 do not",
     },

@@ -97,6 +97,10 @@ REFUSALS = {
     "wait": {400, 404, 409, 413},
     "follow_events": {400},
     "show_queues": set(),
+    "list_requests": {400},
+    "count_requests": {400},
+    "clear_requests": {400},
+    "verify_requests": {400, 413},
 }
 
 #: Operations that an empty body does not do for.
@@ -114,6 +118,7 @@ REQUIRED_BODIES = {
     "add_faults",
     "restore_state",
     "wait",
+    "verify_requests",
 }
 
 #: What an instant looks like that a client writes.
