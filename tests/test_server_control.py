@@ -66,6 +66,8 @@ def test_health_names_the_engine(api: Api, server: WorkyardServer, new_api: Call
     for client in (api, new_api(api.url, "")):
         health = client.ok(client.get("/_emulator/health"))
         assert re.fullmatch(r"\d+\.\d+\.\d+\S*", health.pop("version"))
+        assert health.pop("in_flight") >= 1
+        assert health.pop("polls_waiting") >= 0
         assert health == {"status": "ok", "engine": server.engine, "leniencies": {}}
 
 
