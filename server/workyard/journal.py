@@ -29,7 +29,7 @@ from .traffic import Kept, Traffic, nobody
 _log = logging.getLogger("workyard")
 
 #: Seconds that a request waits for others, to be written together with them, unless somebody asks.
-_EVERY_S = 0.25
+_EVERY_S = 1.0
 #: Seconds until Redis is asked again that could not be reached.
 _RETRY_S = 2.0
 #: Requests that wait, at which they are written at once.
