@@ -209,7 +209,7 @@ SHAPES: dict[str, Json] = {
     "UserToolConfirmation.result": {"enum": ["allow", "deny"]},
     "Enqueue.count": {"type": "integer", "minimum": 1, "maximum": 10_000, "default": 1},
     "SessionScript.source": {"enum": ["session", "metadata", "workspace", "server", "built_in"]},
-    "ClockChange.mode": {"enum": ["real", "frozen"]},
+    "ClockChange.mode": {"enum": ["real", "frozen", "auto"]},
     "ClockChange.advance_seconds": {"type": "number", "minimum": 0},
     "SettingsChange.default_ttl_seconds": {"minimum": 1, "maximum": 3600},
     "Health.engine": {"enum": ["embedded", "redis"]},

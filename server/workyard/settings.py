@@ -68,6 +68,15 @@ class Settings(BaseSettings):
         le=LONGEST_RECLAIM_MS,
         description="Age in milliseconds at which a poll takes over an unacknowledged item, unless it says otherwise.",
     )
+    journal_requests: int = Field(
+        1000,
+        ge=0,
+        le=MOST_JOURNALED,
+        description="Requests that each workspace's journal keeps (docs/journal.md); 0: none.",
+    )
+    journal_body_bytes: int = Field(
+        2048, ge=0, le=65_536, description="Bytes of each request's and answer's body that the journal keeps; 0: none."
+    )
     life_line_events: int = Field(
         10_000,
         ge=0,
@@ -86,15 +95,6 @@ class Settings(BaseSettings):
         None,
         min_length=1,
         description="File in YAML or JSON with environments, work, keys and scripts to start with (docs/state.md).",
-    )
-    journal_requests: int = Field(
-        1000,
-        ge=0,
-        le=MOST_JOURNALED,
-        description="Requests that each workspace's journal keeps (docs/journal.md); 0: none.",
-    )
-    journal_body_bytes: int = Field(
-        2048, ge=0, le=65_536, description="Bytes of each request's and answer's body that the journal keeps; 0: none."
     )
     script: str | None = Field(
         None,
