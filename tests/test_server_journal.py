@@ -243,6 +243,17 @@ def raw(request: pytest.FixtureRequest) -> Iterator[redis.Redis]:
     client.close()
 
 
+def test_a_restored_workspace_begins_its_journal_anew(api: Api) -> None:
+    """Not even a request that was answered before, and not yet written, is in it."""
+    queue = api.queue()
+    document = api.ok(api.get("/_emulator/state"))
+    api.poll(queue)
+    assert api.http.put("/_emulator/state", json=document).status_code == 200
+    assert api.ok(api.get("/_emulator/requests"))["data"] == []
+    api.poll(queue)
+    assert [entry["on"] for entry in api.ok(api.get("/_emulator/requests"))["data"]] == ["poll"]
+
+
 def test_polls_and_streams_are_told_when_they_end_and_not_after_a_reset(
     server: WorkyardServer, new_api: Callable[..., Api]
 ) -> None:

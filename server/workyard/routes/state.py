@@ -79,5 +79,6 @@ async def restore_state(call: Call, workspace: WorkspaceName = None) -> Response
         "work": sum(len(each.work) for each in stored.environments),
         "sessions": sum(len(each.sessions) for each in stored.environments),
     }
-    await restore(call.services, meant, stored)
+    async with call.services.journal.forgotten(meant):
+        await restore(call.services, meant, stored)
     return JsonResponse(counts)
