@@ -153,7 +153,9 @@ def test_what_is_gone_is_not_waited_for(api: Api, pool: ThreadPoolExecutor) -> N
     queue = api.queue()
     [work] = enqueued(api, queue)
     refused(wait(api, {"work_id": "work_1", "state": "active"}), 404, "Work item work_1 not found.")
-    refused(wait(api, {"stats": {"depth": 0}, "environment_id": "env_1"}), 404, "Environment env_1 not found.")
+    for no_environment in ("env_1", "typo", "", "wrkspc_1", "*"):
+        until = {"stats": {"depth": 0}, "environment_id": no_environment}
+        refused(wait(api, until), 404, f"Environment {no_environment} not found.")
     begun = waits(api, pool, {"work_id": work, "state": "active"})
     figures = waits(api, pool, {"stats": {"depth": 0}, "environment_id": queue})
     api.ok(api.delete(f"/v1/environments/{queue}", params={"force": "true"}))

@@ -14,7 +14,8 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from workyard_queue.following import Follower, Gap
 from workyard_queue.watching import EVERYWHERE, IDLE, Seen, Until
-from workyard_store.errors import WaitedInVain
+from workyard_store.errors import EnvironmentNotFound, WaitedInVain
+from workyard_store.ids import is_id
 
 from ..dependencies import AS_QUERY_INTEGER, Call, ControlRoute
 from ..documentation import event_stream, refusals, success
@@ -113,6 +114,8 @@ async def wait(body: Wait, call: Call, workspace: WorkspaceName = None) -> Respo
     wanted = body.until
     until = _until(wanted)
     scope = wanted.environment_id
+    if scope is not None and not is_id("env", scope):
+        raise EnvironmentNotFound(scope)
     if scope is None and wanted.work_id is not None:
         scope = await _environment_of(call, wanted.work_id, workspace)
     elif scope is None:
