@@ -212,3 +212,14 @@ def test_the_reported_issue_is_named(api: Api, server: WorkyardServer, start_wor
     assert made == found["session_id"]
     everything = api.get(f"/_emulator/work/{work}/timeline").text
     assert key["ANTHROPIC_ENVIRONMENT_KEY"] not in everything
+
+
+def test_tokens_in_headers_are_not_kept(api: Api) -> None:
+    """Who sends a credential as the name of a worker or client does not have it stored in life lines."""
+    queue, secret = api.queue(), "sk-ant-oat01-0123456789_abc-def"
+    [work] = api.enqueue(queue)
+    headers = {"anthropic-worker-id": secret, "user-agent": f"mine/1 {secret}", "x-stainless-helper": secret}
+    api.ok(api.get(api.path(queue, "poll"), headers=headers))
+    offered = timeline(api, str(work["id"]))["events"][-1]
+    masked = {"worker_id": "sk-ant-***", "user_agent": "mine/1 sk-ant-***", "helper": "sk-ant-***"}
+    assert {name: offered[name] for name in masked} == masked

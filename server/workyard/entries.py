@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote
 
 from starlette.datastructures import Headers
 
-from workyard_store.calls import ApiCall
+from workyard_store.calls import MASK, ApiCall, without_tokens
 from workyard_store.ids import canonical_session_id
 
 from .headers import request_id
@@ -36,9 +36,6 @@ _REQUEST_LENGTH, _RESPONSE_LENGTH = -2, -1
 _RETRIES = b"x-stainless-retry-count"
 _MOST_RETRIES = 9
 
-#: What stands for a secret.
-MASK = "***"
-_TOKENS = re.compile(r"sk-ant-[0-9A-Za-z_-]*")
 #: Members whose value is a secret. A text may end within the value.
 _MEMBERS = re.compile(
     r'("[^"\\]*(?:secret|token|api[_-]?key|authorization|password)[^"\\]*"\s*:\s*")(?:[^"\\]|\\.)*', re.IGNORECASE
@@ -222,12 +219,11 @@ class _Mask:
 
     def tokens(self, text: str) -> str:
         """Return the first characters of a text, without tokens of the known forms."""
-        return (_TOKENS.sub(f"sk-ant-{MASK}", text) if "sk-ant-" in text else text)[:_MOST_HEADER]
+        return without_tokens(text)[:_MOST_HEADER]
 
     def line(self, text: str, most: int) -> str:
         """Return the first characters of a text, without tokens of the known forms and the request's own."""
-        if "sk-ant-" in text:
-            text = _TOKENS.sub(f"sk-ant-{MASK}", text)
+        text = without_tokens(text)
         for form in self._forms:
             if form in text:
                 text = text.replace(form, MASK)

@@ -7,12 +7,17 @@ itself, with no call, find None.
 from __future__ import annotations
 
 import json
+import re
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 #: Characters of a client's headers that are kept.
 _MOST_AGENT = 120
 _MOST_HELPER = 80
+
+#: What stands for a secret.
+MASK = "***"
+_TOKENS = re.compile(r"sk-ant-[0-9A-Za-z_-]*")
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
 
@@ -53,14 +58,14 @@ class ApiCall:
     @property
     def by(self) -> str:
         """Return who calls, as a life line keeps it: JSON with r (request id), w (worker id), a (user agent), h (helper),
-        c (credential), and o (operation)."""
+        c (credential), and o (operation). No token of the known forms is in it."""
         if self._by is None:
             self._by = _encode(
                 {
                     "r": self.request_id,
-                    "w": self.worker_id,
-                    "a": self.user_agent[:_MOST_AGENT],
-                    "h": self.helper[:_MOST_HELPER],
+                    "w": without_tokens(self.worker_id),
+                    "a": without_tokens(self.user_agent)[:_MOST_AGENT],
+                    "h": without_tokens(self.helper)[:_MOST_HELPER],
                     "c": self.credential,
                     "o": self.on,
                 }
@@ -69,3 +74,8 @@ class ApiCall:
 
 
 CURRENT: ContextVar[ApiCall | None] = ContextVar("workyard_call", default=None)
+
+
+def without_tokens(text: str) -> str:
+    """Return a text with the tokens of the known forms masked."""
+    return _TOKENS.sub(f"sk-ant-{MASK}", text) if "sk-ant-" in text else text
