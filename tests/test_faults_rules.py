@@ -304,6 +304,7 @@ BAD: list[tuple[Any, str]] = [
     ({"rules": [FAIL], "seeds": 1}, "seeds: Extra inputs are not permitted"),
     ({"rules": [FAIL] * 101}, "rules: List should have at most 100 items"),
     ({"rules": [{"on": "ack", "name": None, "do": {"drop": True}}]}, "rules.0: name cannot be null: leave it out"),
+    ({"rules": None}, "rules cannot be null: leave it out"),
     ({"on": "ack", "do": {"status": 99}, "seed": 1.5}, "seed: Input should be a valid integer"),
     ({"on": "ack", "do": {"status": 99}}, "do.status: Input should be greater than or equal to 400"),
     ({"scenario": "lost-acks"}, "scenario: No ready scenario of this name: one of double-delivery, "),

@@ -472,7 +472,8 @@ def _checked(read: Callable[[Any], _T], value: Mapping[str, Any]) -> _T:
     except ValidationError as error:
         # What may be left out is declared as "or null": that it is not null is no problem.
         found = [each for each in error.errors() if each["type"] != "none_required"]
-        problems = [f"{_path(each['loc'], value)}: {in_words(each['msg'])}" for each in found]
+        # A problem of the whole has no path.
+        problems = [f"{_path(each['loc'], value)}: {in_words(each['msg'])}".removeprefix(": ") for each in found]
         raise InvalidRequest("; ".join(problems)) from None
     except RecursionError:
         raise InvalidRequest("Scenario is nested too deeply") from None
