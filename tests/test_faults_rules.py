@@ -118,7 +118,15 @@ def test_rules_are_counted_seeded_ended_and_forgotten(api: Api) -> None:
     assert api.ok(api.delete(f"/_emulator/faults/{rows[1]['id']}")) == {"type": "faults_deleted", "removed": 1}
     assert len(counts(api)) == 3
     assert api.ok(api.delete("/_emulator/faults")) == {"type": "faults_deleted", "removed": 3}
-    put(api, FAIL | {"nth": "every"})
+
+    # The same of a poll, which is asked once more about what it hands out: that comes too late, and is no hit.
+    secret, empty = {"on": "poll", "do": {"malformed_secret": True}}, {"on": "poll", "do": {"empty": True}}
+    put(api, secret, empty | {"when": "after"})
+    api.enqueue(queue)
+    assert api.poll(queue) is None
+    assert counts(api) == [(1, 0, 1), (1, 1, 0)]
+
+    put(api, FAIL | {"nth": "every"}, replace=True)
     other = api.queue()
     assert statuses(api, other, 1) == [500]  # An environment that is younger than the rule.
     assert api.reset()["leftover_keys"] == 0

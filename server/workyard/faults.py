@@ -131,8 +131,10 @@ class Faults:
         if before:
             raise Faulted(workspace, before)
 
-    async def _ask(self, call: ApiCall, workspace: str, fits: Callable[[Given], bool]) -> list[Applied]:
-        stored = await self.store.ask(workspace, fits, lambda given: given.dice)
+    async def _ask(
+        self, call: ApiCall, workspace: str, fits: Callable[[Given], bool], *, settled: bool = False
+    ) -> list[Applied]:
+        stored = await self.store.ask(workspace, fits, lambda given: given.dice, settled=settled)
         applied = [Applied(each.rule.rule.name or f"fault_{each.number}", each.rule.rule) for each in stored]
         call.faults += [each.name for each in applied]
         return applied
@@ -176,10 +178,11 @@ class Faults:
             polled = _json(response)
             item, session = (polled["id"], polled["data"]["id"]) if polled and "data" in polled else ("", "")
             if item and plan.asks_item:
-                late = await self._ask(told, plan.workspace, lambda given: given.rule.fits(told, (item, session)))
                 # What settles the answer was decided before; the first is the one.
                 settled = any(KINDS[each.rule.kind].settles for each in rules)
-                rules += [each for each in late if not (settled and KINDS[each.rule.kind].settles)]
+                rules += await self._ask(
+                    told, plan.workspace, lambda given: given.rule.fits(told, (item, session)), settled=settled
+                )
         for applied in _settling_last(rules):
             await self._note(told, item, applied)
             response = await self._act(call, told, plan.workspace, applied.rule, response) or response

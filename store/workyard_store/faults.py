@@ -138,16 +138,23 @@ class FaultStore(Generic[RuleT]):
         return bool(await self._engine.command("HGET", self._key(workspace, "state"), "faults"))
 
     async def ask(
-        self, workspace: str, fits: Callable[[RuleT], bool], dice: Callable[[RuleT], Dice]
+        self, workspace: str, fits: Callable[[RuleT], bool], dice: Callable[[RuleT], Dice], *, settled: bool = False
     ) -> list[StoredRule[RuleT]]:
-        """Count a call for the rules that it fits, and return those that are applied to it, in their order."""
+        """Count a call for the rules that it fits, and return those that are applied to it, in their order.
+
+        Args:
+            workspace: whose rules.
+            fits: tells whether a rule is about the call.
+            dice: how a rule counts.
+            settled: whether the call's answer is settled: then no rule that settles it is applied.
+        """
         self.heard_of_any = True
         while True:
             version, rules = self._known.get(workspace, (_NONE_KNOWN, []))
             fitting = [stored for stored in rules if fits(stored.rule)]
             parts = [part for stored in fitting for part in _parts(stored, dice(stored.rule))]
             key = self._engine.keys.workspace(workspace)
-            reply = await self._engine.run(_ASK, key, self._wall(), version, *parts)
+            reply = await self._engine.run(_ASK, key, self._wall(), version, "1" if settled else "0", *parts)
             if reply[0] == "OK":
                 applied = set(map(int, reply[1:]))
                 return [stored for stored in fitting if stored.number in applied]

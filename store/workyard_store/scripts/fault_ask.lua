@@ -1,8 +1,9 @@
 -- Count a call for the fault rules that it fits, and decide which of them are applied to it.
 -- Atomic: no two calls are the same one to a rule, and none is applied more often than it says.
--- KEYS[1] workspace. ARGV[1] wall us; [2] version of the rules that the caller knows; then for each rule that the call
--- fits, in their order: its number; which calls (`every`, numbers with commas around, or '' for all); its probability or
--- ''; the seed of its dice, below 2^24; how often at most or ''; when it ends, us, or ''; '1' if the call's answer is settled by it.
+-- KEYS[1] workspace. ARGV[1] wall us; [2] version of the rules that the caller knows; [3] '1' if the call's answer is settled
+-- already; then for each rule that the call fits, in their order: its number; which calls (`every`, numbers with commas
+-- around, or '' for all); its probability or ''; the seed of its dice, below 2^24; how often at most or ''; when it ends,
+-- us, or ''; '1' if the call's answer is settled by it.
 -- Of rules that settle the answer the first is applied; the others are counted as asked only.
 -- Answer: {'OK', number, number, …} | {'STALE', version or '', name, value, …}: the rules have changed; nothing was counted.
 local RULES, COUNTS = BASE .. 'faults', BASE .. 'fault_counts'
@@ -23,8 +24,8 @@ if version ~= ARGV[2] then
   table.insert(stored, 1, 'STALE')
   return stored
 end
-local now, settled, answer = instant(), false, {'OK'}
-for i = 3, #ARGV, 7 do
+local now, settled, answer = instant(), ARGV[3] == '1', {'OK'}
+for i = 4, #ARGV, 7 do
   local number, nth, probability, seed, times, ends, settles = unpack(ARGV, i, i + 6)
   if ends == '' or now < tonumber(ends) then
     local asked = call('HINCRBY', COUNTS, number .. ' asked', 1)
