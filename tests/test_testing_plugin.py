@@ -75,9 +75,20 @@ def workspaces(server: WorkyardServer) -> int:
 
 
 def test_the_report_of_a_test_that_fails_shows_the_life_of_its_work(pytester: pytest.Pytester) -> None:
-    """Of that test's work only, and not of one that passes."""
+    """Of that test's work only, and not of one that passes; also where a fixture that has asked for it fails."""
     pytester.makepyfile(
         """
+        import pytest
+
+        @pytest.fixture
+        def item(workyard):
+            [item] = workyard.enqueue(workyard.environment())
+            print("its item:", item.id)
+            raise RuntimeError
+
+        def test_that_does_not_begin(item):
+            pass
+
         def test_that_passes(workyard):
             workyard.enqueue(workyard.environment())
 
@@ -92,14 +103,14 @@ def test_the_report_of_a_test_that_fails_shows_the_life_of_its_work(pytester: py
         """
     )
     result = run(pytester)
-    result.assert_outcomes(passed=1, failed=2)
+    result.assert_outcomes(passed=1, failed=2, errors=1)
     text = result.stdout.str()
-    [item] = re.findall(r"its item: (\w+)", text)
+    first, item = re.findall(r"its item: (\w+)", text)
     sections = re.findall(r"^-+ Workyard: the work of this test -+$(.*?)^[_=]", text, re.MULTILINE | re.DOTALL)
-    assert len(sections) == 2
-    assert [set(re.findall(r"work_\w{24}", section)) for section in sections] == [{item}, set()]
-    assert "enqueued" in sections[0]
-    assert "nothing was enqueued" in sections[1]
+    assert len(sections) == 3
+    assert [set(re.findall(r"work_\w{24}", section)) for section in sections] == [{first}, {item}, set()]
+    assert "enqueued" in sections[1]
+    assert "nothing was enqueued" in sections[2]
 
 
 @pytest.mark.one_redis

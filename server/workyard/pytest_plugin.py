@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from .testing import Emulator
 
 _TITLE = "Workyard: the work of this test"
+#: The emulator of a test, whichever of its fixtures has asked for it.
+_EMULATOR = pytest.StashKey["Emulator"]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -40,7 +42,7 @@ def workyard_server(pytestconfig: pytest.Config) -> Iterator[Emulator]:
 
 
 @pytest.fixture
-def workyard(workyard_server: Emulator) -> Iterator[Emulator]:
+def workyard(request: pytest.FixtureRequest, workyard_server: Emulator) -> Iterator[Emulator]:
     """An emulator with a workspace of its own for one test.
 
     In the end the queues are recounted, which fails a test whose queues contradict their rules, and the workspace is
@@ -49,6 +51,7 @@ def workyard(workyard_server: Emulator) -> Iterator[Emulator]:
     from .testing.life_lines import life_lines
 
     with workyard_server.workspace() as emulator:
+        request.node.stash[_EMULATOR] = emulator
         yield emulator
         try:
             emulator.assert_invariants()
@@ -66,7 +69,7 @@ def pytest_runtest_makereport(
     """Show the life of a test's work in its report, if it failed."""
     report = yield
     if report.failed and report.when != "teardown":
-        emulator = getattr(item, "funcargs", {}).get("workyard")
+        emulator = item.stash.get(_EMULATOR, None) or getattr(item, "funcargs", {}).get("workyard")
         if emulator is not None:
             from .testing.life_lines import life_lines
 
