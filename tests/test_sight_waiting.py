@@ -284,6 +284,28 @@ def test_events_of_a_workspace_are_followed_in_all_its_environments(api: Api, ne
     assert {event["environment_id"] for event in everyones.has(6)} > {first, second}
 
 
+def test_an_environment_that_comes_back_under_its_id_is_followed_on(api: Api) -> None:
+    """Made anew after a reset by a seed, and restored: neither bears the mark of who watched the earlier one."""
+
+    def made() -> str:
+        api.ok(api.post("/_emulator/reset"))
+        api.ok(api.post("/_emulator/settings", json={"id_seed": 42}))
+        return api.queue()
+
+    queue = made()
+    document = api.ok(api.get("/_emulator/state"))
+    follower = Follower(api)
+    assert made() == queue
+    # The first tells that the follower has read so far, the second that it goes on.
+    for count in (1, 2):
+        enqueued(api, queue)
+        follower.has(count)
+    api.ok(api.request("PUT", "/_emulator/state", json=document))
+    for count in (3, 4):
+        enqueued(api, queue)
+        follower.has(count)
+
+
 def test_who_comes_back_is_told_what_was_missed(api: Api) -> None:
     """From the place of an event on, by the query or the header of event sources; all that is kept, from 0 on."""
     queue = api.queue()

@@ -165,12 +165,13 @@ class _Feed:
         self._reached = {id_: look.reached if first else self._reached.get(id_, "0-0") for id_, look in looks.items()}
         return set(looks)
 
-    async def _read_on(self, environment_ids: Iterable[str]) -> None:
-        """Read what life lines have grown by. A new environment is marked before, so that nothing of it is missed."""
-        ids = [id_ for id_ in environment_ids if id_ in self._reached]
-        new = [id_ for id_ in environment_ids if id_ not in self._reached]
-        for id_ in await self._following.watching.look_at(new):
-            self._reached[id_] = "0-0"
+    async def _read_on(self, environment_ids: set[str]) -> None:
+        """Read what life lines have grown by. An environment that is new, or was made or restored under the id of an earlier
+        one, is marked before, so that nothing of it is missed."""
+        marked = await self._following.marked(id_ for id_ in environment_ids if id_ in self._reached)
+        ids = [id_ for id_ in environment_ids if id_ in marked]
+        for id_ in await self._following.watching.look_at(set(environment_ids) - marked):
+            self._reached.setdefault(id_, "0-0")
             ids.append(id_)
         while ids:
             part, ids = ids[:_READ_AT_ONCE], ids[_READ_AT_ONCE:]
@@ -220,6 +221,15 @@ class Following:
         """Forget a reader that nobody needs."""
         if self._feeds.get(feed.scope) is feed:
             del self._feeds[feed.scope]
+
+    async def marked(self, environment_ids: Iterable[str]) -> set[str]:
+        """Return those of some environments that are marked as watched, since whenever."""
+        ids, found = list(environment_ids), set[str]()
+        for start in range(0, len(ids), _READ_AT_ONCE):
+            part = ids[start : start + _READ_AT_ONCE]
+            marks = await self._engine.commands(("HEXISTS", self._keys.environment(id_), "watched") for id_ in part)
+            found |= {id_ for id_, mark in zip(part, marks, strict=True) if mark}
+        return found
 
     async def read(self, environment_ids: list[str], reached: dict[str, str]) -> tuple[list[Event], list[str]]:
         """Return the next events of some environments in the order of their entries, and those which may have more."""
