@@ -271,6 +271,7 @@ E0 = "environments.0."
 DROP = object()
 DAMAGES: list[tuple[str, Any, str]] = [
     ("version", 2, "version: Must be 1: this Workyard reads no other"),
+    ("version", True, "version: Must be 1: this Workyard reads no other"),
     ("version", DROP, "version: Field required"),
     ("environment", [], "environment: Extra inputs are not permitted"),
     ("clock.at", None, "clock.at: Goes with the modes frozen and auto"),

@@ -102,7 +102,8 @@ def checked_server_state(value: Any) -> list[WorkspaceState]:
 
 def _shaped(model: type[_Model], value: dict[str, Any]) -> _Model:
     # First: of another version, whatever else it says means nothing.
-    if "version" in value and value["version"] != VERSION:
+    version = value.get("version", VERSION)
+    if version is True or version != VERSION:
         raise InvalidRequest(f"version: Must be {VERSION}: this Workyard reads no other")
     try:
         return model.model_validate(value)
