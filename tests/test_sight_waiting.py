@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -304,6 +305,27 @@ def test_an_environment_that_comes_back_under_its_id_is_followed_on(api: Api) ->
     for count in (3, 4):
         enqueued(api, queue)
         follower.has(count)
+
+
+def test_who_reads_slowly_is_told_the_newest_and_of_a_gap(api: Api) -> None:
+    """What comes while the client does not read is not passed over without a word."""
+    queue, url = api.queue(), httpx.URL(api.url)
+    request = f"GET /_emulator/events HTTP/1.1\r\nhost: slow\r\nx-api-key: {api.api_key}\r\n\r\n"
+    names = {"user-agent": "a" * 120, "anthropic-worker-id": "w" * 250, "x-stainless-helper": "h" * 80}
+    with socket.socket() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.settimeout(SOON_S)
+        slow.connect((url.host, url.port))
+        slow.sendall(request.encode())
+        told = bytearray(slow.recv(4096))
+        for _ in range(9):
+            body = {"count": 1000}
+            items = api.ok(api.post(f"/_emulator/environments/{queue}/work", json=body, headers=names))["data"]
+        last = items[-1]["id"].encode()
+        while last not in told[-4096:]:
+            told += slow.recv(1 << 20)
+    events, gaps = told.count(b"event: enqueued"), told.count(b"event: gap")
+    assert gaps or events >= 8999
 
 
 def test_who_comes_back_is_told_what_was_missed(api: Api) -> None:

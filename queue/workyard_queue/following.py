@@ -59,10 +59,11 @@ class Follower:
             for event in looked_up:
                 yield event
         while not feed.closing:
-            for event in feed.from_number(self._next):
-                yield event
-            self._next = feed.number
+            # Whoever reads slowly is given these while more come: those are for the next round.
             self.news.clear()
+            events, self._next = feed.from_number(self._next), feed.number
+            for event in events:
+                yield event
             left = ends - now()
             if left <= 0:
                 return
