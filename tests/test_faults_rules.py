@@ -294,6 +294,7 @@ BAD: list[tuple[Any, str]] = [
     ({"rules": [{"on": "ack", "do": {"status": 200}}]}, "rules.0.do.status: Input should be greater than or equal to 400"),
     ({"rules": [{"on": "ack", "do": {"status": "503"}}]}, "rules.0.do.status: Input should be a valid integer"),
     ({"rules": [{"on": "ack", "do": {"drop": False}}]}, "rules.0.do.drop: Input should be True"),
+    ({"rules": [{"on": "ack", "do": {"drop": 1}}]}, "rules.0.do.drop: Input should be True"),
     ({"rules": [{"on": "ack", "do": {"drop": True, "retry_after": 1}}]}, "rules.0.do: retry_after goes with status only"),
     ({"rules": [{"on": "ack", "do": {"hang_ms": 600_001}}]}, "rules.0.do.hang_ms: Input should be less than or equal to 600000"),
     ({"rules": [{"on": "ack", "nth": 0, "do": {"drop": True}}]}, "rules.0.nth: Input should be a number from 1, a list"),

@@ -32,6 +32,7 @@ from workyard_store.ids import canonical_session_id, work_id
 from workyard_store.plain_text import in_words, plain_data, unstorable
 
 from .operations import OPERATIONS
+from .schemas.common import OnlyTrue
 
 MOST_RULES = 100
 LONGEST_TEXT = 262_144
@@ -157,27 +158,27 @@ class Do(_Part):
         None, description="With `status`: header `retry-after`, seconds."
     )
     delay_ms: _Pause | SkipJsonSchema[None] = Field(None, description="A pause, milliseconds of wall time.")
-    drop: Literal[True] | SkipJsonSchema[None] = Field(
+    drop: OnlyTrue | SkipJsonSchema[None] = Field(
         None, description="The connection is cut without a byte of an answer."
     )
     hang_ms: _Pause | SkipJsonSchema[None] = Field(
         None, description="Nothing comes for so long, milliseconds of wall time; then the connection is cut."
     )
-    truncate: Literal[True] | SkipJsonSchema[None] = Field(
+    truncate: OnlyTrue | SkipJsonSchema[None] = Field(
         None,
         description="The connection is cut in the middle of the answer's body; of a stream, behind its first frame.",
     )
     heartbeat: HeartbeatChange | SkipJsonSchema[None] = Field(
         None, description="Members of a heartbeat's answer are changed."
     )
-    lose_lease: Literal[True] | SkipJsonSchema[None] = Field(
+    lose_lease: OnlyTrue | SkipJsonSchema[None] = Field(
         None, description="The item's lease ends now, as if it had lapsed."
     )
-    duplicate_delivery: Literal[True] | SkipJsonSchema[None] = Field(
+    duplicate_delivery: OnlyTrue | SkipJsonSchema[None] = Field(
         None, description="The item that the poll hands out is handed out to another worker's next poll too."
     )
-    empty: Literal[True] | SkipJsonSchema[None] = Field(None, description="A poll finds nothing; a list is empty.")
-    malformed_secret: Literal[True] | SkipJsonSchema[None] = Field(
+    empty: OnlyTrue | SkipJsonSchema[None] = Field(None, description="A poll finds nothing; a list is empty.")
+    malformed_secret: OnlyTrue | SkipJsonSchema[None] = Field(
         None, description="The `secret` of a poll cannot be decoded."
     )
     clock: ClockStep | SkipJsonSchema[None] = Field(None, description="The workspace's clock moves.")

@@ -12,7 +12,7 @@ from workyard_queue.timers import MOST_FIRED, Timer, TimerKind, Timers
 from workyard_store.clock import LAST_INSTANT, format_instant
 from workyard_store.workspaces import ClockReading
 
-from .common import ENVIRONMENT_ID, WORK_ID, Body, Rfc3339, Shape, Timestamp
+from .common import ENVIRONMENT_ID, WORK_ID, Body, OnlyTrue, Rfc3339, Shape, Timestamp
 from .control import WorkspaceId
 
 #: Timers that a reading of the clock shows.
@@ -41,7 +41,7 @@ class ClockChange(Body):
     advance_seconds: Annotated[float, Field(ge=0, le=_LONGEST_ADVANCE_S, allow_inf_nan=False)] | None = Field(
         None, description="Move the clock forward by this many seconds, at once."
     )
-    advance_to_next: Literal[True] | None = Field(
+    advance_to_next: OnlyTrue | None = Field(
         None, description="Move the clock to the next timer; if none is pending, it stays as it is."
     )
     timer: TimerKind | None = Field(
