@@ -362,8 +362,8 @@ def test_who_missed_too_much_is_told_so(embedded: WorkyardServer, new_api: Calla
 
 
 def test_streams_of_events_end_with_the_server_and_a_wait_with_its_client() -> None:
-    """The streams as whole answers; nobody goes on waiting for who has gone."""
-    with running_server("--log-level", "debug") as server:
+    """The streams as whole answers; nobody goes on waiting for who has gone. What the ring has dropped before is a gap."""
+    with running_server("--log-level", "debug", "--life-line-events", "5") as server:
         api = Api(server.url)
         queue = api.queue()
         with pytest.raises(httpx.ReadTimeout):
@@ -373,6 +373,9 @@ def test_streams_of_events_end_with_the_server_and_a_wait_with_its_client() -> N
         enqueued(api, queue)
         for each in followers:
             each.has(1)
+        enqueued(api, queue, 300)
+        for each in followers:
+            assert each.has(2)[1] == {"type": "gap"}
         assert server.stop() == 0
         assert all(each.ended() for each in followers)
         assert "Traceback" not in server.log()

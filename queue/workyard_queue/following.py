@@ -24,6 +24,8 @@ PING_EVERY_S = 15.0
 MOST_KEPT = 5_000
 #: Events that one read of a life line takes.
 _READ_BATCH = 500
+#: The entry that stands before the first of a life line.
+_NOTHING = "0-0"
 #: Environments whose life lines are read at once.
 _READ_AT_ONCE = 200
 #: Seconds between two looks that keep the environments watched.
@@ -95,7 +97,7 @@ class _Feed:
         self.number = 0
         self.followers: set[Follower] = set()
         self._following = following
-        self._kept: deque[Event] = deque(maxlen=MOST_KEPT)
+        self._kept: deque[Event | Gap] = deque(maxlen=MOST_KEPT)
         # Environment → the last entry of its life line that was read.
         self._reached: dict[str, str] = {}
         self._begun = asyncio.Event()
@@ -163,7 +165,9 @@ class _Feed:
         """Keep all environments watched, and return them. At first what they have been through is passed over."""
         looks = await self._following.watching.look_at(await watcher.environments())
         first = not self._begun.is_set()
-        self._reached = {id_: look.reached if first else self._reached.get(id_, "0-0") for id_, look in looks.items()}
+        self._reached = {
+            id_: look.reached if first else self._reached.get(id_, _NOTHING) for id_, look in looks.items()
+        }
         return set(looks)
 
     async def _read_on(self, environment_ids: set[str]) -> None:
@@ -172,11 +176,12 @@ class _Feed:
         marked = await self._following.marked(id_ for id_ in environment_ids if id_ in self._reached)
         ids = [id_ for id_ in environment_ids if id_ in marked]
         for id_ in await self._following.watching.look_at(set(environment_ids) - marked):
-            self._reached.setdefault(id_, "0-0")
+            self._reached.setdefault(id_, _NOTHING)
             ids.append(id_)
         while ids:
             part, ids = ids[:_READ_AT_ONCE], ids[_READ_AT_ONCE:]
-            events, more = await self._following.read(part, self._reached)
+            events, more = await self._following.read(part, self._reached, marked)
+            marked |= set(part)
             for event in events:
                 self._kept.append(event)
                 self.number += 1
@@ -232,21 +237,30 @@ class Following:
             found |= {id_ for id_, mark in zip(part, marks, strict=True) if mark}
         return found
 
-    async def read(self, environment_ids: list[str], reached: dict[str, str]) -> tuple[list[Event], list[str]]:
-        """Return the next events of some environments in the order of their entries, and those which may have more."""
+    async def read(
+        self, environment_ids: list[str], reached: dict[str, str], same: set[str]
+    ) -> tuple[list[Event | Gap], list[str]]:
+        """Return the next events of some environments in the order of their entries, and those which may have more. A `Gap`
+        comes first if the ring of one of the *same* no longer holds the entry that was reached: what came behind it may be
+        gone too. The others were made anew since."""
         replies = await self._engine.commands(
-            ("XRANGE", self._keys.environment(id_, "life"), f"({reached[id_]}", "+", "COUNT", _READ_BATCH)
+            ("XRANGE", self._keys.environment(id_, "life"), reached[id_], "+", "COUNT", _READ_BATCH + 1)
             for id_ in environment_ids
         )
         events: list[Event] = []
         more: list[str] = []
+        cut = False
         for id_, entries in zip(environment_ids, replies, strict=True):
+            if len(entries) > _READ_BATCH:
+                more.append(id_)
+            if entries and entries[0][0] == reached[id_]:
+                del entries[0]
+            elif entries and id_ in same and reached[id_] != _NOTHING:
+                cut = True
             if entries:
                 reached[id_] = entries[-1][0]
                 events += _events(id_, entries)
-            if len(entries) == _READ_BATCH:
-                more.append(id_)
-        return sorted(events, key=_order), more
+        return [*([Gap()] if cut else []), *sorted(events, key=_order)], more
 
     async def newest(self, environment_ids: list[str], most: int) -> list[Event]:
         """Return the last events of some environments, in the order of their entries."""
