@@ -209,6 +209,17 @@ def test_fault_rules_hold_for_the_reserved_ids_too(api: Api) -> None:
     assert api.ok(api.stop(ENVIRONMENT, "work_id"))["state"] == "stopping"
 
 
+def test_a_workspace_with_the_reserved_ids_is_exported_and_restored(api: Api) -> None:
+    """The item's id does not follow from its session's, as those of others do."""
+    api.ok(api.stop(ENVIRONMENT, "work_id"))
+    document = api.ok(api.get("/_emulator/state"))
+    assert document["environments"][0]["work"][0]["id"] == "work_id"
+    api.reset()
+    api.ok(api.request("PUT", "/_emulator/state", json=document))
+    assert api.ok(api.get("/_emulator/state")) == document
+    api.ok(api.post(f"{PATH}/work/work_id/heartbeat"))
+
+
 def test_what_a_crash_left_of_the_reserved_environment_is_removed(redis_server: RedisServer) -> None:
     """Its deletion was on record, its record gone, its queue not: the next caller has a fresh one, the last one none."""
     with (
