@@ -87,7 +87,19 @@ class PythonSuite:
             report = folder / "report.xml"
             spread = ["-n", "0", "--dist", "no"] if processes == 1 else ["-n", str(processes)]
             # Without `site` nothing is seen of the environment that this runs in.
-            command = [sys.executable, "-S", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--junit-xml", str(report)]
+            command = [
+                sys.executable,
+                "-S",
+                "-m",
+                "pytest",
+                "-q",
+                "-p",
+                "no:cacheprovider",
+                "-p",
+                "no:workyard",
+                "--junit-xml",
+                str(report),
+            ]
             environment = {"PYTHONPATH": str(self.packages), "TEST_API_BASE_URL": url}
             where = folder / f"anthropic-{self.version}"
             return _outcome([*command, *spread, *_PYTHON_TESTS], where, environment, report, _junit_counts)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from harness import NOON, WorkyardServer, new_api_key, running_server
@@ -76,6 +76,13 @@ class Explanation:
 def explain(model: Model, names: Names, rivals: list[Call], outcome: Outcome) -> Explanation | list[str]:
     """Return an order of the calls that explains the outcome, or why each order does not."""
     refuted: list[str] = []
+    moves = sum(name == "change_clock" for name, _ in rivals)
+
+    def shown(answer: Answer) -> Answer:
+        """Of changes of the clock at once, any may be the one that carries out what they fire together, and tells it."""
+        if moves < 2 or not isinstance(answer.body, dict) or "fired" not in answer.body:
+            return answer
+        return replace(answer, body={**answer.body, "fired": [], "more": False})
 
     def follow(model: Model, names: Names, order: list[int]) -> Explanation | None:
         if len(order) == len(rivals):
@@ -88,7 +95,7 @@ def explain(model: Model, names: Names, rivals: list[Call], outcome: Outcome) ->
                 continue
             after, learnt = copy.deepcopy(model), Names(names.known)
             wanted = after.answer(name, arguments)
-            different = difference(learnt, wanted, outcome.answers[n])
+            different = difference(learnt, shown(wanted), shown(outcome.answers[n]))
             if different:
                 refuted.append(f"order {[*order, n]}, …: {different}")
                 continue

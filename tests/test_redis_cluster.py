@@ -133,7 +133,7 @@ def test_all_keys_of_an_environment_lie_in_one_slot(apis: tuple[Api, Api], clust
     one.poll(queue, "worker")
     keys = cluster.keys(f"wy:*{queue}*")
     kinds = {key.split("}:")[1].split(":")[0] for key in keys}
-    assert kinds == {"env", "work", "tokens", "stream", "polled", "leases", "index", "pollers", "keys", "idem"}
+    assert kinds == {"env", "work", "tokens", "stream", "polled", "leases", "index", "pollers", "keys", "idem", "life"}
     assert {cluster.nodes[0].run("CLUSTER", "KEYSLOT", key) for key in keys} == {cluster.slot(queue)}
 
 

@@ -22,7 +22,7 @@ from wire import Connection, Reply
 pytestmark = pytest.mark.one_redis
 
 DOCUMENTS = Path(__file__).parent.parent / "openapi"
-METHODS = ("get", "post", "delete")
+METHODS = ("get", "post", "put", "delete")
 NOT_HTTP = "Invalid HTTP request received."
 
 FUZZ = settings(

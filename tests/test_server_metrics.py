@@ -11,7 +11,7 @@ _SAMPLE = re.compile(r'(\w+)(?:\{((?:\w+="(?:[^"\\]|\\.)*",?)*)\})? (\S+)')
 
 
 def scraped(api: Api) -> dict[tuple[str, tuple[str, ...]], float]:
-    """Return each sample by its name and its labels but the process; every line has to have the form."""
+    """Return each sample by its name and its labels, added up over the processes; every line has to have the form."""
     answer = api.get("/metrics")
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     found: dict[tuple[str, tuple[str, ...]], float] = {}
@@ -23,8 +23,9 @@ def scraped(api: Api) -> dict[tuple[str, tuple[str, ...]], float]:
         assert sample is not None, line
         labels = re.findall(r'(\w+)="([^"]*)"', sample[2] or "")
         key = sample[1].removeprefix("workyard_"), tuple(value for name, value in labels if name != "process")
-        assert key not in found, line
-        found[key] = float(sample[3])
+        # Each server process on this Redis counts for itself.
+        assert key not in found or "process=" in line, line
+        found[key] = found.get(key, 0) + float(sample[3])
     return found
 
 

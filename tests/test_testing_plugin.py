@@ -34,7 +34,7 @@ APART = (
 
 
 #: The plugin, and no other that takes long.
-OPTIONS = ("-p", "no:schemathesis", "-p", "no:hypothesispytest", "-p", "workyard.pytest_plugin", "-W", "error")
+OPTIONS = ("-p", "xdist", "-p", "workyard.pytest_plugin", "-W", "error")
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +42,8 @@ def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever variables these tests are run with, and however their warnings are to be taken."""
     for name in ("WORKYARD_URL", "WORKYARD_REDIS_URL", "PYTEST_ADDOPTS"):
         monkeypatch.delenv(name, raising=False)
+    # Installed or not, the plugin is named once.
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
 
 
 def run(pytester: pytest.Pytester, *options: str) -> pytest.RunResult:

@@ -16,7 +16,8 @@ local from, fired = E.now, {}
 if follow(3, true) then
   begin()
   if ARGV[15] == '1' then
-    for _, lease in ipairs(call('ZRANGE', LEASES, 0, -1)) do call('ZINCRBY', LEASES, us(E.now - from), lease) end
+    local leases = call('ZRANGE', LEASES, 0, -1, 'WITHSCORES')
+    for i = 1, #leases, 2 do call('ZADD', LEASES, us(tonumber(leases[i + 1]) + E.now - from), leases[i]) end
   end
   fired = timers(from, E.now, reclaim_age(ARGV[13]), ARGV[14])
   if ARGV[11] == '1' then call('HSET', ENV, 'stirred', ARGV[1]) end

@@ -3,7 +3,7 @@
 -- KEYS[1] workspace. ARGV[1] wall us; [2] number of the rule or '' for all; [3] version of the rules from now on.
 -- Answer: {how many were removed, what an environment copies (`profile`)}.
 local RULES, COUNTS = BASE .. 'faults', BASE .. 'fault_counts'
-local there = math.max(call('HLEN', RULES) - 1, 0)
+local there = math.max(#call('HKEYS', RULES) - 1, 0)
 local removed = there
 if ARGV[2] ~= '' then
   removed = call('HDEL', RULES, ARGV[2])

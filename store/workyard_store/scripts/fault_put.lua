@@ -4,7 +4,7 @@
 -- [4] most rules; then for each rule: its text, and for how long it lives in us of the workspace's time or ''.
 -- Answer: {'OK', number of the first, what an environment copies (`profile`)} | {'FULL'}.
 local RULES, COUNTS = BASE .. 'faults', BASE .. 'fault_counts'
-local there = ARGV[3] == '1' and 0 or math.max(call('HLEN', RULES) - 1, 0)
+local there = ARGV[3] == '1' and 0 or math.max(#call('HKEYS', RULES) - 1, 0)
 if there + (#ARGV - 4) / 2 > tonumber(ARGV[4]) then return {'FULL'} end
 if ARGV[3] == '1' then call('DEL', RULES, COUNTS) end
 local now = instant()
