@@ -196,8 +196,9 @@ def before_call(context: schemathesis.HookContext, case: schemathesis.Case[Any],
             case.path_parameters["version"] = put["latest_version_id"]
     if case.operation.label == FOLLOW:
         # It would not end otherwise.
-        seconds = (case.query or {}).get("seconds", 1)
-        if isinstance(seconds, int) and 0 < seconds <= 3600:
+        given = (case.query or {}).get("seconds", 1)
+        seconds = str(given[-1] if isinstance(given, list) and given else given)
+        if re.fullmatch("[0-9]{1,4}", seconds) and 0 < int(seconds) <= 3600:
             case.query = {**(case.query or {}), "seconds": 0}
     if case.operation.label == WAIT and isinstance(case.body, dict):
         seconds = case.body.get("timeout_seconds", 5)
