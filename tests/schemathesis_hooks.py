@@ -201,8 +201,8 @@ def before_call(context: schemathesis.HookContext, case: schemathesis.Case[Any],
         if re.fullmatch("[0-9]{1,4}", seconds) and 0 < int(seconds) <= 3600:
             case.query = {**(case.query or {}), "seconds": 0}
     if case.operation.label == WAIT and isinstance(case.body, dict):
-        seconds = case.body.get("timeout_seconds", 5)
-        if isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 < seconds <= 60:
+        patience = case.body.get("timeout_seconds", 5)
+        if isinstance(patience, int | float) and not isinstance(patience, bool) and 0 < patience <= 60:
             case.body = {**case.body, "timeout_seconds": 0.01}
     if case.operation.label == ENQUEUE and isinstance(case.body, dict):
         count = case.body.get("count")

@@ -165,7 +165,7 @@ def key_revoked(stage: Stage) -> None:
     worker.says("anthropic.AuthenticationError")
     assert "OAuth access token has been revoked." in worker.log()
     assert stage.events(work) == ["enqueued"]
-    assert stage.codes(work) == {"nobody_polls"}
+    assert stage.codes(work) == {"polls_faulted"}
 
 
 def malformed_secret(stage: Stage) -> None:

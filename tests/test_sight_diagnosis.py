@@ -103,6 +103,16 @@ def nobody_polls(stage: Stage, a: Actor, b: Actor) -> str:
 
 
 @scenario
+def polls_faulted(stage: Stage, a: Actor, b: Actor) -> str:
+    rule = {"name": "revoked", "on": "poll", "nth": "every", "do": {"status": 401}}
+    stage.api.ok(stage.api.post("/_emulator/faults", json=rule))
+    for _ in range(2):
+        assert stage.api.get(stage.api.path(stage.queue, "poll")).status_code == 401
+    stage.pass_by(3)
+    return r"Queued for 3 s and never handed out: polls of its environment met the fault rule revoked \(2×\)\."
+
+
+@scenario
 def waiting(stage: Stage, a: Actor, b: Actor) -> str:
     first = stage.work
     stage.work = stage.api.ok(stage.api.post(f"/_emulator/environments/{stage.queue}/work"))["data"][0]["id"]

@@ -168,6 +168,7 @@ def test_what_is_gone_is_not_waited_for(api: Api, pool: ThreadPoolExecutor) -> N
     ("body", "message"),
     [
         ({}, "until: Field required"),
+        ({"until": {"idle": 1}}, "until.idle: Input should be True"),
         ({"until": {}}, "until: Give exactly one of work_id with state, stats, and idle"),
         ({"until": {"work_id": "work_1"}}, "until: work_id and state go together"),
         ({"until": {"idle": True, "stats": {"depth": 0}}}, "until: Give exactly one of work_id with state, stats, and idle"),

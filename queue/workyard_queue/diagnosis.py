@@ -23,6 +23,10 @@ CODES: dict[str, tuple[Severity, str]] = {
         "problem",
         "it is queued, was never handed out, and no named worker polled in the last 30 seconds",
     ),
+    "polls_faulted": (
+        "problem",
+        "it is queued, was never handed out, and fault rules were applied to polls of its environment",
+    ),
     "waiting": ("note", "it is queued and not handed out, and workers poll"),
     "handed_out": ("note", "it was handed out, and the acknowledgement may still come"),
     "never_acknowledged": ("problem", "it was handed out at least twice in one life and never acknowledged"),
@@ -78,13 +82,16 @@ _BEATS = ("beat", "beat_refused", "beat_ended")
 
 @dataclass(frozen=True, slots=True)
 class Present:
-    """How the item is now. Instants are the workspace's, microseconds; `stands_still`: its clock is frozen."""
+    """How the item is now. Instants are the workspace's, microseconds; `stands_still`: its clock is frozen; `poll_faults`:
+    the fault rules that were applied to polls of its environment, and how often each.
+    """
 
     now: int
     stands_still: bool
     state: str
     lease_ends: int | None
     workers_polling: int
+    poll_faults: Sequence[tuple[str, int]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -501,10 +508,14 @@ def _in_queue(life: _Life, present: Present) -> Iterator[Finding]:
         polling = present.workers_polling
         since = f" for {duration(present.now - life.entered.at)}" if life.entered else ""
         still = " The clock stands still." if present.stands_still else ""
+        if present.poll_faults:
+            rules = " and ".join(f"{name} ({count}×)" for name, count in present.poll_faults)
+            text = f"Queued{since} and never handed out: polls of its environment met the fault rule {rules}.{still}"
+            yield Finding("polls_faulted", text, present.now)
         if polling:
             workers = f"{polling} worker{'' if polling == 1 else 's'} polled in the last 30 s"
             yield Finding("waiting", f"Queued{since}, not handed out yet; {workers}.{still}", present.now)
-        else:
+        elif not present.poll_faults:
             text = f"Queued{since} and never handed out: no worker that names itself polled in the last 30 s.{still}"
             yield Finding("nobody_polls", text, present.now)
 

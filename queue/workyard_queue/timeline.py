@@ -225,8 +225,8 @@ class Timelines:
         self._access = access
         self._workspaces = workspaces
 
-    async def of(self, environment_id: str, work_item_id: str) -> Timeline:
-        """Return the life of an item.
+    async def of(self, environment_id: str, work_item_id: str, poll_faults: Sequence[tuple[str, int]] = ()) -> Timeline:
+        """Return the life of an item. *poll_faults*: fault rules that were applied to polls, and how often.
 
         Raises:
             EnvironmentNotFound, WorkNotFound: there is none.
@@ -254,6 +254,7 @@ class Timelines:
             state=state,
             lease_ends=int(float(lease_end)) if lease_end else None,
             workers_polling=polling,
+            poll_faults=poll_faults,
         )
         findings = diagnose(told, present, complete=complete)
         return Timeline(work_item_id, environment_id, session_id, state, int(now), complete, told, findings)

@@ -37,6 +37,7 @@ from workyard_store.errors import (
     WorkyardError,
 )
 from workyard_store.faults import FaultStore
+from workyard_store.ids import is_id
 from workyard_store.workspaces import WorkspaceStore
 
 from . import errors
@@ -113,6 +114,20 @@ class Faults:
         """
         if await self.store.are_in(workspace):
             await self._access.ask(workspace)
+
+    async def met_by_polls(self, environment_id: str) -> list[tuple[str, int]]:
+        """Return the rules that were applied to polls of an environment, or to calls of every kind, and how often."""
+        if not is_id("env", environment_id):
+            return []
+        workspace = await self._access.engine.command("HGET", self._access.keys.environment(environment_id), "ws")
+        if workspace is None:
+            return []
+        poll = ApiCall(on="poll", request_id="", environment_id=environment_id)
+        return [
+            (each.stored.rule.rule.name or f"fault_{each.stored.number}", each.hits)
+            for each in await self.store.all(workspace)
+            if each.hits and each.stored.rule.rule.fits(poll)
+        ]
 
     async def _gate(self, call: ApiCall, workspace: str) -> None:
         items = False

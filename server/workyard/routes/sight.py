@@ -82,7 +82,8 @@ async def get_timeline(
     """Read the life of a work item: every event, who caused it, and what it means."""
     if environment_id is None:
         environment_id = await _environment_of(call, work_id, workspace)
-    timeline = await call.services.timelines.of(environment_id, work_id)
+    met = await call.services.faults.met_by_polls(environment_id)
+    timeline = await call.services.timelines.of(environment_id, work_id, met)
     if format == "text":
         return PlainTextResponse(draw(timeline))
     return JsonResponse(render_timeline(timeline))

@@ -13,7 +13,7 @@ from workyard_store.clock import format_instant
 from ..entries import Entry
 from ..journal import Reading
 from ..verify import WORDS, Expectation, Failure, Filter
-from .common import REQUEST_ID, Body, Shape, Timestamp
+from .common import REQUEST_ID, Body, OnlyTrue, Shape, Timestamp
 from .control import WorkspaceId
 
 DEFAULT_ENTRIES = 100
@@ -159,7 +159,7 @@ class Expect(Body):
     at_least: Annotated[int, Field(ge=1, le=_MOST_COUNTED)] | None = Field(None, description="At least so many.")
     at_most: Annotated[int, Field(ge=0, le=_MOST_COUNTED)] | None = Field(None, description="At most so many.")
     exactly: Annotated[int, Field(ge=0, le=_MOST_COUNTED)] | None = Field(None, description="So many, alone.")
-    never: Literal[True] | None = Field(None, description="None, alone.")
+    never: OnlyTrue | None = Field(None, description="None, alone.")
     within_seconds: Annotated[float, Field(gt=0, le=_LONGEST_SPAN_S, allow_inf_nan=False)] | None = Field(
         None, description="Count those only that came within one span of wall time so long, where it holds the most."
     )

@@ -15,7 +15,18 @@ from workyard_queue.timeline import KINDS, Event, Timeline
 from workyard_queue.watching import Row, Seen
 from workyard_store.clock import format_instant
 
-from .common import ENVIRONMENT_ID, REQUEST_ID, SESSION_ID, TIMESTAMP, WORK_ID, Body, Shape, Timestamp, optional_instant
+from .common import (
+    ENVIRONMENT_ID,
+    REQUEST_ID,
+    SESSION_ID,
+    TIMESTAMP,
+    WORK_ID,
+    Body,
+    OnlyTrue,
+    Shape,
+    Timestamp,
+    optional_instant,
+)
 from .work import StateName
 
 _WorkId = Annotated[str, Field(pattern=WORK_ID)]
@@ -185,7 +196,7 @@ class WaitUntil(Body):
         None, description="The state to wait for; also met if the item has entered and left it since the wait began."
     )
     stats: WantedFigures | None = Field(None, description="Figures to wait for, added up over the environments.")
-    idle: Literal[True] | None = Field(None, description="Wait until nothing is queued, handed out or under lease.")
+    idle: OnlyTrue | None = Field(None, description="Wait until nothing is queued, handed out or under lease.")
     environment_id: str | None = Field(None, description="Look at this environment only.")
     model_config = ConfigDict(
         json_schema_extra={
