@@ -46,8 +46,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
         named = {parameters[name] for name in ("engine_options", "redis_engine") if name in parameters}
-        # Unless engines are named, one real Redis does for what asks little of it.
-        spared = not named_engines and "redis-7" in named and item.get_closest_marker("one_redis") is not None
+        # Unless engines are named, one real Redis does for what asks little of it, and none for what asks nothing.
+        spared = not named_engines and (
+            ("redis-7" in named and item.get_closest_marker("one_redis") is not None)
+            or (named & set(REDIS_ENGINES) and item.get_closest_marker("no_redis") is not None)
+        )
         (chosen if named <= wanted and not spared else rest).append(item)
     if rest:
         config.hook.pytest_deselected(items=rest)

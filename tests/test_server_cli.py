@@ -28,7 +28,7 @@ from harness import (
     wait_until,
 )
 
-pytestmark = pytest.mark.one_redis
+pytestmark = pytest.mark.no_redis
 
 SECRET = "secretpw"
 EXPORTED = {"ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY", "WORKYARD_URL", "WORKYARD_API_KEY"}
