@@ -232,7 +232,9 @@ class _Mask:
     def query(self, text: str) -> str:
         """Return the first characters of a query, without secrets however they are written."""
         if "%" in text:
-            plain = unquote(text)
+            # The colons of an instant are most often all that is escaped: this is what unquoting it would give.
+            plain = text.replace("%3A", ":")
+            plain = unquote(plain) if "%" in plain else plain
             if self.line(plain, len(plain)) != plain:
                 text = plain
         return self.line(text, _MOST_QUERY)
