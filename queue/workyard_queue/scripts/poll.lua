@@ -10,9 +10,8 @@
 local refusal = open()
 if refusal then return {refusal} end
 if E.kind == 'cloud' then return {'CLOUD'} end
-local auto = E.frozen and call('HGET', ENV, 'auto') == '1'
 if ARGV[3] ~= '' then
-  if auto then
+  if E.auto then
     -- The clock stands: only the wall clock tells who polls no more.
     call('ZADD', SEEN, ARGV[1], ARGV[3])
     call('ZREMRANGEBYSCORE', SEEN, '-inf', us(tonumber(ARGV[1]) - 60000000))
@@ -77,7 +76,7 @@ else
   if entry then call('HSET', ENV, 'delivered', string.match(entry[1], '^%d+'), 'waiting', us(E.waiting - 1)) end
 end
 if not entry then
-  if E.frozen then return {'NONE', -1, -1, default_age, auto and 1 or 0} end
+  if E.frozen then return {'NONE', -1, -1, default_age, E.auto and 1 or 0} end
   local lease_end = tonumber(call('ZRANGE', LEASES, 0, 0, 'WITHSCORES')[2])
   local handed_out = tonumber(call('ZRANGE', POLLED, 0, 0, 'WITHSCORES')[2])
   return {'NONE', lease_end and lease_end - E.now or -1, handed_out and E.now - handed_out or -1, default_age}

@@ -24,7 +24,8 @@ end
 
 local function begin()
   local v = call('HMGET', ENV, 'ws', 'kind', 'archived', 'shift', 'frozen', 'last', 'ttl', 'startup', 'reclaim',
-    'entry', 'delivered', 'tombs', 'seq', 'waiting', 'faults', 'watched', 'twice', 'seed', 'whole')
+    'entry', 'delivered', 'tombs', 'seq', 'waiting', 'faults', 'watched', 'twice', 'seed', 'whole',
+    'auto')
   if not v[1] then return 'GONE' end
   local scope, asks, keep, by = string.match(ARGV[2], '^([^\n]*)\n([?=]*)\n(%d*)\n(.*)$')
   if not scope then scope = ARGV[2] end
@@ -34,6 +35,7 @@ local function begin()
   E.keep, E.by, E.watched = tonumber(keep or ''), by or '', tonumber(v[16] or '')
   E.seed, E.seeded, E.whole = v[18] ~= '' and v[18], string.sub(asks or '', -1) == '=', v[19]
   E.kind, E.archived, E.frozen = v[2], v[3] ~= '', v[5] ~= ''
+  E.auto = E.frozen and v[20] == '1'
   E.ttl, E.startup, E.reclaim = tonumber(v[7]), tonumber(v[8]), tonumber(v[9])
   E.entry, E.delivered = tonumber(v[10]) or 0, tonumber(v[11]) or 0
   E.tombs, E.seq, E.waiting = tonumber(v[12]) or 0, tonumber(v[13]) or 0, tonumber(v[14]) or 0
@@ -45,7 +47,7 @@ end
 -- Remember the instant of a step that changes something, in mode auto also the wall clock's; and tell who reads the environment
 -- in parts.
 local function touch()
-  if E.frozen and call('HGET', ENV, 'auto') == '1' then call('HSET', ENV, 'stirred', ARGV[1]) end
+  if E.auto then call('HSET', ENV, 'stirred', ARGV[1]) end
   if E.whole then call('HDEL', ENV, 'whole') end
   if E.now > E.last then
     call('HSET', ENV, 'last', us(E.now))
