@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -500,3 +500,24 @@ def test_the_published_schema_is_that_of_the_code_and_fits(
     assert list(schema.iter_errors(document)) == []
     assert list(schema.iter_errors({**document, "more": 1}))
     assert after(NOON, 2.5) == document["clock"]["at"]
+
+
+def test_restores_and_a_reset_at_once_never_make_half_a_workspace(
+    redis_backed: WorkyardServer, new_api: Callable[..., Api]
+) -> None:
+    """Each ends well, or is refused because of another; nothing fails, and what is left is whole, or nothing."""
+    api = new_api(redis_backed.url)
+    for _ in range(3):
+        api.enqueue(api.queue(), 40)
+    document = export(api)
+    answers: list[int] = []
+    with ExitStack() as closing_all, ThreadPoolExecutor(3) as pool:
+        others = [closing_all.enter_context(closing(Api(api.url, api.api_key))) for _ in range(2)]
+        for _ in range(3):
+            restores = [pool.submit(put, each, document) for each in others]
+            api.reset()  # What it counts as left over may be what came after it.
+            answers += [restore.result().status_code for restore in restores]
+            assert api.ok(api.get("/_emulator/invariants"))["violations"] == []
+    assert set(answers) <= {200, 409}, answers
+    assert put(api, document).status_code == 200
+    assert export(api)["environments"] == document["environments"]

@@ -235,21 +235,29 @@ class Snapshots:
             RestoreUnderWay: another restore did not end in time, and nothing was changed; or a reset came between, and
                 nothing is left.
         """
-        await self._check_places(workspace, [each.id for each in stored.environments])
+        ids = [each.id for each in stored.environments]
+        await self._check_places(workspace, ids)
         async with self._claimed(workspace) as renew:
             await self._clear(workspace, quietly=True)
+            writer = secrets.token_hex(8)
             try:
-                await self._write(workspace, stored, renew)
+                await self._write(workspace, stored, writer, renew)
             except ResetMeanwhile:
-                for each in stored.environments:
-                    await self._queue.remove_environment(each.id, workspace=workspace)
+                for id_, by in zip(ids, await self._writers(ids), strict=True):
+                    if by == writer:
+                        await self._queue.remove_environment(id_, workspace=workspace)
                 if not await self._access.is_known(workspace):
                     await self._workspaces.forget(workspace)
                 raise
+            await self._in_batches(("DEL", self._keys.environment(id_, "restore")) for id_ in ids)
         for each in stored.environments:
             await self._engine.commands(
                 ("PUBLISH", self._keys.wake, message) for message in (f"{each.id}!", f"{each.id}~")
             )
+
+    async def _writers(self, ids: list[str]) -> list[Reply]:
+        """Return for each environment which restore writes it, or None."""
+        return await self._in_batches(("GET", self._keys.environment(id_, "restore")) for id_ in ids)
 
     async def _check_places(self, workspace: str, ids: list[str]) -> None:
         owners = await self._in_batches(("HGET", self._keys.environment(id_), "ws") for id_ in ids)
@@ -291,7 +299,9 @@ class Snapshots:
             await self._engine.command("EVAL", _CLAIM, 1, self._keys.purge, member, mine, wall, wall + _CLAIM_US)
         )
 
-    async def _write(self, workspace: str, stored: StoredWorkspace, renew: Callable[[], Awaitable[None]]) -> None:
+    async def _write(
+        self, workspace: str, stored: StoredWorkspace, writer: str, renew: Callable[[], Awaitable[None]]
+    ) -> None:
         keys = self._keys
         profile = await self._workspaces.put_state(workspace, stored.state)
         commands: list[Words] = [
@@ -312,22 +322,26 @@ class Snapshots:
                 await renew()
                 await self._workspaces.intend_purge(workspace, environment_id, ahead_us=_CLAIM_US)
 
+            await self._put(each.id, writer, [], first=True)
             await self._in_batches(self._places(workspace, each), still)
             for part in _parted(self._parts(each)):
-                await self._put(each.id, part)
+                await self._put(each.id, writer, part)
                 await still()
             copied = dict(zip(PROFILE, profile.fields, strict=True))
             record = {"ws": workspace, **each.record, **copied}
-            await self._put(each.id, [("HSET", keys.environment(each.id), *_flat(record))])
+            await self._put(each.id, writer, [("HSET", keys.environment(each.id), *_flat(record))])
             await self._workspaces.abandon_purge(workspace, each.id)
         await self._workspaces.follow(workspace, profile)
 
-    async def _put(self, environment_id: str, part: list[Words]) -> None:
+    async def _put(self, environment_id: str, writer: str, part: list[Words], *, first: bool = False) -> None:
         words = [word for command in part for word in (len(command), *command)]
         key = self._keys.environment(environment_id)
-        reply = await self._engine.run(_WRITE, key, self._access.wall(), "", *words)
-        if reply[0] != "OK":
-            raise RestoreUnderWay
+        reply = await self._engine.run(_WRITE, key, writer, "1" if first else "", *words)
+        match reply[0]:
+            case "LIVE":
+                raise RestoreUnderWay
+            case "PURGED":
+                raise ResetMeanwhile
 
     def _places(self, workspace: str, each: StoredEnvironment) -> Iterable[Words]:
         """Yield the commands that enter sessions where they are looked for."""

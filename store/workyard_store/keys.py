@@ -43,6 +43,7 @@ script touches one slot of a Redis Cluster. Scripts get the first key in full an
 | `wy:{env}:sessions`         | zset   | purge              | session ids by creation sequence in the environment            |
 | `wy:{env}:due`              | zset   | purge              | session ids by the instant at which their agent has to act     |
 | `wy:{env}:life`             | stream | purge              | the last events in the lives of its work items                 |
+| `wy:{env}:restore`          | string | restore, purge     | which restore writes it, until that ends                       |
 
 No key has a TTL: time belongs to the workspace's clock, which Redis does not know.
 `wy:wake` is a publish/subscribe channel, not a key. Its messages: `<environment>`: there is work, wake one poll;
@@ -71,6 +72,7 @@ LUA_NAMES = {
     "EVENTS_": "events:",
     "DUE": "due",
     "LIFE": "life",
+    "RESTORE": "restore",
 }
 
 #: Suffixes of a workspace's keys that only a reset removes as a whole.

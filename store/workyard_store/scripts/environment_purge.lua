@@ -5,7 +5,8 @@
 -- Answer: {'LIVE', 0}: it is not deleted, nothing was touched | {'MORE', keys removed, work id, session id, …}: what to
 -- remove next | {'DONE', keys removed}.
 if call('EXISTS', ENV) == 1 then return {'LIVE', 0} end
-local removed = 0
+-- First of all, so that a restore that writes it right now goes no further.
+local removed = call('UNLINK', RESTORE)
 -- The last member takes the index itself with it, which counts as a removed key too.
 local indexes = call('EXISTS', INDEX, SESSIONS, DUE)
 for i = 2, #ARGV, 2 do
