@@ -1,6 +1,7 @@
 """Fixtures: each engine's server, started once a test process; a client with a workspace of its own for every test.
 
-The engines are the embedded one, Redis 7 and Redis 8; `--engine` picks some. A Redis that is missing fails in CI
+The engines are the embedded one, Redis 7 and Redis 8; a test runs on the first and one of the others, unless `--engine`
+names some or it is marked `every_redis`. A Redis that is missing fails in CI
 (`CI=true`) and skips locally, with the reason. After every test the queues of its workspaces are recounted.
 """
 
@@ -12,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 from harness import REDIS_ENGINES, Api, RedisServer, WorkyardServer, redis_binary, running_server, wait_until
@@ -38,7 +40,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests of engines that `--engine` does not name."""
+    """Leave out the tests of engines that `--engine` does not name.
+
+    Unless engines are named, one real Redis does, always the same for a test and each for about half of them, unless the
+    test is marked `every_redis`; and none for what is marked `no_redis`.
+    """
     named_engines = config.getoption("--engine")
     wanted = set(named_engines or ENGINES)
     chosen: list[pytest.Item] = []
@@ -46,15 +52,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
         named = {parameters[name] for name in ("engine_options", "redis_engine") if name in parameters}
-        # Unless engines are named, one real Redis does for what asks little of it, and none for what asks nothing.
-        spared = not named_engines and (
-            ("redis-7" in named and item.get_closest_marker("one_redis") is not None)
-            or (named & set(REDIS_ENGINES) and item.get_closest_marker("no_redis") is not None)
-        )
+        spared = False
+        if not named_engines and named & set(REDIS_ENGINES):
+            if item.get_closest_marker("no_redis") is not None:
+                spared = True
+            elif item.get_closest_marker("every_redis") is None:
+                spared = named != {_redis_for(item.nodeid)}
         (chosen if named <= wanted and not spared else rest).append(item)
     if rest:
         config.hook.pytest_deselected(items=rest)
         items[:] = chosen
+
+
+def _redis_for(nodeid: str) -> str:
+    """Return the real Redis that a test runs on, whichever of them its id names."""
+    for engine in REDIS_ENGINES:
+        nodeid = nodeid.replace(engine, "")
+    return REDIS_ENGINES[crc32(nodeid.encode()) % len(REDIS_ENGINES)]
 
 
 def _there(engine: str) -> str:

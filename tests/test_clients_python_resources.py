@@ -24,9 +24,6 @@ from test_resources_memory import create, new_store
 from test_resources_skills import MAIN, put
 from test_sessions_lifecycle import item
 
-pytestmark = pytest.mark.one_redis
-
-
 #: Long enough for the agent's next call, short enough to wait for.
 MAX_IDLE_S = 0.3
 

@@ -13,9 +13,6 @@ from harness import SILENT, Api, wait_until
 from test_sessions_events import SENDABLE
 from test_sessions_lifecycle import item, send
 
-pytestmark = pytest.mark.one_redis
-
-
 #: A message, as the SDK's types have it.
 HELLO = {"type": "user.message", "content": [{"type": "text", "text": "hello"}]}
 MAX_IDLE_S = 0.2

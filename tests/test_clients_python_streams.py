@@ -14,13 +14,9 @@ from urllib.parse import urlsplit
 
 import anthropic
 import httpx2
-import pytest
 from harness import SILENT, Api, RedisServer, WorkyardServer, running_server
 from test_sessions_lifecycle import MESSAGE, events, send, session
 from test_sessions_streams import ANSWERED
-
-pytestmark = pytest.mark.one_redis
-
 
 DISCONNECTS = 200
 #: The most that a connection lets through, bytes: more than its head, a sign of life, and the events.

@@ -22,9 +22,6 @@ from sdk_processes import (
 )
 from test_sessions_lifecycle import MESSAGE, item, send
 
-pytestmark = pytest.mark.one_redis
-
-
 #: The default.
 STARTUP_LEASE_S = 120
 

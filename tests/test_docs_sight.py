@@ -13,8 +13,6 @@ from workyard.drawing import WIDTH
 from workyard_queue import timeline
 from workyard_queue.diagnosis import CODES
 
-pytestmark = pytest.mark.one_redis
-
 
 @pytest.fixture(scope="module")
 def page() -> str:

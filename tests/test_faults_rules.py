@@ -78,7 +78,6 @@ def test_a_rule_counts_the_calls_it_is_about(
     assert counts(api) == [(6, len(hit), left)]
 
 
-@pytest.mark.one_redis
 def test_rules_are_counted_seeded_ended_and_forgotten(api: Api) -> None:
     """On each engine: the same dice for the same seed, virtual time, the order of rules, removal and reset."""
     api.freeze()

@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
 from harness import Api, WorkyardServer, wait_until
 from sdk_processes import LONG, credentials, texts
 from test_sessions_lifecycle import item, session
@@ -16,8 +15,6 @@ from test_sight_timeline import timeline
 from workers import Worker
 
 from workyard.fault_rules import ready_scenarios
-
-pytestmark = pytest.mark.one_redis
 
 #: With it the first poll gets lost, and no acknowledgement.
 SEED = 13

@@ -23,7 +23,6 @@ USUALLY_ON = {"workyard": "redis", "control": "embedded"}
 DOCUMENTS = {"workyard": "/openapi.json", "control": "/_emulator/openapi.json"}
 
 
-@pytest.mark.one_redis
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_the_server_does_what_its_document_says(

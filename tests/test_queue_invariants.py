@@ -16,6 +16,8 @@ import pytest
 import redis
 from harness import Api, RedisServer, WorkyardServer, running_server
 
+pytestmark = pytest.mark.every_redis
+
 _names = itertools.count()
 Raw = Any
 Damage = Callable[[Raw, "Scene"], object]

@@ -13,6 +13,8 @@ import httpx
 import pytest
 from harness import NOON, Api, after, refused
 
+pytestmark = pytest.mark.every_redis
+
 SESSION = "session_01TheOneSession"
 
 # Each section is a state: its name, and the story that leads to it (`claim@3:200` is a claim at second 3 with a TTL of

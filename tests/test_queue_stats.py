@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from harness import NOON, Api, after, refused
 
+pytestmark = pytest.mark.every_redis
+
 
 def figures(depth: int, pending: int, oldest: float | None, workers: int | None = 0) -> dict[str, Any]:
     """Return the answer with these figures; *oldest* in seconds after `NOON`."""

@@ -91,7 +91,6 @@ def test_a_change_through_one_process_is_seen_by_the_next_request_to_the_other(
             here.ok(here.ack(queue, work))
 
 
-@pytest.mark.one_redis
 def test_a_clock_in_auto_is_moved_once_whoever_finds_that_it_is_time(both: tuple[Api, Api]) -> None:
     """Polls wait in both processes, and each finds that the clock has to jump, to each of two ages in turn."""
     first, _ = both
@@ -132,7 +131,6 @@ def test_fault_rules_hold_and_count_in_every_process(both: tuple[Api, Api]) -> N
     assert here.get(here.path(queue, "stats")).status_code == 200
 
 
-@pytest.mark.one_redis
 def test_a_clock_in_auto_waits_for_what_is_under_way_at_another_process(both: tuple[Api, Api]) -> None:
     """An acknowledgement on its slow way there is not overtaken by the poll that waits here."""
     here, there = both

@@ -16,6 +16,8 @@ import redis
 from harness import Api, RedisServer, WorkyardServer, clean_environment
 from store_snapshot import API_KEY, dump, look, restore
 
+pytestmark = pytest.mark.every_redis
+
 SNAPSHOTS = sorted((Path(__file__).parent / "data").glob("store-format-*.json"))
 
 

@@ -15,9 +15,6 @@ from test_server_workspaces import sessions_token
 
 from workyard_store.memories import MOST_BYTES, MOST_MEMORIES, MOST_STORE_BYTES, MOST_STORES
 
-pytestmark = pytest.mark.one_redis
-
-
 UNKNOWN = "memstore_01unknown"
 
 

@@ -17,9 +17,6 @@ from test_server_workspaces import sessions_token
 from workyard_store.skill_archives import MOST_FILE_BYTES, MOST_FILES
 from workyard_store.skills import MOST_SKILLS, MOST_VERSIONS
 
-pytestmark = pytest.mark.one_redis
-
-
 MAIN = "---\nname: greeting\ndescription: How to greet.\n---\nSay hello.\n"
 MISSING = "skill_01missing"
 

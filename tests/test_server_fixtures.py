@@ -23,7 +23,7 @@ HEADER = "workyard-leniency"
 #: Every list under /v1 that needs nothing to be there.
 LISTS = ("environments", "sessions", "skills", "memory_stores")
 #: One server an engine does for all of them.
-pytestmark = [pytest.mark.one_redis, pytest.mark.xdist_group("fixtures")]
+pytestmark = pytest.mark.xdist_group("fixtures")
 
 
 @pytest.fixture(scope="session")

@@ -19,8 +19,6 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from wire import Connection, Reply
 
-pytestmark = pytest.mark.one_redis
-
 DOCUMENTS = Path(__file__).parent.parent / "openapi"
 METHODS = ("get", "post", "put", "delete")
 NOT_HTTP = "Invalid HTTP request received."

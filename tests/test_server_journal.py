@@ -291,7 +291,6 @@ def test_polls_and_streams_are_told_when_they_end_and_not_after_a_reset(
     assert [row["on"] for row in journal(api)] == ["environments.list"]
 
 
-@pytest.mark.one_redis
 def test_any_server_process_tells_what_all_have_answered(
     redis_backed: WorkyardServer, redis_server: RedisServer, new_api: Callable[..., Api], raw: redis.Redis
 ) -> None:
@@ -314,7 +313,6 @@ def test_any_server_process_tells_what_all_have_answered(
         assert not raw.sismember("wy:workspaces", own)
 
 
-@pytest.mark.one_redis
 def test_requests_wait_while_redis_is_away(new_redis: Callable[..., RedisServer], new_api: Callable[..., Api]) -> None:
     """They are refused and told later; a reader gets 503 meanwhile."""
     under = new_redis()

@@ -22,8 +22,6 @@ import pytest
 import redis
 from harness import Api, RedisServer, WorkyardServer, running_server, wait_until
 
-pytestmark = pytest.mark.one_redis
-
 END_WITHIN_S = 2.0
 #: Where the server is busy until the end, the machine's other load counts too.
 BUSY_END_WITHIN_S = 5.0

@@ -16,8 +16,6 @@ from workyard_store.errors import StorageUnavailable
 from workyard_store.keys import Keys
 from workyard_store.redis import Engine
 
-pytestmark = pytest.mark.one_redis
-
 
 @asynccontextmanager
 async def process(server: RedisServer, prefix: str, count: int) -> AsyncIterator[Questions]:

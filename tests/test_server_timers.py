@@ -14,8 +14,6 @@ from harness import NOON, Api, WorkyardServer, after, wait_until
 from test_sessions_lifecycle import MESSAGE, send, session
 from wire import Connection
 
-pytestmark = pytest.mark.one_redis
-
 WAITING = {"steps": [{"wait": 45}, {"say": "rested"}, "idle"], "repeat": True}
 
 

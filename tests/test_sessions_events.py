@@ -8,9 +8,6 @@ import pytest
 from harness import SILENT, Api, refused
 from test_sessions_lifecycle import MESSAGE, events, send, session
 
-pytestmark = pytest.mark.one_redis
-
-
 TEXT = [{"type": "text", "text": "done"}]
 #: One of each type that a client may send.
 SENDABLE: list[dict[str, Any]] = [

@@ -10,8 +10,6 @@ import pytest
 import redis
 from harness import SILENT, Api, RedisServer, WorkyardServer, instant, refused, running_server
 
-pytestmark = pytest.mark.one_redis
-
 MESSAGE = {"type": "user.message", "content": [{"type": "text", "text": "hello"}]}
 #: An agent that was never created.
 ABSENT_AGENT = "agent_011CZkZ9X2dpNyB7HsEFoRfW"

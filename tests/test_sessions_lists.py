@@ -13,9 +13,6 @@ from anthropic.types.beta.sessions import BetaManagedAgentsSessionEventType
 from harness import SILENT, Api, RedisServer, WorkyardServer, after, instant, refused, scripts_run
 from test_sessions_lifecycle import MESSAGE, events, send, session
 
-pytestmark = pytest.mark.one_redis
-
-
 SCRIPTS = {"idle": SILENT, "running": {"steps": [{"wait": 3600}, "idle"]}, "terminated": {"steps": ["terminate"]}}
 #: One session a second: its status and its agent.
 MADE = [("idle", "a"), ("running", "b"), ("terminated", "a"), ("idle", "b"), ("running", "a"), ("idle", "a")]

@@ -21,9 +21,6 @@ from test_sessions_lifecycle import MESSAGE, events, item, send, session, types
 from workyard.cli import main
 from workyard_queue.agent import check_script, parse_script
 
-pytestmark = pytest.mark.one_redis
-
-
 SAY = {"steps": [{"say": "You said: {{message}}"}], "repeat": True}
 CUSTOM = {
     "steps": [{"use_custom_tool": {"name": "get_weather", "input": {"city": "Bern"}}}, {"say": "It is {{result}}."}]

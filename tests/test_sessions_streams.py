@@ -15,8 +15,6 @@ import pytest
 from harness import NOON, SILENT, Api, RedisServer, WorkyardServer, running_server, wait_until
 from test_sessions_lifecycle import MESSAGE, events, send, session
 
-pytestmark = pytest.mark.one_redis
-
 LISTENERS = 50
 DISCONNECTS = 200
 #: What the silent agent makes of a message.

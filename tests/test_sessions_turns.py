@@ -21,8 +21,6 @@ from workyard_queue.records import Event
 from workyard_queue.turns import Agent, Step, Turn
 from workyard_store.access import Caller
 
-pytestmark = pytest.mark.one_redis
-
 API_KEY = "turns"
 WAIT_S = 10
 MESSAGES = 20

@@ -12,8 +12,6 @@ from test_sessions_lifecycle import MESSAGE, send, session
 
 from workyard_queue.diagnosis import CODES, duration
 
-pytestmark = pytest.mark.one_redis
-
 POLLER = "environments-work-poller"
 STARTUP_S, TTL_S, RECLAIM_S = 10, 4, 2
 

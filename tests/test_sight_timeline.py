@@ -14,8 +14,6 @@ from test_sessions_lifecycle import session
 from test_sessions_scripts import message
 from workers import Worker
 
-pytestmark = pytest.mark.one_redis
-
 
 def timeline(api: Api, work: str, **query: Any) -> dict[str, Any]:
     """Return an item's life line."""

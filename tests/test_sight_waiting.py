@@ -15,8 +15,6 @@ import httpx
 import pytest
 from harness import Api, RedisServer, WorkyardServer, refused, running_server, wait_until
 
-pytestmark = pytest.mark.one_redis
-
 #: More than anything here takes on a busy machine, and less than a wait that is not told.
 SOON_S = 5.0
 FOLLOWERS = 12

@@ -39,7 +39,6 @@ environments:
 """
 
 
-@pytest.mark.one_redis
 def test_a_file_makes_everything_once(redis_server: RedisServer, tmp_path: Path) -> None:
     """Environments by name, work by its entry, keys by name; the next start over the same Redis adds what is new only."""
     (tmp_path / "agent.yaml").write_text("steps: [idle]\nrepeat: true\n")

@@ -28,7 +28,6 @@ from workyard.testing import (
     WorkyardUnreachable,
 )
 
-pytestmark = pytest.mark.one_redis
 READY_WITHIN_S = 0.05
 END_WITHIN_S = 1.0
 

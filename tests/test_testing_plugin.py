@@ -115,7 +115,6 @@ def test_the_report_of_a_test_that_fails_shows_the_life_of_its_work(pytester: py
     assert "nothing was enqueued" in sections[2]
 
 
-@pytest.mark.one_redis
 def test_queues_that_contradict_their_rules_fail_the_test(pytester: pytest.Pytester, redis_server: RedisServer) -> None:
     """At its end, with the rule and the life of the work; on a server with settings of one's own."""
     pytester.makeconftest(

@@ -16,9 +16,6 @@ from test_sessions_lifecycle import item, send, session, types
 from test_sessions_scripts import calls, message, report
 from workers import Worker
 
-pytestmark = pytest.mark.one_redis
-
-
 #: A whole loss of a lease, issue C.
 LOST_AND_FINISHED_WITHIN_S = 6.0
 #: A beat is a second old at the most, so the lease has a second or two to run: it ends while the second worker's first

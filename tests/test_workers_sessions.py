@@ -12,9 +12,6 @@ from test_sessions_lifecycle import events, item, send, session
 from test_sessions_scripts import calls, message, report
 from workers import Worker
 
-pytestmark = pytest.mark.one_redis
-
-
 #: The default lease of an item that was acknowledged and has had no heartbeat, seconds.
 STARTUP_LEASE_S = 120
 Start = Callable[..., Worker]
