@@ -51,13 +51,15 @@ from typing import Any
 
 
 class WorkyardError(Exception):
-    """Any refusal or fault that a caller is told about. `message` is the text on the wire."""
+    """Any refusal or fault that a caller is told about. `message` is the text on the wire; `rule` is the id of the ledger's
+    rule that was broken, where neither the class nor the field in the message tells it."""
 
     error_code: str | None = None
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *, rule: str | None = None) -> None:
         super().__init__(message)
         self.message = message
+        self.rule = rule
 
     @property
     def details(self) -> dict[str, Any] | None:

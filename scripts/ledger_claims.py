@@ -1,0 +1,101 @@
+"""What the ledger claims of this checkout: that its tests, flips, routes and operations are there. Runs nothing."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+
+from workyard.ledger import FALLBACK, PLACES, Rule
+from workyard.operations import OPERATIONS
+
+ROOT = Path(__file__).resolve().parent.parent
+_DOCUMENTS = ("workyard", "control")
+_METHODS = ("get", "put", "post", "delete", "patch")
+_SOURCES = ("server", "store", "queue")
+
+
+def false_claims(rules: Mapping[str, Rule], root: Path = ROOT) -> list[str]:
+    """Return a line for each thing that an entry names and that is not there."""
+    tests, routes, functions = _tests(root), _routes(root), _functions(root)
+    problems = [f"{name}: {problem}" for name, rule in rules.items() for problem in _of(rule, tests, routes, functions)]
+    problems += [f"{where}: there is no rule {name}" for name, where in _constants(root) if name not in rules]
+    if FALLBACK not in rules:
+        problems.append(f"there is no rule {FALLBACK}")
+    return problems + [
+        f"{name}: {rule.flip.file} holds {rule.flip.find!r} {count} times, not once"
+        for name, rule in rules.items()
+        if rule.flip is not None and (count := _count(root / rule.flip.file, rule.flip.find)) != 1
+    ]
+
+
+def _of(rule: Rule, tests: set[str], routes: set[str], functions: set[str]) -> Iterator[str]:
+    for test in rule.tests:
+        if test not in tests:
+            yield f"there is no test {test}"
+    prefix = rule.endpoint.removesuffix("*")
+    below = rule.endpoint.endswith("/*") and any(route.partition(" ")[2].startswith(prefix) for route in routes)
+    if rule.endpoint not in PLACES and rule.endpoint not in routes and not below:
+        yield f"there is no endpoint {rule.endpoint}: `METHOD /path` as in openapi/, `/path/*`, or {', '.join(PLACES)}"
+    for field in rule.fields:
+        operation = field.partition(" ")[0]
+        if operation.removeprefix("work.") not in {"*", *OPERATIONS.values()} and operation not in functions:
+            yield f"fields: there is no operation {operation} (server/workyard/operations.py; `*`: all; `control.<route>`)"
+
+
+@cache
+def _tests(root: Path) -> set[str]:
+    found = set[str]()
+    for file in (root / "tests").glob("test_*.py"):
+        name = file.relative_to(root).as_posix()
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            inner: Iterable[ast.stmt] = node.body if isinstance(node, ast.ClassDef) else ()
+            found |= {f"{name}::{each}" for each in _names([node])}
+            found |= {f"{name}::{getattr(node, 'name', '')}::{each}" for each in _names(inner)}
+            # Hypothesis makes a test case of a state machine, which is assigned.
+            if isinstance(node, ast.Assign):
+                found |= {f"{name}::{each.id}::runTest" for each in node.targets if isinstance(each, ast.Name)}
+    return found
+
+
+def _names(nodes: Iterable[ast.stmt]) -> set[str]:
+    functions = (node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    return {name for name in functions if name.startswith("test")}
+
+
+@cache
+def _routes(root: Path) -> set[str]:
+    """Return `METHOD /path` of all routes in the documents."""
+    found = set[str]()
+    for name in _DOCUMENTS:
+        document = json.loads((root / "openapi" / f"{name}.json").read_text(encoding="utf-8"))
+        found |= {
+            f"{verb.upper()} {path}" for path, item in document["paths"].items() for verb in item if verb in _METHODS
+        }
+    return found
+
+
+@cache
+def _functions(root: Path) -> set[str]:
+    """Return `control.<function>` of the functions that may be routes."""
+    trees = (ast.parse(file.read_text(encoding="utf-8")) for file in (root / "server/workyard/routes").glob("*.py"))
+    return {f"control.{node.name}" for tree in trees for node in tree.body if isinstance(node, ast.AsyncFunctionDef)}
+
+
+def _constants(root: Path) -> Iterator[tuple[str, str]]:
+    """Yield each rule's id that the code names, as `rule="…"`, with its place."""
+    for source in _SOURCES:
+        for file in sorted((root / source).rglob("*.py")):
+            text = file.read_text(encoding="utf-8")
+            if "rule=" not in text:
+                continue
+            for node in ast.walk(ast.parse(text)):
+                value = node.value if isinstance(node, ast.keyword) and node.arg == "rule" else None
+                if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                    yield value.value, f"{file.relative_to(root).as_posix()}:{value.lineno}"
+
+
+def _count(file: Path, text: str) -> int:
+    return file.read_text(encoding="utf-8").count(text) if file.is_file() else 0

@@ -1,0 +1,85 @@
+"""How docs/behaviours.md is made of the ledger: by subject and endpoint, then what is open and where sources differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import groupby
+
+from workyard.ledger import SUBJECTS, Rule
+
+_HEAD = """# Behaviours
+
+<!-- Made by scripts/ledger from server/workyard/ledger/*.yaml: change those. -->
+
+What Workyard does, rule by rule, and on what evidence. Each rule is tested on the embedded engine and on Redis. An error
+answer names the rule that it is about in the header `workyard-rule`; `workyard explain <id>` tells more, and so does
+`GET /_emulator/rules/{id}`. [How the ledger is kept](ledger.md).
+
+| grade | the rule follows | rules |
+|---|---|---|
+"""
+_GRADES = {
+    "reference": "the published API reference",
+    "recorded": "what the service was seen to do",
+    "sdk": "what the published SDKs say or rely on",
+    "decided": "a decision of Workyard's, where nothing else settles it. If you know better from the service, tell us: a "
+    "recording beats a decision",
+}
+_PLACES = {
+    "*": "All of /v1",
+    "/_emulator/*": "All of the control plane",
+    "cli": "Command line",
+    "python": "In Python",
+    "server": "The server",
+}
+
+
+def page(rules: Mapping[str, Rule]) -> str:
+    """Return the page."""
+    counts = {grade: sum(rule.grade == grade for rule in rules.values()) for grade in _GRADES}
+    parts = [_HEAD + "".join(f"| {_grade(grade)} | {text} | {counts[grade]} |\n" for grade, text in _GRADES.items())]
+    for subject, title in SUBJECTS.items():
+        chosen = [rule for rule in rules.values() if rule.subject == subject]
+        if chosen:
+            parts.append(f"## {title}\n")
+            parts += _by_endpoint(chosen)
+    parts += _open(rules.values())
+    parts += _differences(rules.values())
+    return "\n".join(parts)
+
+
+def _by_endpoint(rules: list[Rule]) -> Iterable[str]:
+    """Yield a table for each endpoint, in the order in which the rules name them first."""
+    places = list(dict.fromkeys(rule.endpoint for rule in rules))
+    ordered = sorted(rules, key=lambda rule: places.index(rule.endpoint))
+    for endpoint, group in groupby(ordered, key=lambda rule: rule.endpoint):
+        title = _PLACES.get(endpoint, f"`{endpoint}`")
+        yield f"### {title}\n"
+        rows = "".join(
+            f"| `{rule.id}` | {_cell(rule.rule)} | {_grade(rule.grade)} | {_cell(rule.source)} |\n" for rule in group
+        )
+        yield f"| id | rule | grade | source |\n|---|---|---|---|\n{rows}"
+
+
+def _open(rules: Iterable[Rule]) -> list[str]:
+    rows = "".join(f"| `{rule.id}` | {_cell(rule.open)} |\n" for rule in rules if rule.open)
+    return [
+        f"## Open questions\n\nWhat is not settled, and what would settle it.\n\n| rule | question |\n|---|---|\n{rows}"
+    ]
+
+
+def _differences(rules: Iterable[Rule]) -> list[str]:
+    rows = "".join(
+        f"| `{rule.id}` | {_cell(rule.rule)} | {_cell(rule.differs_from)} |\n" for rule in rules if rule.differs_from
+    )
+    head = "## Where the sources disagree\n\n| rule | here | elsewhere |\n|---|---|---|\n"
+    return [head + rows]
+
+
+def _grade(grade: str) -> str:
+    return f"**{grade}**" if grade == "decided" else grade
+
+
+def _cell(text: str | None) -> str:
+    """Return a text as a table's cell takes it."""
+    return " ".join((text or "").split()).replace("|", "\\|")

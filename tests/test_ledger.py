@@ -1,0 +1,85 @@
+"""The ledger: its entries keep their form, what they name is there, and what is made of them is current. Source: issue E, 1."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ledger_claims import false_claims
+from workyard.ledger import LedgerError, read
+
+ROOT = Path(__file__).resolve().parent.parent
+ENTRY = """
+  - id: work.one
+    endpoint: "*"
+    rule: One.
+    grade: decided
+    source: contract §1
+    since: 0.1.0
+    tests: [tests/test_ledger.py::test_the_ledger_is_whole_and_what_is_made_of_it_is_current]
+    no_flip: It is made up.
+"""
+
+
+def test_the_ledger_is_whole_and_what_is_made_of_it_is_current() -> None:
+    """Form, tests, flips, endpoints; the page and the index."""
+    done = subprocess.run([sys.executable, ROOT / "scripts" / "ledger", "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("rules: [", "work.yaml: not YAML"),
+        ("rules: {}", "work.yaml: rules: Input should be a valid"),
+        ("rules: []\nmore: 1", "work.yaml: more: Extra inputs are not permitted"),
+        (f"rules:{ENTRY}    word: 1", "work.yaml: work.one: word: Extra inputs are not permitted"),
+        (f"rules:{ENTRY.replace('decided', 'guessed')}", "work.yaml: work.one: grade: Input should be 'reference'"),
+        (f"rules:{ENTRY.replace('work.one', 'work')}", "work.yaml: work: id: String should match"),
+        (f"rules:{ENTRY.replace('work.one', 'stats.one')}", "stats.one: the id does not begin with work."),
+        (f"rules:{ENTRY}{ENTRY}", "work.one: there are two rules of this id"),
+        (f"rules:{ENTRY.replace('One.', ' ')}", "work.yaml: work.one: rule: Input should be a valid string"),
+        (f"rules:{ENTRY}    flip: {{file: store/x.py, find: a, replace: b}}", "work.one: either flip, or no_flip"),
+        (f"rules:{ENTRY}    errors: [WorkNotFound]", "work.one: a rule that errors carry says in avoid"),
+        (f"rules:{ENTRY}    avoid: Do not.\n    errors: [Exception]", "work.one: errors: there is no domain error"),
+        (
+            f"rules:{ENTRY}    avoid: No.\n    errors: [WorkNotFound]\n{ENTRY.replace('work.one', 'work.two')}"
+            "    avoid: No.\n    errors: [WorkNotFound]",
+            "work.two: errors: WorkNotFound is with work.one already",
+        ),
+    ],
+)
+def test_an_entry_that_breaks_the_form_is_named(text: str, problem: str) -> None:
+    """File, entry and member."""
+    with pytest.raises(LedgerError) as refused:
+        read({"work": text})
+    assert problem in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (("is_whole", "is_hole"), "work.one: there is no test tests/test_ledger.py::test_the_ledger_is_hole"),
+        (('"*"', "GET /v1/nothing"), "work.one: there is no endpoint GET /v1/nothing"),
+        (
+            ("since", "avoid: No.\n    fields: [nothing name]\n    since"),
+            "work.one: fields: there is no operation nothing",
+        ),
+        (
+            ("no_flip: It is made up.", "flip: {file: store/workyard_store/ids.py, find: nowhere, replace: x}"),
+            "work.one: store/workyard_store/ids.py holds 'nowhere' 0 times, not once",
+        ),
+    ],
+)
+def test_an_entry_that_names_what_is_not_there_is_named(change: tuple[str, str], problem: str) -> None:
+    """Tests, endpoints, operations, the places of flips."""
+    rules = read({"work": f"rules:{ENTRY.replace(*change)}"})
+    assert any(line.startswith(problem) for line in false_claims(rules))
+
+
+def test_an_entry_with_nothing_wrong_makes_no_claim_that_is_false() -> None:
+    """Else the tests above would prove nothing."""
+    assert not [line for line in false_claims(read({"work": f"rules:{ENTRY}"})) if line.startswith("work.one")]
