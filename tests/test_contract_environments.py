@@ -263,6 +263,14 @@ def test_names_need_not_be_unique(api: Api) -> None:
     assert ids[0] != ids[1]
 
 
+def test_scope_does_not_change_who_sees_an_environment(api: Api, new_api: Callable[..., Api]) -> None:
+    """One for the account is listed for its API key, and for a worker below it, like any other."""
+    made = api.environment(scope="account", config=SELF_HOSTED)
+    assert listed(api) == [made["id"]]
+    worker = new_api(api.url, "any worker", reset=False)
+    assert read(worker, made["id"]) == read(api, made["id"]) == made
+
+
 # -- get, and what is not there
 
 
@@ -454,6 +462,14 @@ def test_update_refuses_and_changes_nothing(
     frozen.advance(1)
     response = frozen.post(path(created["id"]), json={"description": "new", **patch})
     refused(response, 400, message, None if code is None else {"error_code": code})
+    assert read(frozen, created["id"]) == created
+
+
+def test_an_update_that_breaks_several_rules_is_told_of_config_and_scope_before_metadata(frozen: Api) -> None:
+    """The rules of the result, in their order."""
+    created = frozen.ok(frozen.post("/v1/environments", json=FULL))
+    patch = {"scope": "account", "metadata": {"": "x"}}
+    refused(frozen.post(path(created["id"]), json=patch), 400, ACCOUNT)
     assert read(frozen, created["id"]) == created
 
 

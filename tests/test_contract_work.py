@@ -8,6 +8,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -702,6 +703,20 @@ def test_a_heartbeat_on_stopping_does_not_move_the_leases_end(api: Api) -> None:
     api.advance(0.000001)
     ended = api.work(queue, work)
     assert (ended["state"], ended["stopped_at"]) == ("stopped", after(NOON, 60))
+
+
+def test_of_claims_at_once_one_is_accepted(api: Api) -> None:
+    """Eight workers with the same expectation: one holds the item, the others have lost."""
+    queue = api.queue()
+    work = starting(api, queue)
+    clients = [api.as_key(api.api_key) for _ in range(8)]
+    with ThreadPoolExecutor(len(clients)) as pool:
+        answers = list(pool.map(lambda client: client.heartbeat(queue, work, "NO_HEARTBEAT"), clients))
+    for client in clients:
+        client.close()
+    assert sorted(answer.status_code for answer in answers) == [200, *[412] * 7]
+    [accepted] = [answer.json()["last_heartbeat"] for answer in answers if answer.status_code == 200]
+    assert api.work(queue, work)["latest_heartbeat_at"] == accepted
 
 
 STALE = "2020-01-01T00:00:00.000000Z"
