@@ -48,6 +48,21 @@ def test_an_event_comes_back_as_it_was_sent_with_an_id_and_a_date(api: Api, even
     )
 
 
+def test_what_asks_the_agent_to_go_on_queues_the_work_again(api: Api) -> None:
+    """Each type that a client may send, to a session whose work has stopped."""
+    queue = api.queue()
+    queued = []
+    for event in SENDABLE:
+        made = session(api, queue)
+        work, _ = api.active(queue)
+        api.ok(api.stop(queue, work, force=True))
+        send(api, made["id"], event)
+        if api.work(queue, work)["state"] == "queued":
+            queued.append(event["type"])
+            api.ok(api.stop(queue, work, force=True))
+    assert queued == ["user.message", "user.tool_confirmation", "user.custom_tool_result", "user.define_outcome"]
+
+
 def test_events_are_listed_in_the_order_they_were_sent_and_back_in_pages(api: Api) -> None:
     """Ascending unless asked otherwise; a cursor belongs to its order and its session."""
     api.freeze()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any
@@ -298,6 +299,24 @@ def test_an_archived_session_is_terminated_and_takes_nothing_more(api: Api) -> N
     refused(api.post(path + "/events", json={"events": [MESSAGE]}), 400, message)
     refused(api.post(path, json={"title": "x"}), 400, f"Session {made['id']} is archived and cannot be updated.")
     assert api.poll(queue) is None
+
+
+def test_a_running_session_is_neither_archived_nor_deleted_nor_given_other_tools(api: Api) -> None:
+    """The texts of the service; it runs on, and its title can be changed."""
+    running = json.dumps({"steps": [{"wait": 3600}, "idle"]})
+    made = session(api, api.queue(), metadata={"workyard_script": running}, initial_events=[MESSAGE])
+    path = f"/v1/sessions/{made['id']}"
+    assert made["status"] == "running"
+    refused(
+        api.post(path + "/archive"),
+        400,
+        f'Session {made["id"]} cannot be archived while its status is "running". '
+        "Only pending or idle sessions may be archived.",
+    )
+    refused(api.delete(path), 400, RUNNING)
+    told = f"Session {made['id']} is running: its agent cannot be updated."
+    refused(api.post(path, json={"agent": {"tools": []}}), 400, told)
+    assert api.ok(api.post(path, json={"title": "x"}))["status"] == "running"
 
 
 def test_a_deleted_session_is_gone_until_the_control_plane_enqueues_it_again(api: Api) -> None:

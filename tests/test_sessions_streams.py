@@ -104,6 +104,23 @@ def test_a_stream_brings_what_happens_after_its_head_as_it_is_listed(
     assert (late.events, late.pings) == ([], 1)
 
 
+def test_a_stream_is_not_resumed_and_has_no_deltas(api: Api) -> None:
+    """A client that names the last event it knows gets what comes after the head, event by event."""
+    made = session(api, api.queue())["id"]
+    send(api, made, MESSAGE)
+    before = events(api, made)
+    with api.http.stream(
+        "GET",
+        f"/v1/sessions/{made}/events/stream",
+        params={"event_deltas": "true"},
+        headers={"Last-Event-ID": before[0]["id"]},
+    ) as answer:
+        send(api, made, MESSAGE)
+        ping, *heard = islice(frames(answer.iter_lines()), 1 + len(ANSWERED))
+    assert ping["type"] == "ping"
+    assert heard == events(api, made)[len(before) :]
+
+
 def test_a_frame_has_its_data_on_one_line_whatever_text_an_event_has(
     api: Api, follow: Callable[[str], Follower]
 ) -> None:
