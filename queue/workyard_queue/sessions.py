@@ -124,7 +124,7 @@ class Sessions:
                 await self._places.remove(workspace, environment_id, [session_id])
                 raise
         if reply[0] == "ARCHIVED":
-            raise InvalidRequest(f"Environment {environment_id} is archived.")
+            raise InvalidRequest(f"Environment {environment_id} is archived.", rule="sessions.create.archived")
         try:
             _, reply = await self._acted(_GET, session_id, TRUSTED, within=environment_id)
         except SessionNotFound:
@@ -203,7 +203,8 @@ class Sessions:
         if reply[0] == "RUNNING":
             raise SessionOutOfState(
                 f'Session {session_id} cannot be archived while its status is "{reply[1]}". '
-                "Only pending or idle sessions may be archived."
+                "Only pending or idle sessions may be archived.",
+                rule="sessions.archive.running",
             )
         return await self.get(session_id, caller)
 
@@ -216,7 +217,8 @@ class Sessions:
         environment_id, reply = await self._settled(_DELETE, session_id, caller)
         if reply[0] == "RUNNING":
             raise SessionOutOfState(
-                "Cannot delete session while it is running. Send an interrupt event or wait for the session to complete."
+                "Cannot delete session while it is running. Send an interrupt event or wait for the session to complete.",
+                rule="sessions.delete.running",
             )
         known = _canonical(session_id)
         await self._places.remove(reply[1], environment_id, [known])
@@ -238,7 +240,10 @@ class Sessions:
             case "TERMINATED":
                 raise SessionOutOfState(f"Session {session_id} is terminated and takes no events.")
             case "CLOUD":
-                raise InvalidRequest(f"events.{results[0]}: user.tool_result is only valid in self-hosted environments")
+                raise InvalidRequest(
+                    f"events.{results[0]}: user.tool_result is only valid in self-hosted environments",
+                    rule="sessions.events.cloud-result",
+                )
         await self._act(environment_id, _canonical(session_id))
         return [SessionEvent(0, int(reply[1]), event) for event in sent]
 

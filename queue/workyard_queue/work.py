@@ -368,7 +368,7 @@ class WorkQueue:
         if reply[0] == "CLOUD":
             raise WorkListingUnsupported(environment_id)
         if reply[0] == "ARCHIVED":
-            raise InvalidRequest(f"Environment {environment_id} is archived.")
+            raise InvalidRequest(f"Environment {environment_id} is archived.", rule="work.list.cloud-archived")
         items = [_item(environment_id, id_, fields) for id_, fields in zip(reply[1::2], reply[2::2], strict=True)]
         shown = items[:limit]
         return shown, encode_cursor(name, shown[-1].sequence) if len(items) > limit else None

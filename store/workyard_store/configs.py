@@ -62,18 +62,20 @@ def check(config: Config, scope: str) -> None:
     Raises:
         InvalidRequest: the message lists every broken rule.
     """
-    problems = []
+    problems: dict[str, str] = {}
     if config["type"] == "cloud":
         networking = config["networking"]
         closed = networking["type"] == "limited" and not networking["allow_package_managers"]
         if closed and any(config["packages"][name] for name in PACKAGE_MANAGERS):
-            problems.append(
+            problems["environments.create.closed-network"] = (
                 "config.packages: Packages under limited networking require networking.allow_package_managers to be true"
             )
         if scope == "account":
-            problems.append("scope: 'account' is only available for self-hosted environments")
+            problems["environments.create.scope-account"] = (
+                "scope: 'account' is only available for self-hosted environments"
+            )
     if problems:
-        raise InvalidRequest("; ".join(problems))
+        raise InvalidRequest("; ".join(problems.values()), rule=next(iter(problems)))
 
 
 def metadata_problems(pairs: dict[str, str]) -> list[str]:

@@ -309,7 +309,9 @@ def _changed(
     agent, news = stored.agent, dict[str, Any]()
     if patch.agent is not None:
         if stored.status == "running":
-            raise SessionOutOfState(f"Session {stored.id} is running: its agent cannot be updated.")
+            raise SessionOutOfState(
+                f"Session {stored.id} is running: its agent cannot be updated.", rule="sessions.update.running"
+            )
         agent = dict(agent or render_session_agent("agent_workyard", UNKNOWN))
         if patch.agent.tools is not None:
             agent["tools"] = tools_of(patch.agent.tools)
