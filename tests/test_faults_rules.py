@@ -66,11 +66,9 @@ FAIL: dict[str, Any] = {"on": "stats", "do": {"status": 500}}
     ],
     ids=str,
 )
-def test_a_rule_counts_the_calls_it_is_about(
-    embedded: WorkyardServer, new_api: Callable[..., Api], rule: dict[str, Any], hit: list[int], left: int | None
-) -> None:
+@pytest.mark.one_redis
+def test_a_rule_counts_the_calls_it_is_about(api: Api, rule: dict[str, Any], hit: list[int], left: int | None) -> None:
     """And is applied to those that it says."""
-    api = new_api(embedded.url)
     queue = api.queue()
     put(api, FAIL | rule)
     assert [n for n, status in enumerate(statuses(api, queue, 6), 1) if status == 500] == hit
@@ -133,9 +131,9 @@ def test_rules_are_counted_seeded_ended_and_forgotten(api: Api) -> None:
     assert statuses(api, api.queue(), 1) == [200]
 
 
-def test_a_rule_is_about_what_it_names(embedded: WorkyardServer, new_api: Callable[..., Api]) -> None:
+@pytest.mark.one_redis
+def test_a_rule_is_about_what_it_names(api: Api) -> None:
     """Environment, item, session, worker; an item by its session and a session by its item; of polls, what they hand out."""
-    api = new_api(embedded.url)
     queue, other = api.queue(), api.queue()
     made = str(session(api, queue, initial_events=[MESSAGE])["id"])
     first = api.ok(api.get(api.path(queue)))["data"][0]["id"]
@@ -169,9 +167,9 @@ def test_a_rule_is_about_what_it_names(embedded: WorkyardServer, new_api: Callab
     assert [event["event"] for event in timeline(api, second)["events"]] == ["enqueued", "offered", "fault"]
 
 
-def test_every_call_of_the_api_can_be_hit(embedded: WorkyardServer, new_api: Callable[..., Api]) -> None:
+@pytest.mark.one_redis
+def test_every_call_of_the_api_can_be_hit(api: Api) -> None:
     """Before it has any effect; and no call of the control plane."""
-    api = new_api(embedded.url)
     queue = api.queue()
     made = str(session(api, queue)["id"])
     work = str(api.enqueue(queue)[0]["id"])
@@ -208,6 +206,107 @@ def test_every_call_of_the_api_can_be_hit(embedded: WorkyardServer, new_api: Cal
     assert api.work(queue, work)["state"] == "queued"
     assert api.ok(api.get("/v1/memory_stores"))["data"][0]["id"] == store
     assert [event["event"] for event in timeline(api, work)["events"]].count("fault") == 5
+
+
+# -- what a client gets -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.one_redis
+def test_an_injected_error_is_told_as_a_real_one(api: Api) -> None:
+    """The envelope, its type and headers, and the API's own words where it has any for the call."""
+    noon = api.freeze()
+    queue = api.queue()
+    work = api.enqueue(queue)[0]["id"]
+
+    def told(on: str, answered: Callable[[], httpx.Response], **do: Any) -> tuple[Any, ...]:
+        put(api, {"on": on, "do": do}, replace=True)
+        answer = answered()
+        error, headers = answer.json()["error"], answer.headers
+        assert answer.json()["request_id"] == headers["request-id"]
+        assert answer.status_code == do["status"]
+        return error["type"], error["message"], headers.get("x-should-retry"), headers.get("retry-after")
+
+    def stats() -> httpx.Response:
+        return api.get(api.path(queue, "stats"))
+
+    assert told("stats", stats, status=503) == ("api_error", "Storage is unavailable", None, "1")
+    assert told("stats", stats, status=503, retry_after=7) == ("api_error", "Storage is unavailable", None, "7")
+    assert told("stats", stats, status=429) == ("rate_limit_error", "Rate limit exceeded", None, None)
+    assert told("stats", stats, status=529) == ("overloaded_error", "Overloaded", None, None)
+    revoked = ("authentication_error", "OAuth access token has been revoked.", "false", None)
+    assert told("stats", stats, status=401) == revoked
+    assert told("stats", stats, status=418, message="No coffee") == ("invalid_request_error", "No coffee", "false", None)
+    absent = ("not_found_error", f"Work item {work} not found.", "false", None)
+    assert told("get", lambda: api.get(api.path(queue, work)), status=404) == absent
+    assert told("ack", lambda: api.ack(queue, work), status=409)[1].endswith("Current state: starting.")
+    put(api, {"on": "heartbeat", "do": {"status": 412}}, replace=True)
+    assert api.heartbeat(queue, work).json()["error"]["details"]["current_state"] == {
+        "state": "active",
+        "last_heartbeat": noon,
+        "lease_extended": False,
+        "ttl_seconds": 300,
+    }
+    assert api.work(queue, work)["state"] == "queued"
+
+
+@pytest.mark.one_redis
+def test_an_item_that_is_delivered_twice_goes_to_another_worker_whatever_became_of_it(api: Api) -> None:
+    """Never to the worker that has it; as it was when it was queued, with a secret of its own; of no worker, to any."""
+    queue = api.queue()
+    for ended in (False, True):
+        work = api.enqueue(queue)[0]["id"]
+        put(api, {"on": "poll", "do": {"duplicate_delivery": True}}, replace=True)
+        first = api.poll(queue, "a")
+        api.ok(api.ack(queue, work))
+        if ended:
+            api.ok(api.stop(queue, work, force=True))
+        assert api.poll(queue, "a") is None
+        again = api.poll(queue, "b")
+        assert (again["id"], again["state"], again["acknowledged_at"]) == (work, "queued", None)
+        assert again["secret"] != first["secret"]
+        assert api.poll(queue, "c") is None
+        assert api.work(queue, work)["state"] == ("stopped" if ended else "starting")
+    put(api, {"on": "poll", "do": {"duplicate_delivery": True}}, replace=True)
+    work = api.enqueue(queue)[0]["id"]
+    assert api.poll(queue)["id"] == api.poll(queue)["id"] == work
+
+
+@pytest.mark.one_redis
+def test_what_changes_an_answer_leaves_the_rest_of_it(api: Api) -> None:
+    """A poll that finds nothing, a secret that is none, a heartbeat that says something else, a lease that is lost."""
+    api.freeze()
+    queue = api.queue()
+    work = api.enqueue(queue)[0]["id"]
+    put(api, {"on": "poll", "do": {"empty": True}})
+    assert api.poll(queue) is None
+    assert api.stats(queue)["depth"] == 1
+    put(api, {"on": "poll", "do": {"malformed_secret": True}})
+    polled = api.poll(queue)
+    assert (polled["id"], polled["secret"]) == (work, "malformed secret!")
+    api.ok(api.ack(queue, work))
+    put(api, {"on": "heartbeat", "do": {"heartbeat": {"state": "stopping"}}})
+    beat = api.heartbeat(queue, work, "NO_HEARTBEAT").json()
+    assert (beat["state"], beat["lease_extended"], beat["ttl_seconds"]) == ("stopping", True, 300)
+    assert api.work(queue, work)["state"] == "active"
+    put(api, {"on": "heartbeat", "do": {"lose_lease": True}})
+    assert api.heartbeat(queue, work, beat["last_heartbeat"]).status_code == 412
+    assert api.work(queue, work)["state"] == "queued"
+    put(api, {"on": "environments.list", "do": {"empty": True}})
+    assert api.ok(api.get("/v1/environments"))["data"] == []
+    assert counts(api) == [(2, 1, 0), (1, 1, 0), (2, 1, 0), (1, 1, 0), (1, 1, 0)]
+
+
+@pytest.mark.one_redis
+def test_a_poll_that_is_blocked_already_is_not_asked(api: Api) -> None:
+    """The next one is."""
+    queue = api.queue()
+    with ThreadPoolExecutor(1) as pool:
+        blocked = pool.submit(api.poll, queue, "a", block_ms=300)
+        wait_until(lambda: api.stats(queue)["workers_polling"] == 1, "it is blocked")
+        put(api, {"on": "poll", "do": {"status": 500}})
+        assert blocked.result() is None
+    assert counts(api) == [(0, 0, 1)]
+    assert api.get(api.path(queue, "poll")).status_code == 500
 
 
 # -- pauses -----------------------------------------------------------------------------------------------------
@@ -261,9 +360,9 @@ def test_the_end_of_the_server_ends_pauses() -> None:
         api.close()
 
 
-def test_a_stream_is_cut_behind_its_first_frame(embedded: WorkyardServer, new_api: Callable[..., Api]) -> None:
+@pytest.mark.one_redis
+def test_a_stream_is_cut_behind_its_first_frame(api: Api) -> None:
     """And after that another one stands."""
-    api = new_api(embedded.url)
     stream = f"/v1/sessions/{session(api, api.queue())['id']}/events/stream"
     put(
         api,
@@ -326,11 +425,9 @@ BAD: list[tuple[Any, str]] = [
 ]  # fmt: skip
 
 
-def test_what_is_no_rule_is_refused_by_its_path_and_nothing_is_applied(
-    embedded: WorkyardServer, new_api: Callable[..., Api]
-) -> None:
+@pytest.mark.one_redis
+def test_what_is_no_rule_is_refused_by_its_path_and_nothing_is_applied(api: Api) -> None:
     """As JSON and as YAML; the rules that were there stay."""
-    api = new_api(embedded.url)
     kept = put(api, FAIL)
     for body, begins in BAD:
         text = body if isinstance(body, str) else json.dumps(body)

@@ -43,10 +43,10 @@ class Wire:
         self._connection = Connection(api.url)
         self._key = api.api_key
 
-    def ask(self, method: str, path: str) -> None:
+    def ask(self, method: str, path: str, worker: str = "") -> None:
         """Send a request without a body."""
         head = f"{method} {path} HTTP/1.1\r\nhost: x\r\nx-api-key: {self._key}\r\n"
-        self._connection.send(f"{head}anthropic-worker-id: {id(self)}\r\ncontent-length: 0\r\n\r\n".encode())
+        self._connection.send(f"{head}anthropic-worker-id: {worker or id(self)}\r\ncontent-length: 0\r\n\r\n".encode())
 
     def read(self, status: int = 200) -> Any:
         """Return the next answer."""
@@ -139,6 +139,37 @@ def test_a_ticking_clock_jumps_ahead_to_the_next_timer(api: Api) -> None:
     assert [each["work_id"] for each in moved["fired"]] == [work]
     assert api.work(queue, work)["state"] == "queued"
     assert clock(api)["now"] > moved["now"]
+
+
+def test_an_agent_that_waits_twice_in_an_advance_acts_once_at_its_end(api: Api) -> None:
+    """It is named once, and all it says is dated with the new instant."""
+    api.freeze()
+    api.script({"steps": [{"wait": 5}, {"say": "one"}, {"wait": 5}, {"say": "two"}, "idle"], "repeat": True})
+    waiting = session(api, api.environment(config={"type": "cloud"})["id"])
+    send(api, waiting["id"], MESSAGE)
+    fired = change(api, advance_seconds=60)["fired"]
+    assert [(each["timer"], each["at"], each["session_id"]) for each in fired] == [
+        ("agent", after(NOON, 5), waiting["id"])
+    ]
+    events = api.ok(api.get(f"/v1/sessions/{waiting['id']}/events"))["data"]
+    said = [each["processed_at"] for each in events if each["type"] == "agent.message"]
+    assert said == [after(NOON, 60)] * 2
+
+
+def test_a_reading_shows_a_hundred_timers_and_says_that_there_are_more(api: Api) -> None:
+    """Each worker that has polled is one: at a hundred there are no more."""
+    api.freeze()
+    queue = api.queue()
+    shown = []
+    with closing(Wire(api)) as wire:
+        for count in (100, 1):
+            for number in range(count):
+                wire.ask("GET", api.path(queue, "poll"), worker=f"{count}-{number}")
+            for _ in range(count):
+                wire.read()
+            read = clock(api)
+            shown.append((len(read["timers"]), read["more"]))
+    assert shown == [(100, False), (100, True)]
 
 
 def test_more_than_is_told_fires_all_the_same(redis_backed: WorkyardServer, new_api: Callable[..., Api]) -> None:
