@@ -101,6 +101,33 @@ def test_a_reader_sees_what_was_answered_before_it_asked(api: Api) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.one_redis
+def test_requests_are_told_in_the_order_of_their_arrival(api: Api) -> None:
+    """A poll that blocked came before what was answered meanwhile, and was written after it."""
+    queue = api.queue()
+    with ThreadPoolExecutor(1) as pool:
+        blocked = pool.submit(api.poll, queue, "w", block_ms=300)
+        wait_until(lambda: api.ok(api.get("/_emulator/queues"))["data"][0]["workers_polling"] == 1, "it is blocked")
+        api.stats(queue)
+        assert [row["on"] for row in journal(api)] == ["environments.create", "stats"]
+        assert blocked.result() is None
+    assert [(row["on"], row["number"]) for row in journal(api)] == [("environments.create", 1), ("poll", 3), ("stats", 2)]
+
+
+@pytest.mark.one_redis
+def test_a_request_is_told_to_the_workspace_of_what_it_is_about(api: Api, new_api: Callable[..., Api]) -> None:
+    """Whoever made it, and when the environment is gone as well; one about nothing is its token's."""
+    stranger, queue = new_api(api.url), api.queue()
+    stranger.stats(queue)
+    assert journal(stranger) == []
+    stranger.get("/v1/skills")
+    api.ok(api.delete(f"/v1/environments/{queue}"))
+    assert stranger.get(api.path(queue, "stats")).status_code == 404
+    assert [row["on"] for row in journal(stranger)] == ["skills.list"]
+    told = [(row["on"], row["status"]) for row in journal(api)]
+    assert told == [("environments.create", 200), ("stats", 200), ("environments.delete", 200), ("stats", 404)]
+
+
 def test_bodies_are_shown_on_request_and_hold_no_secret(api: Api) -> None:
     """Secrets of whatever form, escaped and cut too, stand nowhere."""
     queue = api.queue()
@@ -175,11 +202,9 @@ def test_verify_counts_within_spans_and_in_order(api: Api) -> None:
         ({"expect": [{"sort": 1}]}, "expect.0.sort: Extra inputs are not permitted"),
     ],
 )  # fmt: skip
-def test_bad_expectations_are_refused(
-    embedded: WorkyardServer, new_api: Callable[..., Api], body: Any, message: str
-) -> None:
+@pytest.mark.one_redis
+def test_bad_expectations_are_refused(api: Api, body: Any, message: str) -> None:
     """A typo must not be a test that passes."""
-    api = new_api(embedded.url)
     refused(api.post("/_emulator/verify", json=body), 400, message)
 
 
@@ -206,9 +231,12 @@ def test_a_workspace_is_named_or_all_are_shown(embedded: WorkyardServer, new_api
     nobody.ok(nobody.post("/_emulator/reset?workspace=default"))
 
 
-def test_what_the_journal_has_dropped_it_does_not_deny(new_api: Callable[..., Api]) -> None:
+@pytest.mark.one_redis
+def test_what_the_journal_has_dropped_it_does_not_deny(
+    engine_options: tuple[str, ...], new_api: Callable[..., Api]
+) -> None:
     """The ring is bounded; `never` and upper bounds are then unknown, until it is cleared. No journal knows nothing."""
-    with running_server("--journal-requests", "20", "--journal-body-bytes", "10") as server:
+    with running_server("--journal-requests", "20", "--journal-body-bytes", "10", *engine_options) as server:
         api = new_api(server.url, reset=False)
         queue = api.queue()
         for _ in range(25):
@@ -227,7 +255,7 @@ def test_what_the_journal_has_dropped_it_does_not_deny(new_api: Callable[..., Ap
         assert verified(api, {"on": "stats", "at_most": 19}) == [(0, "failed", 20)]
         api.ok(api.delete("/_emulator/requests"))
         assert [result for _, result, _ in verified(api, *bounds)] == ["failed"] * 2
-    with running_server("--journal-requests", "0") as server:
+    with running_server("--journal-requests", "0", *engine_options) as server:
         api = new_api(server.url, reset=False)
         api.queue()
         page = api.ok(api.get("/_emulator/requests"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+import httpx
 from harness import Api, WorkyardServer
 
 _SAMPLE = re.compile(r'(\w+)(?:\{((?:\w+="(?:[^"\\]|\\.)*",?)*)\})? (\S+)')
@@ -30,7 +31,8 @@ def scraped(api: Api) -> dict[tuple[str, tuple[str, ...]], float]:
 
 
 def test_a_scrape_shows_queues_leases_and_requests(api: Api) -> None:
-    """Of each environment by name; requests by operation and status, and how long they took."""
+    """Of each environment by name; requests by operation and status, and how long they took. Whoever asks."""
+    assert httpx.get(f"{api.url}/metrics").status_code == 200
     api.freeze()
     queue = api.queue()
     api.enqueue(queue, 4)

@@ -166,15 +166,15 @@ def test_a_life_line_is_found_by_the_item_alone_in_the_workspace_meant(api: Api,
     assert timeline(anybody, work)["complete"]
 
 
-def test_without_a_ring_there_are_no_events() -> None:
+def test_without_a_ring_there_are_no_events(engine_options: tuple[str, ...], new_api: Callable[..., Api]) -> None:
     """The item is told of all the same, and nothing is said to be known."""
-    with running_server("--life-line-events", "0") as server:
-        api = Api(server.url)
+    with running_server("--life-line-events", "0", *engine_options) as server:
+        api = new_api(server.url, reset=False)
         queue = api.queue()
         work = api.ok(api.post(f"/_emulator/environments/{queue}/work"))["data"][0]["id"]
         found = timeline(api, work)
         assert drawing(api, work)
-        api.close()
+        api.reset()
     assert (found["state"], found["complete"], found["events"], found["diagnosis"]) == ("queued", False, [], [])
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
-from harness import Api, RedisServer, WorkyardServer, refused, running_server, wait_until
+from harness import Api, RedisServer, refused, running_server, wait_until
 
 #: More than anything here takes on a busy machine, and less than a wait that is not told.
 SOON_S = 5.0
@@ -145,6 +145,15 @@ def test_what_does_not_come_in_time_is_an_error_that_tells_what_was_seen(api: Ap
     refused(wait(api, {"stats": {"depth": 0, "workers_polling": 2}}, 0), 409, message)
     message = "Not within 0 s: depth 0, pending 0, leased 0. Seen last: depth 1, pending 0, leased 0."
     refused(wait(api, {"idle": True}, 0), 409, message)
+
+
+def test_a_wait_that_names_no_workspace_covers_all(api: Api, new_api: Callable[..., Api]) -> None:
+    """So an item is found wherever it is."""
+    [work] = enqueued(api, api.queue())
+    nobody = new_api(api.url, "")
+    assert nobody.ok(wait(nobody, {"work_id": work, "state": "queued"}, 0))["seen"]["state"] == "queued"
+    stranger = new_api(api.url)
+    refused(wait(stranger, {"work_id": work, "state": "queued"}, 0), 404, f"Work item {work} not found.")
 
 
 def test_what_is_gone_is_not_waited_for(api: Api, pool: ThreadPoolExecutor) -> None:
@@ -349,9 +358,8 @@ def test_who_comes_back_is_told_what_was_missed(api: Api) -> None:
     )
 
 
-def test_who_missed_too_much_is_told_so(embedded: WorkyardServer, new_api: Callable[..., Api]) -> None:
+def test_who_missed_too_much_is_told_so(api: Api) -> None:
     """The last 5000 events follow, and the stream ends when it is asked to."""
-    api = new_api(embedded.url)
     queue = api.queue()
     made = enqueued(api, queue, 5100)
     follower = Follower(api, since="0", seconds="0")

@@ -39,6 +39,7 @@ STEPS: list[Any] = [
     "terminate",
 ]
 Scene = dict[str, Any]
+QUEUED = "It is queued, and not in the queue"
 
 
 def message(text: str) -> dict[str, Any]:
@@ -353,6 +354,54 @@ def test_a_bad_document_is_refused_by_path_and_nothing_of_it_applied(
         400,
         "workspace: Say which one: by x-api-key or a bearer token, or by ?workspace=",
     )
+
+
+@pytest.mark.one_redis
+def test_a_document_that_breaks_a_rule_changes_nothing(api: Api) -> None:
+    """On each engine: another version, a broken reference, a bound; and one that names no workspace."""
+    env = api.queue()
+    api.enqueue(env, 2)
+    document = export(api)
+    first = document["environments"][0]["work"][0]
+    for change, message in (
+        ({"version": 2}, "version: Must be 1: this Workyard reads no other"),
+        ({"agents": [{}]}, "agents.0.id: Field required"),
+        ({"counters": {**document["counters"], "resources": 0}}, "environments.0.sequence: 1 is more than counters."),
+        ({"environments": [{**document["environments"][0], "queue": []}]}, f"environments.0.work.0.state: {QUEUED}"),
+    ):
+        answer = put(api, document | change)
+        assert answer.status_code == 400
+        assert answer.json()["error"]["message"].startswith(message), answer.text
+        assert export(api) == document
+    assert put(api, {**document, "environments": []}).json() == {"environments": 0, "work": 0, "sessions": 0}
+    assert api.get(api.path(env, first["id"])).status_code == 404
+
+
+@pytest.mark.one_redis
+def test_restores_at_once_take_their_turns_and_a_reset_wins(api: Api) -> None:
+    """Each of them succeeds, one behind the other; one that a reset has overtaken leaves nothing."""
+    noon = api.freeze()
+    api.enqueue(api.queue(), 150)
+    document = export(api)
+
+    def restored(_: int) -> tuple[int, str]:
+        with closing(Api(api.url, api.api_key)) as mine:
+            answer = put(mine, document)
+            return answer.status_code, answer.text
+
+    with ThreadPoolExecutor(3) as pool:
+        assert {status for status, _ in pool.map(restored, range(3))} == {200}
+        assert export(api) == document
+        for _ in range(10):
+            api.reset()
+            running = pool.submit(restored, 0)
+            wait_until(lambda: api.ok(api.get("/_emulator/clock"))["now"] == noon, "it has begun")
+            api.reset()
+            status, text = running.result()
+            assert export(api)["environments"] == []
+            if status != 200:
+                break
+    assert (status, "The workspace was reset while its state was being restored" in text) == (409, True)
 
 
 def test_a_large_document_is_taken_and_a_larger_one_is_not(
