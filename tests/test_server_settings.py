@@ -34,7 +34,7 @@ TABLE: dict[str, tuple[str, object, list[str]]] = {
     "redis_connections": ("3", 3, ["0", "1001", "many"]),
     "key_prefix": ("other.1", "other.1", ["a:b", "{a}", "a b", "x" * 65]),
     "workers": ("2", 2, ["0", "65", "two"]),
-    "auth": ("none", "none", ["strict", "ANY"]),
+    "auth": ("strict", "strict", ["lax", "ANY"]),
     "default_ttl": ("60", 60, ["0", "3601", "1m"]),
     "startup_lease": ("5", 5, ["0", "3601", "x"]),
     "reclaim_ms": ("1", 1, ["0", "3600001", "5s"]),
@@ -47,6 +47,7 @@ TABLE: dict[str, tuple[str, object, list[str]]] = {
     "script": (str(SCRIPT), str(SCRIPT), [str(SCRIPT.parent), "/nowhere.yaml", __file__]),
     "memory_mount": ("/tmp/.notes/a", "/tmp/.notes/a", ["notes", "/", "/a/", "/a//b", "/a/../b", "/./a", "Workdir"]),
     "fixtures": ("true", True, ["maybe", "2"]),
+    "require_headers": ("true", True, ["maybe", "2"]),
     "log_level": ("debug", "debug", ["loud", "DEBUG"]),
     "log_format": ("json", "json", ["xml"]),
     "i_know": ("true", True, ["maybe", "2"]),
@@ -165,7 +166,7 @@ def test_a_bad_value_refuses_to_start_and_names_the_setting(serve: Serve, name: 
 
 def test_several_bad_values_are_named_together(serve: Serve) -> None:
     """One look is enough."""
-    refusal = serve("--port", "x", "--auth", "strict", WORKYARD_WORKERS="0")
+    refusal = serve("--port", "x", "--auth", "lax", WORKYARD_WORKERS="0")
     assert refusal.exit_code != 0
     for name in ("port", "auth", "workers"):
         assert f"{option(name)} / {variable(name)}: " in refusal.stderr

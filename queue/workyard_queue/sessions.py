@@ -342,7 +342,9 @@ class Sessions:
         named = within or caller.environment_id
         if named is not None and (reply := await self._try(script, named, caller, known, arguments, seeded)):
             return named, reply
-        for look in () if within else (self._entered, self._searched):
+        # A worker whose token has to be good reaches the sessions of its environment only.
+        bound = caller.strict and caller.environment_id is not None
+        for look in () if within or bound else (self._entered, self._searched):
             for environment_id in await look(known, caller):
                 if reply := await self._try(script, environment_id, caller, known, arguments):
                     return environment_id, reply

@@ -23,6 +23,7 @@ from workyard_store.errors import (
     InvalidMetadata,
     InvalidRequest,
     SessionsActive,
+    TokenRevoked,
     WorkListingUnsupported,
     WorkNotFound,
     WorkPollingUnsupported,
@@ -433,5 +434,6 @@ class WorkQueue:
         known = work_item_id if is_id("work", work_item_id) else "-"
         reply = await self._access.run(script, environment_id, caller, known, *arguments)
         if reply[0] == "MISSING":
-            raise WorkNotFound(work_item_id)
+            # A sessions token is minted for an item that is there.
+            raise TokenRevoked if caller.strict and caller.work_id == work_item_id else WorkNotFound(work_item_id)
         return reply

@@ -1,13 +1,14 @@
 """What a route is given: the services, the caller, checked parameters. Owns the order of checks before the route.
 
-Order (contract §1): path and method, by the router → credential → body size, type, JSON → body and query validation,
-by FastAPI → whatever the store finds.
+Order (contract §1): path and method, by the router → credential → lane → environment of the key → body size, type, JSON →
+body and query validation, by FastAPI → whatever the store finds. In mode `strict` the credential is judged by the step
+that does what is asked for; a call that is refused before it comes so far pays a look-up of its own.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -46,7 +47,9 @@ from workyard_store.redis import Engine
 from workyard_store.skills import SkillStore
 from workyard_store.workspaces import WorkspaceStore
 
+from . import lanes
 from .bodies import CheckedRequest
+from .documentation import refusals
 from .faults import Faulted, Faults, Route
 from .fixtures import Fixtures
 from .headers import API_CALL, request_id, token_of
@@ -99,11 +102,24 @@ class Call(CheckedRequest):
     caller: Caller
     told: ApiCall
 
+    async def judge(self) -> None:
+        """Find out whether the caller's token is good, by no step of the call's own.
+
+        Raises:
+            AuthenticationFailed: it is not.
+        """
+        told = CURRENT.set(None)
+        try:
+            await self.workspace_of_worker()
+        finally:
+            CURRENT.reset(told)
+
     async def workspace_of_worker(self) -> str:
         """Return the workspace whose skills and memory stores the caller reaches: a worker that of its environment.
 
         Raises:
-            TokenRevoked: the caller's sessions token is of an earlier life of its item.
+            AuthenticationFailed: the caller's sessions token is of an earlier life of its item; or its token has to be
+                good, and is not.
         """
         caller = self.caller
         if caller.work_id is not None and caller.environment_id is not None:
@@ -191,12 +207,22 @@ def _source(place: str, field: ModelField) -> tuple[str, str, tuple[str, str], A
     return field.name, field.alias, (place, field.alias), field.default, field.validate
 
 
+#: What every route of the emulated API may answer under the setting `require_headers`.
+_WITHOUT_HEADERS = refusals(400, because={400: "A header is missing that the server asks for (`--require-headers`)."})
+
+
 class _CheckedRoute(APIRoute):
     """A route whose credential and body are checked before anything of them is interpreted."""
 
     needs_token = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if self.needs_token:
+            declared = kwargs["responses"]
+            kwargs["responses"] = {
+                **declared,
+                **{status: each for status, each in _WITHOUT_HEADERS.items() if status not in declared},
+            }
         super().__init__(*args, **kwargs)
         # Starlette ends the pattern with `$`, which a line break may still follow.
         self.path_regex = re.compile(self.path_regex.pattern.removesuffix("$") + r"\Z")
@@ -211,24 +237,47 @@ class _CheckedRoute(APIRoute):
         named = operation == "sessions.create" or bool({"environment_id", "session_id"} & set(self.param_convertors))
         asks_by_itself = self.needs_token and not named
 
-        async def handle(request: Request) -> Response:
-            call = Call(request.scope, request.receive)
-            token = token_of(call.headers)
-            call.caller = call.scope[CALLER] = Caller(token)
-            call.told = told = call.scope[API_CALL] = _api_call(operation, call, self.needs_token)
-            CURRENT.set(told)
-            call.services = services = request.app.state.services
-            if token is None and self.needs_token and services.settings.auth != "none":
-                raise AuthenticationFailed("x-api-key header is required")
+        async def answer(call: Call) -> Response:
             if takes_body:
                 await call.load(required=body_required)
             arguments = await parameters.read(call)
             route: Route = partial(function, **arguments)
-            if services.fixtures is not None:
-                route = partial(services.fixtures.run, call, function, arguments)
-            return await _with_faults(call, told, route, asks=asks_by_itself)
+            if call.services.fixtures is not None:
+                route = partial(call.services.fixtures.run, call, function, arguments)
+            return await _with_faults(call, call.told, route, asks=asks_by_itself)
+
+        async def handle(request: Request) -> Response:
+            call = Call(request.scope, request.receive)
+            call.services = services = request.app.state.services
+            settings = services.settings
+            token = token_of(call.headers)
+            strict = self.needs_token and settings.auth == "strict"
+            call.caller = call.scope[CALLER] = Caller(token, strict=strict)
+            call.told = call.scope[API_CALL] = _api_call(operation, call, self.needs_token)
+            CURRENT.set(call.told)
+            if token is None and self.needs_token and settings.auth != "none":
+                raise AuthenticationFailed("x-api-key header is required")
+            if strict or (self.needs_token and settings.require_headers):
+                return await _admitted(call, answer)
+            return await answer(call)
 
         return handle
+
+
+async def _admitted(call: Call, answer: Callable[[Call], Awaitable[Response]]) -> Response:
+    """Answer a call whose credential has to be of the right lane, and whose headers to be complete."""
+    caller = call.caller
+    try:
+        if caller.strict:
+            lanes.check(call.told.on, caller, call.path_params)
+        if call.services.settings.require_headers:
+            lanes.check_headers(call.told.on, call.headers)
+        return await answer(call)
+    except (WorkyardError, RequestValidationError):
+        # Whatever is wrong with the call, a token that is not good is what it is told first.
+        if caller.unjudged:
+            await call.judge()
+        raise
 
 
 async def _with_faults(call: Call, told: ApiCall, route: Route, *, asks: bool) -> Response:
@@ -255,7 +304,7 @@ def _api_call(operation: str, call: Call, asks: bool) -> ApiCall:
         on=operation,
         request_id=request_id(call.scope),
         credential=call.caller.label,
-        worker_id=told("anthropic-worker-id", ""),
+        worker_id=call.caller.masked(told("anthropic-worker-id", "")),
         user_agent=told("user-agent", ""),
         helper=told("x-stainless-helper", ""),
         environment_id=named("environment_id", ""),

@@ -55,7 +55,8 @@ _SERVERS = [
 
 _REASONS = {
     400: "The request breaks a rule; the message names the field.",
-    401: "No credential.",
+    401: "No credential, or in mode `strict` none that is good for this call.",
+    403: "In mode `strict`: the credential is another environment's, item's or session's, or may not do this.",
     404: "No such environment or item for this caller.",
     409: "The state does not allow it.",
     412: "The lease is not the caller's: the expected heartbeat is not the stored one.",
@@ -84,11 +85,11 @@ _HEADERS: dict[str, dict[str, Any]] = {
 }
 _PARAMETERS: dict[str, dict[str, Any]] = {
     "anthropic-version": {
-        "description": "Version of the API. Accepted and ignored.",
+        "description": "Version of the API. Any is accepted, and none unless the server asks for one.",
         "schema": {"type": "string", "examples": ["2023-06-01"]},
     },
     "anthropic-beta": {
-        "description": "Beta versions, separated by commas. Accepted and ignored.",
+        "description": "Beta versions, separated by commas. Any are accepted, and none unless the server asks for one.",
         "schema": {"type": "array", "items": {"type": "string"}, "examples": [["managed-agents-2026-04-01"]]},
         "style": "simple",
     },
@@ -102,9 +103,14 @@ _SECURITY_SCHEMES = {
         "type": "apiKey",
         "in": "header",
         "name": "x-api-key",
-        "description": "An API key. Any value is good; each is a workspace of its own. Wins over a bearer token.",
+        "description": "An API key, or whatever may be a bearer token, over which it wins. Any value is an API key, and a workspace "
+        "of its own.",
     },
-    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key or an issued environment key."},
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API key, an issued environment key, or the sessions token of a hand-out.",
+    },
 }
 
 

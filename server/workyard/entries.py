@@ -15,6 +15,7 @@ from urllib.parse import quote, unquote
 
 from starlette.datastructures import Headers
 
+from workyard_store.access import SHORTEST_SECRET
 from workyard_store.calls import MASK, ApiCall, without_tokens
 from workyard_store.ids import canonical_session_id
 
@@ -48,8 +49,6 @@ _SUSPECT = (b"sk-ant-", b"secret", b"token", b"api_key", b"api-key", b"apikey", 
 _SUSPECT_ANSWER = (b"sk-ant-", b'secret":"', b'token":"', b'key":"', b'authorization":"', b'password":"')
 #: A token that is written as it is in URLs and JSON.
 _PLAIN = re.compile(r"[0-9A-Za-z._~-]+")
-#: A token that is shorter is no secret, and may stand in a text by accident.
-_SHORTEST_TOKEN = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +211,7 @@ class _Mask:
 
     def __init__(self, token: str | None) -> None:
         self._forms: tuple[str, ...] = ()
-        if token is not None and len(token) >= _SHORTEST_TOKEN and not token.startswith("sk-ant-"):
+        if token is not None and len(token) >= SHORTEST_SECRET and not token.startswith("sk-ant-"):
             plain = _PLAIN.fullmatch(token) is not None
             forms = (token,) if plain else (token, quote(token, safe=""), _encode(token)[1:-1])
             self._forms = forms

@@ -12,12 +12,14 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import Scope
 
+from workyard_store.access import TRUSTED, Caller
 from workyard_store.errors import (
     AuthenticationFailed,
     BodyTooLarge,
     HeartbeatPreconditionFailed,
     InvalidRequest,
     NotFound,
+    PermissionDenied,
     StorageUnavailable,
     TooLarge,
     WorkyardError,
@@ -26,6 +28,7 @@ from workyard_store.errors import Conflict as ConflictError
 
 from .headers import NO_RETRY, request_id
 from .responses import JsonResponse
+from .traffic import CALLER
 
 #: Domain error → status and `error.type`. An error without a row of its own takes that of its nearest ancestor.
 TABLE: dict[type[WorkyardError], tuple[int, str]] = {
@@ -33,13 +36,14 @@ TABLE: dict[type[WorkyardError], tuple[int, str]] = {
     BodyTooLarge: (413, "request_too_large"),
     TooLarge: (413, "request_too_large"),
     AuthenticationFailed: (401, "authentication_error"),
+    PermissionDenied: (403, "permission_error"),
     NotFound: (404, "not_found_error"),
     ConflictError: (409, "invalid_request_error"),
     HeartbeatPreconditionFailed: (412, "invalid_request_error"),
     StorageUnavailable: (503, "api_error"),
 }
 #: `error.type` of statuses that only injected faults have.
-_INJECTED = {403: "permission_error", 429: "rate_limit_error", 529: "overloaded_error"}
+_INJECTED = {429: "rate_limit_error", 529: "overloaded_error"}
 _RETRYABLE = (408, 429)
 RETRY_AFTER_S = 1
 
@@ -71,7 +75,9 @@ def envelope(
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     """Return an error response."""
-    error: dict[str, Any] = {"type": kind, "message": message}
+    # A client may have written its token where the message repeats what it wrote.
+    caller: Caller | None = scope.get(CALLER)
+    error: dict[str, Any] = {"type": kind, "message": (caller or TRUSTED).masked(message)}
     if details is not None:
         error["details"] = details
     extra = dict(headers or {})

@@ -13,9 +13,10 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from workyard_store.access import TRUSTED, Caller
 from workyard_store.ids import random_suffix
 
-from .traffic import ADDED_HEADERS, Traffic
+from .traffic import ADDED_HEADERS, CALLER, Traffic
 from .traffic import API_CALL as API_CALL
 
 _log = logging.getLogger("workyard.requests")
@@ -42,6 +43,12 @@ def add_header(scope: Scope, name: str, value: str) -> None:
     """Add a header to whatever answer the request gets, an error too; several values of one name make a list."""
     added: dict[str, str] = scope.setdefault(ADDED_HEADERS, {})
     added[name] = f"{added[name]}, {value}" if name in added else value
+
+
+def _shown_path(scope: Scope) -> str:
+    """Return a request's path for the log: without tokens."""
+    caller: Caller = scope.get(CALLER) or TRUSTED
+    return caller.masked(scope["path"])
 
 
 class Envelope:
@@ -72,7 +79,7 @@ class Envelope:
 
             await shutting_down(scope)(scope, receive, exchange.send)
         except Exception:
-            _log.exception("%s %s failed (request %s)", scope["method"], scope["path"], identifier)
+            _log.exception("%s %s failed (request %s)", scope["method"], _shown_path(scope), identifier)
             if exchange.status:
                 raise
             from .errors import internal_error
@@ -84,7 +91,7 @@ class Envelope:
             _log.debug(
                 "%s %s %d %.1f ms %s",
                 scope["method"],
-                scope["path"],
+                _shown_path(scope),
                 exchange.status,
                 exchange.took * 1e3,
                 identifier,

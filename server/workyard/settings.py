@@ -47,8 +47,9 @@ class Settings(BaseSettings):
         description="What every Redis key starts with: services with different prefixes share a Redis without meeting.",
     )
     workers: int = Field(1, ge=1, le=64, description="Server processes; more than one needs --redis-url.")
-    auth: Literal["any", "none"] = Field(
-        "any", description="any: every call under /v1 needs a token, whatever its value. none: no token is needed."
+    auth: Literal["any", "none", "strict"] = Field(
+        "any",
+        description="any: every call under /v1 needs a token, whatever its value. none: no token is needed. strict: a token of the kind that the call takes, issued where it acts (docs/credentials.md).",
     )
     default_ttl: int = Field(
         DEFAULT_TTL_S,
@@ -108,6 +109,10 @@ class Settings(BaseSettings):
     fixtures: bool = Field(
         False,
         description="For the SDKs' generated test suites: the ids they use exist, whoever calls, in the state each call needs (docs/sdk-suites.md). One process only.",
+    )
+    require_headers: bool = Field(
+        False,
+        description="Refuse calls under /v1 without anthropic-version or without the beta of the API in anthropic-beta (docs/credentials.md).",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="debug adds a line for every request."

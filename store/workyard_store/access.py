@@ -1,8 +1,8 @@
 """Who calls, and where they may act: token forms, workspaces, and the environment scripts' access rule.
 
-Source: contract §2, modes `any` and `none`. Only a token's value tells what it is. A token that this server issued
-names its environment, so that the common call needs no look-up; whether it really was issued is checked where that
-matters. Stored are SHA-256 digests only.
+Source: contract §2. Only a token's value tells what it is. A token that this server issued names its environment, so
+that the common call needs no look-up; whether it really was issued is checked where that matters: in mode `strict` by
+the step itself that the call is about. Stored are SHA-256 digests only.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from importlib.resources import files
 
-from .calls import CURRENT, ApiCall
+from .calls import CURRENT, MASK, ApiCall, without_tokens
 from .clock import wall_now
-from .errors import EnvironmentNotFound, TokenRevoked
+from .errors import AuthenticationFailed, EnvironmentNotFound, TokenRevoked, TokenUnknown
 from .ids import derived_suffix, is_id
 from .keys import Keys
 from .redis import Engine, Reply, Script
@@ -28,6 +28,10 @@ _ENVIRONMENT_KEY = "sk-ant-oat01-"
 _SESSIONS_TOKEN = "sk-ant-req01-"
 #: Digits of a digest that are shown: enough to tell the credentials of one test from each other, and of no other use.
 SHOWN_DIGITS = 8
+#: A token that is shorter is no secret, and may stand in a text by accident.
+SHORTEST_SECRET = 8
+#: What a key's digest stands behind in the scope of a script.
+_KEY = "!"
 
 SCRIPTS = files("workyard_store") / "scripts"
 
@@ -61,12 +65,16 @@ class Caller:
         environment_id: the environment that an issued-looking token names, else None.
         work_id: the work item that a sessions token names, else None.
         secret: the part of an issued-looking token whose digest is on record.
+        strict: whether the token has to be good, as in mode `strict`; else any value is.
+        unjudged: whether it is still open that it is.
     """
 
-    __slots__ = ("environment_id", "secret", "token", "work_id")
+    __slots__ = ("environment_id", "secret", "strict", "token", "unjudged", "work_id")
 
-    def __init__(self, token: str | None) -> None:
+    def __init__(self, token: str | None, *, strict: bool = False) -> None:
         self.token = token
+        self.strict = strict
+        self.unjudged = False
         self.environment_id: str | None = None
         self.work_id: str | None = None
         self.secret = token or ""
@@ -78,6 +86,31 @@ class Caller:
                 self.environment_id = _named("env", environment)
                 work, _, self.secret = rest.partition("-")
                 self.work_id = _named("work", work)
+            self.unjudged = strict and self.is_issued
+
+    @property
+    def is_issued(self) -> bool:
+        """Tell whether it has a form in which this server issues tokens."""
+        return self.token is not None and self.token.startswith((_ENVIRONMENT_KEY, _SESSIONS_TOKEN))
+
+    @property
+    def is_malformed(self) -> bool:
+        """Tell whether it has such a form and cannot have been issued: it names nothing that it could be for."""
+        if not self.is_issued:
+            return False
+        is_key = str(self.token).startswith(_ENVIRONMENT_KEY)
+        return self.environment_id is None or not (is_key or self.work_id)
+
+    def masked(self, text: str) -> str:
+        """Return a text without this token, unless it is too short to be a secret, and those of the known forms."""
+        if self.token is not None and len(self.token) >= SHORTEST_SECRET and self.token in text:
+            text = text.replace(self.token, MASK)
+        return without_tokens(text)
+
+    def named(self, worker_id: str) -> str:
+        """Return a worker's name as it is stored: without tokens, and still another than that of other workers."""
+        shown = self.masked(worker_id)
+        return shown if shown == worker_id else f"{shown} {digest(worker_id)[:SHOWN_DIGITS]}"
 
     @property
     def label(self) -> str:
@@ -125,13 +158,20 @@ class Access:
         self._keep = life_line_events or ""
 
     async def workspace(self, caller: Caller) -> str:
-        """Return the caller's own workspace, for calls that name no resource."""
+        """Return the caller's own workspace, for calls that name no resource.
+
+        Raises:
+            AuthenticationFailed: the caller's token has to be good, and is not.
+        """
         if caller.token is None:
             return DEFAULT_WORKSPACE
         if caller.environment_id is not None:
             issued = await self._issued_for(caller, caller.environment_id)
-            if issued is not None:
+            if isinstance(issued, str):
+                caller.unjudged = False
                 return issued
+            if caller.strict:
+                raise issued
         return workspace_of_api_key(caller.token)
 
     async def is_known(self, workspace: str) -> bool:
@@ -143,14 +183,14 @@ class Access:
         if caller.token is None:
             return ANYWHERE
         workspace = await self.workspace(caller)
-        return workspace if await self.is_known(workspace) else ANYWHERE
+        return workspace if caller.strict or await self.is_known(workspace) else ANYWHERE
 
     async def may_enter(self, caller: Caller, environment_id: str, owner: str) -> bool:
         """Tell whether *caller* reaches an environment of workspace *owner*. Costs a round trip only if it looks foreign."""
         if caller.environment_id == environment_id:
             return True
         scope = await self._scope(caller, environment_id)
-        return scope in (ANYWHERE, owner) or not await self.is_known(scope)
+        return scope in (ANYWHERE, owner) or not (caller.strict or await self.is_known(scope))
 
     async def run(
         self, script: Script, environment_id: str, caller: Caller, *arguments: str | int, seeded: str = ""
@@ -160,7 +200,8 @@ class Access:
 
         Raises:
             EnvironmentNotFound: unknown, malformed, deleted, or another workspace's.
-            TokenRevoked: the caller's sessions token is of an earlier life of its item.
+            TokenRevoked: the caller's sessions token is of an earlier life of its item, or its key was revoked.
+            TokenUnknown: the caller's key has to be good, and was never issued.
             StorageUnavailable: Redis did not answer.
         """
         if not is_id("env", environment_id):
@@ -182,14 +223,19 @@ class Access:
                     await self.ask(await self.engine.command("HGET", key, "ws"))
                     continue
                 case "GONE":
+                    if caller.unjudged:
+                        raise _never_issued(caller)  # Whatever was issued for it has gone with it.
                     raise EnvironmentNotFound(environment_id)
-                case "DEAD":
+                case "DEAD" | "REVOKED":
                     raise TokenRevoked
+                case "UNISSUED":
+                    raise TokenUnknown
                 case "FOREIGN":
-                    if await self.is_known(scope):
+                    if caller.strict or await self.is_known(scope):
                         raise EnvironmentNotFound(environment_id)
                     scope = ANYWHERE
                 case _:
+                    caller.unjudged = False
                     if call is not None:
                         call.asks = False
                         if call.session_id and not call.environment_id:
@@ -211,13 +257,15 @@ class Access:
         if caller.token is None:
             return ANYWHERE
         if caller.environment_id == environment_id:
-            return ANYWHERE if caller.work_id is None else f"{caller.work_id} {digest(caller.secret)}"
+            if caller.work_id is not None:
+                return f"{caller.work_id} {digest(caller.secret)}"
+            return f"{_KEY}{digest(caller.secret)}" if caller.strict else ANYWHERE
         if caller.environment_id is None:
             return workspace_of_api_key(caller.token)
         return await self.workspace(caller)
 
-    async def _issued_for(self, caller: Caller, environment_id: str) -> str | None:
-        """Return the workspace of the environment that issued this token, or None if it did not or has revoked it."""
+    async def _issued_for(self, caller: Caller, environment_id: str) -> str | AuthenticationFailed:
+        """Return the workspace of the environment that issued this token, or what is wrong with the token."""
         environment, stored = self.keys.environment, digest(caller.secret)
         if caller.work_id is None:
             look = ("HGET", environment(environment_id, "keys"), stored)
@@ -225,7 +273,12 @@ class Access:
             look = ("SISMEMBER", environment(environment_id, f"tokens:{caller.work_id}"), stored)
         workspace, found = await self.engine.commands([("HGET", environment(environment_id), "ws"), look])
         if workspace is None or not found:
-            return None
+            return _never_issued(caller)
         if caller.work_id is None and json.loads(found)["revoked_at"] is not None:
-            return None
+            return TokenRevoked()
         return str(workspace)
+
+
+def _never_issued(caller: Caller) -> AuthenticationFailed:
+    """Return what is wrong with a token that is not on record: nobody knows whether a sessions token ever was."""
+    return TokenUnknown() if caller.work_id is None else TokenRevoked()

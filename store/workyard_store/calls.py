@@ -24,7 +24,8 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circ
 
 @dataclass(slots=True)
 class ApiCall:
-    """One request to the API or the control plane, after its credential was read.
+    """One request to the API or the control plane, after its credential was read. What its client chose may hold a token,
+    and is not in its `repr`.
 
     Attributes:
         on: the operation, a word of `workyard.operations`, such as `poll` or `environments.create`.
@@ -43,17 +44,17 @@ class ApiCall:
     on: str
     request_id: str
     credential: str = "none"
-    worker_id: str = ""
-    user_agent: str = ""
-    helper: str = ""
-    environment_id: str = ""
-    work_id: str = ""
-    session_id: str = ""
+    worker_id: str = field(default="", repr=False)
+    user_agent: str = field(default="", repr=False)
+    helper: str = field(default="", repr=False)
+    environment_id: str = field(default="", repr=False)
+    work_id: str = field(default="", repr=False)
+    session_id: str = field(default="", repr=False)
     asks: bool = False
     faults: list[str] = field(default_factory=list)
     waits: bool = False
     after: object = None
-    _by: str | None = None
+    _by: str | None = field(default=None, repr=False)
 
     @property
     def by(self) -> str:

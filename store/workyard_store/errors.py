@@ -4,12 +4,19 @@ WorkyardError
 ├── StartupRefused
 ├── StorageUnavailable
 ├── AuthenticationFailed
-│   └── TokenRevoked
+│   ├── LaneClosed
+│   ├── TokenRevoked
+│   └── TokenUnknown
+├── PermissionDenied
+│   ├── EnvironmentNotTheTokens
+│   ├── ScopeMissing
+│   └── WorkerCredentialNeeded
 ├── InvalidRequest
 │   ├── InvalidCursor
 │   ├── BodyTooLarge
 │   ├── TooLarge
 │   ├── EnvironmentIsArchived
+│   ├── HeaderMissing
 │   ├── ConfigTypeChange
 │   ├── InvalidMetadata
 │   ├── MemoryStoreIsArchived
@@ -89,6 +96,48 @@ class TokenRevoked(AuthenticationFailed):
         super().__init__("OAuth access token has been revoked.")
 
 
+class TokenUnknown(AuthenticationFailed):
+    """It has the form of a token of this server, which never issued it, or has deleted what it was issued for."""
+
+    def __init__(self) -> None:
+        super().__init__("Invalid bearer token")
+
+
+class LaneClosed(AuthenticationFailed):
+    """The route takes no credential of this kind. Source: wire-facts §2."""
+
+    def __init__(self) -> None:
+        super().__init__("Authentication failed")
+
+
+class PermissionDenied(WorkyardError):
+    """The credential is good, but not for this."""
+
+
+class EnvironmentNotTheTokens(PermissionDenied):
+    """A key on another environment, or a sessions token on another item or session, whether that exists or not."""
+
+    def __init__(self) -> None:
+        super().__init__("Token not authorized for this environment")
+
+
+class ScopeMissing(PermissionDenied):
+    """The route takes API keys only, and says so in terms of OAuth. Source: wire-facts §2."""
+
+    def __init__(self) -> None:
+        super().__init__("OAuth token does not meet scope requirement any_of(workspace:developer)")
+
+
+class WorkerCredentialNeeded(PermissionDenied):
+    """An API key sent the result of a tool that a worker runs. Source: wire-facts §5."""
+
+    def __init__(self, place: int) -> None:
+        super().__init__(
+            f"events[{place}]: `user.tool_result` may only be sent with environment credentials (the self-hosted runner's "
+            "Session-Instance JWT); an API key or Console session cannot post this event type"
+        )
+
+
 class InvalidRequest(WorkyardError):
     """The request breaks a rule; the message names the field."""
 
@@ -119,6 +168,10 @@ class EnvironmentIsArchived(InvalidRequest):
     """An archived environment takes no update and no new work."""
 
     error_code = "environment_archived"
+
+
+class HeaderMissing(InvalidRequest):
+    """A header is left out that the setting `require_headers` asks for."""
 
 
 class ConfigTypeChange(InvalidRequest):

@@ -22,6 +22,7 @@ from workyard_store.ids import canonical_session_id, derived_suffix, new_id
 from ..dependencies import Call, PublicRoute, QueryBoolean, QueryInteger
 from ..documentation import event_stream, link, refusals, success
 from ..event_streams import EventStream, frame
+from ..lanes import check_events
 from ..responses import JsonResponse
 from ..schemas.agents import UNKNOWN, AgentOverrides, AgentReference, overridden, render_session_agent, tools_of
 from ..schemas.common import DEFAULT_LIMIT, QueryInstant, render_page
@@ -147,7 +148,7 @@ async def list_sessions(
     return JsonResponse(render_page([render_session(row) for row in rows], next_page))
 
 
-@router.get("/{session_id}", responses=success(Session, "The session.") | refusals(401, 404, because=_NO_SESSION))
+@router.get("/{session_id}", responses=success(Session, "The session.") | refusals(401, 403, 404, because=_NO_SESSION))
 async def get_session(session_id: SessionId, call: Call) -> Response:
     """Read a session, archived or not."""
     return JsonResponse(render_session(await call.services.sessions.get(session_id, call.caller)))
@@ -188,11 +189,12 @@ async def archive_session(session_id: SessionId, call: Call) -> Response:
 @router.post(
     "/{session_id}/events",
     responses=success(EventsSent, "The events, all of them.")
-    | refusals(400, 401, 404, 413, because=_NO_SESSION | _STATE),
+    | refusals(400, 401, 403, 404, 413, because=_NO_SESSION | _STATE),
 )
 async def send_events(session_id: SessionId, call: Call, body: EventsSend) -> Response:
     """Send events to a session: all or none. A message brings work that has stopped back into the queue."""
     events = [content_of(event) for event in body.events]
+    check_events(call.caller, events)
     sent = await call.services.sessions.append(session_id, call.caller, events)
     return JsonResponse({"data": [rendered(event) for event in sent]})
 
@@ -204,7 +206,7 @@ async def send_events(session_id: SessionId, call: Call, body: EventsSend) -> Re
         "A page of events.",
         next_page=link("Go on while `next_page` is not null.", "list_events", path="session_id", page="next_page"),
     )
-    | refusals(400, 401, 404, because=_NO_SESSION),
+    | refusals(400, 401, 403, 404, because=_NO_SESSION),
 )
 async def list_events(
     session_id: SessionId,
@@ -229,7 +231,7 @@ async def list_events(
 @router.get(
     "/{session_id}/events/stream",
     responses=event_stream("Each event as it happens: `event:` names its type, `data:` is the event.")
-    | refusals(401, 404, because=_NO_SESSION),
+    | refusals(401, 403, 404, because=_NO_SESSION),
     response_class=StreamingResponse,
 )
 async def stream_events(session_id: SessionId, call: Call) -> Response:

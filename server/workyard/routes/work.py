@@ -48,6 +48,7 @@ WorkId = Annotated[str, Path(description="The work item's id, `work_…`.", exam
     | refusals(
         400,
         401,
+        403,
         404,
         because={400: "A parameter breaks a rule, or the environment is a cloud one, which has no queue."},
     ),
@@ -79,7 +80,7 @@ async def poll_work(
     item = await call.services.long_poll.poll(
         environment_id,
         call.caller,
-        worker_id=worker_id,
+        worker_id=worker_id and call.caller.named(worker_id),
         reclaim_older_than_ms=reclaim_older_than_ms,
         block_ms=block_ms,
         receive=call.receive,
@@ -93,7 +94,7 @@ async def poll_work(
 @router.get(
     "/stats",
     responses=success(WorkQueueStats, "The queue's figures; zeros and nulls for a cloud environment.")
-    | refusals(401, 404, because={404: "No such environment for this caller."}),
+    | refusals(401, 403, 404, because={404: "No such environment for this caller."}),
 )
 async def get_work_stats(environment_id: EnvironmentId, call: Call) -> Response:
     """Read the queue's figures; the cost does not depend on its length."""
@@ -110,6 +111,7 @@ async def get_work_stats(environment_id: EnvironmentId, call: Call) -> Response:
     | refusals(
         400,
         401,
+        403,
         404,
         because={
             400: "A parameter breaks a rule, or the environment is an archived cloud one.",
@@ -128,13 +130,13 @@ async def list_work(
     return JsonResponse(render_page([render_work(row) for row in rows], next_page))
 
 
-@router.get("/{work_id:work_id}", responses=success(Work, "The item.") | refusals(401, 404))
+@router.get("/{work_id:work_id}", responses=success(Work, "The item.") | refusals(401, 403, 404))
 async def get_work(environment_id: EnvironmentId, work_id: WorkId, call: Call) -> Response:
     """Read a work item."""
     return JsonResponse(render_work(await call.services.queue.get(environment_id, work_id, call.caller)))
 
 
-@router.post("/{work_id:work_id}", responses=success(Work, "The changed item.") | refusals(400, 401, 404, 413))
+@router.post("/{work_id:work_id}", responses=success(Work, "The changed item.") | refusals(400, 401, 403, 404, 413))
 async def update_work(
     environment_id: EnvironmentId,
     work_id: WorkId,
@@ -149,7 +151,7 @@ async def update_work(
 @router.post(
     "/{work_id}/ack",
     responses=success(Work, "The item, now `starting`.")
-    | refusals(401, 404, 409, because={409: "It is not `queued`."}),
+    | refusals(401, 403, 404, 409, because={409: "It is not `queued`."}),
 )
 async def ack_work(environment_id: EnvironmentId, work_id: WorkId, call: Call) -> Response:
     """Acknowledge a queued item: it leaves the queue and is `starting`, and its startup lease begins."""
@@ -168,7 +170,7 @@ async def ack_work(environment_id: EnvironmentId, work_id: WorkId, call: Call) -
             expected_last_heartbeat="last_heartbeat",
         ),
     )
-    | refusals(400, 401, 404, 412, e412=HeartbeatError),
+    | refusals(400, 401, 403, 404, 412, e412=HeartbeatError),
 )
 async def heartbeat_work(
     environment_id: EnvironmentId,
@@ -200,7 +202,7 @@ async def heartbeat_work(
     return JsonResponse(render_heartbeat(answer))
 
 
-@router.post("/{work_id}/stop", responses=success(Work, "The item after the step.") | refusals(400, 401, 404, 413))
+@router.post("/{work_id}/stop", responses=success(Work, "The item after the step.") | refusals(400, 401, 403, 404, 413))
 async def stop_work(
     environment_id: EnvironmentId,
     work_id: WorkId,

@@ -1,7 +1,7 @@
 -- Shared head of every script about one environment. KEYS[1]: its hash `…:{env_…}:env`.
 -- ARGV[1]: wall clock, microseconds. ARGV[2], lines: the caller's workspace, or '' where the caller may act anywhere, or
 -- the work id and the digest of a sessions token of this environment (`E.item`, `E.digest`), which is good while it is on
--- record; '?' if the call has not been asked about faults yet, and '=' if the ids and secrets that the script is given
+-- record, or '!' and the digest of a key of this environment, which has to be good; '?' if the call has not been asked about faults yet, and '=' if the ids and secrets that the script is given
 -- follow from the workspace's seed (`E.seeded`); how many events the life line keeps, '' for none
 -- (`E.keep`); who calls, as JSON (`E.by`). A step that the server takes by itself may leave out all but the first.
 --
@@ -9,6 +9,7 @@
 -- clock, never before the last instant that changed anything here. Answer words it may give instead of nil:
 --   GONE     no such environment
 --   FOREIGN  it is another workspace's (the caller decides whether that means "not found")
+--   UNISSUED, REVOKED  the caller's key was never issued, or is good no more
 --   FAULTS   nothing was done: fault rules of the workspace have to be asked first, then the script is run again
 -- and a script that makes something may give, having only counted:
 --   SEED     the workspace has a seed; ids and secrets have to follow from it and the number that comes with it
@@ -22,6 +23,15 @@ local function us(number)
   return string.format('%.0f', number)
 end
 
+-- What is wrong with a caller that is not of the environment's workspace; nil: it has a good key.
+local function unfit(scope)
+  local digest = string.match(scope, '^!(%x+)$')
+  if not digest then return 'FOREIGN' end
+  local key = call('HGET', KEYS_, digest)
+  if not key then return 'UNISSUED' end
+  if not string.find(key, '"revoked_at":null}$') then return 'REVOKED' end
+end
+
 local function begin()
   local v = call('HMGET', ENV, 'ws', 'kind', 'archived', 'shift', 'frozen', 'last', 'ttl', 'startup', 'reclaim',
     'entry', 'delivered', 'tombs', 'seq', 'waiting', 'faults', 'watched', 'twice', 'seed', 'whole',
@@ -30,7 +40,8 @@ local function begin()
   local scope, asks, keep, by = string.match(ARGV[2], '^([^\n]*)\n([?=]*)\n(%d*)\n(.*)$')
   if not scope then scope = ARGV[2] end
   E.item, E.digest = string.match(scope, '^(%S+) (%x+)$')
-  if not E.item and scope ~= '' and scope ~= v[1] then return 'FOREIGN' end
+  local refusal = not E.item and scope ~= '' and scope ~= v[1] and unfit(scope)
+  if refusal then return refusal end
   if string.sub(asks or '', 1, 1) == '?' and v[15] and v[15] ~= '' then return 'FAULTS' end
   E.keep, E.by, E.watched = tonumber(keep or ''), by or '', tonumber(v[16] or '')
   E.seed, E.seeded, E.whole = v[18] ~= '' and v[18], string.sub(asks or '', -1) == '=', v[19]
