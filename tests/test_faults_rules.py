@@ -235,7 +235,12 @@ def test_an_injected_error_is_told_as_a_real_one(api: Api) -> None:
     assert told("stats", stats, status=529) == ("overloaded_error", "Overloaded", None, None)
     revoked = ("authentication_error", "OAuth access token has been revoked.", "false", None)
     assert told("stats", stats, status=401) == revoked
-    assert told("stats", stats, status=418, message="No coffee") == ("invalid_request_error", "No coffee", "false", None)
+    assert told("stats", stats, status=418, message="No coffee") == (
+        "invalid_request_error",
+        "No coffee",
+        "false",
+        None,
+    )
     absent = ("not_found_error", f"Work item {work} not found.", "false", None)
     assert told("get", lambda: api.get(api.path(queue, work)), status=404) == absent
     assert told("ack", lambda: api.ack(queue, work), status=409)[1].endswith("Current state: starting.")

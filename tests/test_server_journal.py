@@ -111,7 +111,11 @@ def test_requests_are_told_in_the_order_of_their_arrival(api: Api) -> None:
         api.stats(queue)
         assert [row["on"] for row in journal(api)] == ["environments.create", "stats"]
         assert blocked.result() is None
-    assert [(row["on"], row["number"]) for row in journal(api)] == [("environments.create", 1), ("poll", 3), ("stats", 2)]
+    assert [(row["on"], row["number"]) for row in journal(api)] == [
+        ("environments.create", 1),
+        ("poll", 3),
+        ("stats", 2),
+    ]
 
 
 @pytest.mark.one_redis

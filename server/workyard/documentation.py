@@ -16,6 +16,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from . import __version__
+from .betas import BETAS
 from .errors import TABLE
 from .schemas.common import REQUEST_ID, Error
 
@@ -90,7 +91,11 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
     },
     "anthropic-beta": {
         "description": "Beta versions, separated by commas. Any are accepted, and none unless the server asks for one.",
-        "schema": {"type": "array", "items": {"type": "string"}, "examples": [["managed-agents-2026-04-01"]]},
+        "schema": {
+            "type": "array",
+            "items": {"anyOf": [{"type": "string"}, {"enum": list(BETAS)}]},
+            "examples": [["managed-agents-2026-04-01"]],
+        },
         "style": "simple",
     },
     "anthropic-workspace-id": {
