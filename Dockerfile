@@ -4,6 +4,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY server server
 COPY store store
 COPY queue queue
+COPY openapi openapi
 RUN pip wheel --no-cache-dir --wheel-dir /wheels . \
  && python -m venv --without-pip /opt/workyard \
  && pip --python /opt/workyard/bin/python install --no-cache-dir --no-index --find-links /wheels /wheels/workyard-*.whl

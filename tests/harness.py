@@ -29,6 +29,8 @@ T = TypeVar("T")
 READY_WITHIN_S = 20.0
 #: A frozen clock far ahead of wall time, so that a step never sees the wall clock instead.
 NOON = "2031-05-06T12:00:00.000000Z"
+#: Whether the servers hold their answers against the OpenAPI documents, as in CI.
+CHECK_RESPONSES = os.environ.get("WORKYARD_TEST_CHECK_RESPONSES") == "true"
 _keys = itertools.count(1)
 
 
@@ -143,6 +145,8 @@ class WorkyardServer:
         python: str = sys.executable,
         folder: Path | None = None,
     ) -> None:
+        own = python == sys.executable and folder is None
+        checked = {"WORKYARD_CHECK_RESPONSES": "true"} if CHECK_RESPONSES and own else {}
         self._log = tempfile.NamedTemporaryFile(prefix="workyard-log-", suffix=".txt", delete=False)  # noqa: SIM115
         started = time.monotonic()
         self.process = subprocess.Popen(
@@ -150,7 +154,7 @@ class WorkyardServer:
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
-            env=clean_environment(environment),
+            env=clean_environment(checked | (environment or {})),
             cwd=folder,
         )
         assert self.process.stdout is not None

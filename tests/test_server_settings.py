@@ -48,6 +48,7 @@ TABLE: dict[str, tuple[str, object, list[str]]] = {
     "memory_mount": ("/tmp/.notes/a", "/tmp/.notes/a", ["notes", "/", "/a/", "/a//b", "/a/../b", "/./a", "Workdir"]),
     "fixtures": ("true", True, ["maybe", "2"]),
     "require_headers": ("true", True, ["maybe", "2"]),
+    "check_responses": ("true", True, ["maybe", "2"]),
     "log_level": ("debug", "debug", ["loud", "DEBUG"]),
     "log_format": ("json", "json", ["xml"]),
     "i_know": ("true", True, ["maybe", "2"]),

@@ -164,6 +164,10 @@ def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now, agent:
         # The routes themselves, not a router in a router: one match a request, and one list to describe.
         app.router.routes.extend(module.router.routes)
     errors.install(app)
+    if settings.check_responses:
+        from .response_check import ResponseCheck
+
+        app.add_middleware(ResponseCheck)
     app.add_middleware(Envelope, traffic=traffic)
     return app
 

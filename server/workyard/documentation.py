@@ -15,7 +15,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
-from . import __version__
+from . import __version__, documents
 from .betas import BETAS
 from .errors import TABLE
 from .schemas.common import REQUEST_ID, Error
@@ -239,7 +239,7 @@ def build(app: FastAPI, *, control: bool) -> dict[str, Any]:
 
 def files(app: FastAPI) -> dict[str, str]:
     """Return the committed documents: name of the file, text."""
-    built = {"workyard.json": build(app, control=False), "control.json": build(app, control=True)}
+    built = {documents.V1: build(app, control=False), documents.CONTROL: build(app, control=True)}
     return {name: json.dumps(document, indent=2, ensure_ascii=False) + "\n" for name, document in built.items()}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -114,6 +115,10 @@ class Settings(BaseSettings):
         False,
         description="Refuse calls under /v1 without anthropic-version or without the beta of the API in anthropic-beta (docs/credentials.md).",
     )
+    check_responses: bool = Field(
+        False,
+        description="Hold every answer against the OpenAPI documents; one that differs becomes a 500 that says where. Needs the extra workyard[check].",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="debug adds a line for every request."
     )
@@ -159,6 +164,10 @@ def load(**options: object) -> Settings:
     if settings.workers > 1 and settings.redis_url is None:
         raise StartupRefused(
             f"{named('workers')}: More than one process needs --redis-url: the embedded engine lives inside one process"
+        )
+    if settings.check_responses and find_spec("jsonschema_rs") is None:
+        raise StartupRefused(
+            f"{named('check_responses')}: Needs a package that is not installed: pip install 'workyard[check]'"
         )
     if settings.save_state and settings.state is None:
         raise StartupRefused(f"{named('save_state')}: Goes with --state, which names the file")

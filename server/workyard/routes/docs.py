@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from importlib.resources import files
 
-from fastapi import APIRouter, FastAPI, HTTPException, Request
+from fastapi import APIRouter, HTTPException
 from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.responses import HTMLResponse, Response
 
-from ..documentation import CONTROL_TITLE, V1_TITLE, build
+from .. import documents
+from ..documentation import CONTROL_TITLE, V1_TITLE
 from ..responses import JsonResponse
 
 _ASSETS = "/_emulator/assets"
@@ -18,15 +19,15 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get("/openapi.json")
-async def v1_document(request: Request) -> Response:
+async def v1_document() -> Response:
     """Return the contract of the emulated API."""
-    return JsonResponse(document(request.app, control=False))
+    return JsonResponse(documents.read(documents.V1))
 
 
 @router.get("/_emulator/openapi.json")
-async def control_document(request: Request) -> Response:
+async def control_document() -> Response:
     """Return the contract of the control plane."""
-    return JsonResponse(document(request.app, control=True))
+    return JsonResponse(documents.read(documents.CONTROL))
 
 
 @router.get("/docs")
@@ -47,15 +48,6 @@ async def asset(name: str) -> Response:
     if name not in _TYPES:
         raise HTTPException(404)
     return Response((files("fastapi_offline") / "static" / name).read_bytes(), media_type=_TYPES[name])
-
-
-def document(app: FastAPI, *, control: bool) -> dict[str, object]:
-    """Return a document, built when it is first asked for."""
-    name = "control_document" if control else "v1_document"
-    if not hasattr(app.state, name):
-        setattr(app.state, name, build(app, control=control))
-    built: dict[str, object] = getattr(app.state, name)
-    return built
 
 
 def _page(url: str, title: str) -> HTMLResponse:

@@ -1,0 +1,29 @@
+"""The OpenAPI documents as they are committed: what is served, and what answers are held against.
+
+`documentation.py` makes them of the code, `scripts/openapi` writes them and CI compares the two; to make them anew would
+take each server a second.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+#: The files: of the emulated API, and of the control plane.
+V1, CONTROL = "workyard.json", "control.json"
+
+
+@cache
+def read(name: str) -> dict[str, Any]:
+    """Return a document; nobody changes it."""
+    document: dict[str, Any] = json.loads(_path(name).read_text(encoding="utf-8"))
+    return document
+
+
+def _path(name: str) -> Path:
+    """Return where a document is: in the package, or in the checkout that an editable installation points to."""
+    package = Path(__file__).parent
+    packed = package / "openapi" / name
+    return packed if packed.exists() else package.parent.parent / "openapi" / name
