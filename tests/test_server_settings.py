@@ -49,6 +49,25 @@ TABLE: dict[str, tuple[str, object, list[str]]] = {
     "fixtures": ("true", True, ["maybe", "2"]),
     "require_headers": ("true", True, ["maybe", "2"]),
     "check_responses": ("true", True, ["maybe", "2"]),
+    "control_token": ("a-long-secret", "a-long-secret", ["p/w", "p/w two", "p/wé-long-enough"]),
+    "allowed_hosts": ("server,*.example.com", "server,*.example.com", ["http://server", "a:1", "a,,b", "a b"]),
+    "cors_origins": ("http://localhost:3000", "http://localhost:3000", ["localhost:3000", "http://a/b", "ftp://a"]),
+    "max_body_bytes": ("2048", 2048, ["1023", "67108865", "1M"]),
+    "max_header_bytes": ("2048", 2048, ["1023", "1048577", "many"]),
+    "max_url_bytes": ("300", 300, ["255", "60001", "long"]),
+    "max_json_depth": ("10", 10, ["7", "501", "deep"]),
+    "max_metadata_keys": ("3", 3, ["-1", "17", "few"]),
+    "max_count": ("5", 5, ["0", "10001", "few"]),
+    "max_blocked_polls": ("2", 2, ["0", "1000001", "few"]),
+    "max_streams": ("2", 2, ["0", "1000001", "few"]),
+    "max_workspaces": ("2", 2, ["0", "10000001", "few"]),
+    "max_environments": ("2", 2, ["0", "10000001", "few"]),
+    "max_items": ("2", 2, ["0", "100000001", "few"]),
+    "max_connections": ("20", 20, ["0", "1000001", "few"]),
+    "head_timeout": ("0.5", 0.5, ["0", "3601", "nan", "soon"]),
+    "body_timeout": ("0.5", 0.5, ["0", "3601", "nan", "soon"]),
+    "idle_timeout": ("0.5", 0.5, ["0", "3601", "nan", "soon"]),
+    "write_timeout": ("0.5", 0.5, ["0", "3601", "nan", "soon"]),
     "log_level": ("debug", "debug", ["loud", "DEBUG"]),
     "log_format": ("json", "json", ["xml"]),
     "i_know": ("true", True, ["maybe", "2"]),
@@ -162,7 +181,7 @@ def test_a_bad_value_refuses_to_start_and_names_the_setting(serve: Serve, name: 
         assert refusal.stdout == ""
         assert f"{option(name)} / {variable(name)}: " in refusal.stderr
         assert refusal.stderr == asked[0].stderr
-        assert ("p/w" if name == "redis_url" else "Traceback") not in refusal.stderr
+        assert ("p/w" if name in ("redis_url", "control_token") else "Traceback") not in refusal.stderr
 
 
 def test_several_bad_values_are_named_together(serve: Serve) -> None:

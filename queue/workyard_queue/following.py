@@ -15,6 +15,7 @@ from workyard_store.access import Access
 from workyard_store.errors import StorageUnavailable
 from workyard_store.redis import Engine
 
+from .streams import too_many_streams
 from .timeline import Event, event_of
 from .watching import Watcher, Watching
 
@@ -197,8 +198,10 @@ class Following:
         watching: tells when life lines grow.
     """
 
-    def __init__(self, access: Access, watching: Watching) -> None:
+    def __init__(self, access: Access, watching: Watching, most: int) -> None:
+        """Follow what *watching* tells of; at most so many do."""
         self.watching = watching
+        self._most = most
         self._engine: Engine = access.engine
         self._keys = access.keys
         self._feeds: dict[str, _Feed] = {}
@@ -209,8 +212,11 @@ class Following:
 
         Raises:
             StorageUnavailable: Redis does not answer, or the server is going down.
+            TooManyAtOnce: no more may follow.
         """
         await self._engine.ping()
+        if sum(len(each.followers) for each in self._feeds.values()) >= self._most:
+            raise too_many_streams(self._most)
         feed = self._feeds.get(scope)
         if feed is None:
             feed = self._feeds[scope] = _Feed(self, scope)

@@ -19,6 +19,7 @@ from typing import Any
 
 from workyard_store.access import Caller
 from workyard_store.calls import CURRENT
+from workyard_store.errors import TooManyAtOnce
 
 from .work import NoWork, WorkItem, WorkQueue
 
@@ -141,8 +142,10 @@ class _Line:
 class LongPoll:
     """The blocked polls of this process, in one line an environment."""
 
-    def __init__(self, queue: WorkQueue) -> None:
+    def __init__(self, queue: WorkQueue, most: int) -> None:
+        """Poll *queue*; at most so many polls of one environment wait."""
         self._queue = queue
+        self._most = most
         #: Told of every environment in which a poll blocks while its clock stands in the mode `auto`.
         self.in_auto: Callable[[str], None] = lambda environment_id: None
         self._lines: dict[str, _Line] = {}
@@ -200,6 +203,7 @@ class LongPoll:
 
         Raises:
             EnvironmentNotFound, WorkPollingUnsupported, StorageUnavailable: as `WorkQueue.poll`, at any time.
+            TooManyAtOnce: no more may wait.
         """
         if block_ms is None:
             found = await self._queue.poll(
@@ -211,6 +215,11 @@ class LongPoll:
         line = self._lines.get(environment_id)
         if line is None:
             line = self._lines[environment_id] = _Line()
+        if len(line.waiters) >= self._most:
+            raise TooManyAtOnce(
+                f"At most {self._most} polls of an environment may block in a server process (--max-blocked-polls / "
+                "WORKYARD_MAX_BLOCKED_POLLS)"
+            )
         waiter = _Waiter(reclaim_older_than_ms)
         line.join(waiter)
         watch: asyncio.Task[None] | None = None

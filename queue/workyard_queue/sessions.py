@@ -32,6 +32,7 @@ from .records import ChosenScript, Event, Session, SessionEvent, event_of, sessi
 from .turns import Turns
 
 _RESERVE = session_script("reserve")
+_UNRESERVE = session_script("unreserve")
 _CREATE = session_script("create")
 _GET = session_script("get")
 _EVENTS = session_script("events")
@@ -88,13 +89,15 @@ class Sessions:
         Raises:
             EnvironmentNotFound: the caller does not reach the environment.
             InvalidRequest: it is archived.
+            LimitReached: it has no room for the session's work.
         """
         session_id = ""
 
         async def reserve(new: Fresh) -> Reply:
             nonlocal session_id
             session_id = new.id("session")
-            return await self._access.run(_RESERVE, environment_id, caller, session_id, seeded=new.seeded)
+            most = self._access.limits.items
+            return await self._access.run(_RESERVE, environment_id, caller, session_id, most, seeded=new.seeded)
 
         reply = await fresh(environment_id, reserve)
         if reply[0] == "OK":
@@ -113,6 +116,7 @@ class Sessions:
                     *map(_dump, (agent, title, metadata, resources, vault_ids)),
                     "" if script is None else script.text,
                     "" if script is None else script.source,
+                    self._access.limits.items,
                     *map(_dump, map(new.event, events)),
                     seeded=new.seeded,
                 )
@@ -123,6 +127,11 @@ class Sessions:
                 # Deleted meanwhile, and perhaps purged: nobody else will remove the place.
                 await self._places.remove(workspace, environment_id, [session_id])
                 raise
+            if reply[0] == "FULL":
+                await self._access.run(_UNRESERVE, environment_id, caller, session_id)
+                await self._places.remove(workspace, environment_id, [session_id])
+        if reply[0] == "FULL":
+            raise self._access.limits.full_of_items(environment_id)
         if reply[0] == "ARCHIVED":
             raise InvalidRequest(f"Environment {environment_id} is archived.", rule="sessions.create.archived")
         try:

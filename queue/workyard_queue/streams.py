@@ -11,7 +11,7 @@ from functools import partial
 from types import TracebackType
 
 from workyard_store.access import Caller
-from workyard_store.errors import EnvironmentNotFound, SessionNotFound, StorageUnavailable
+from workyard_store.errors import EnvironmentNotFound, SessionNotFound, StorageUnavailable, TooManyAtOnce
 from workyard_store.ids import canonical_session_id
 
 from .records import SessionEvent
@@ -25,6 +25,13 @@ _RETRY_S = 1.0
 _BATCH = 200
 #: Events behind which nothing follows.
 _LAST = ("session.status_terminated",)
+
+
+def too_many_streams(most: int) -> TooManyAtOnce:
+    """Return the refusal of one stream of events more."""
+    return TooManyAtOnce(
+        f"At most {most} streams of this kind may be open in a server process (--max-streams / WORKYARD_MAX_STREAMS)"
+    )
 
 
 class Listener:
@@ -93,8 +100,10 @@ class EventStreams:
         closing: whether the server is going down.
     """
 
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(self, sessions: Sessions, most: int) -> None:
+        """Read *sessions*; at most so many listen."""
         self.sessions = sessions
+        self._most = most
         self.closing = False
         self._listeners: dict[str, set[Listener]] = {}
         # Reads under way that began after the last news of any session, by environment, session, and place in it.
@@ -110,10 +119,13 @@ class EventStreams:
 
         Raises:
             SessionNotFound: the caller reaches no such session.
+            TooManyAtOnce: no more may listen.
         """
         known = canonical_session_id(session_id)
         if known is None:
             raise SessionNotFound(session_id)
+        if self.listening >= self._most:
+            raise too_many_streams(self._most)
         listener = Listener(self, known)
         self._listeners.setdefault(known, set()).add(listener)
         try:

@@ -14,7 +14,7 @@ from functools import partial
 
 from workyard_store.access import TRUSTED, Access, Caller, digest, sessions_token
 from workyard_store.clock import format_instant, rendered_instant
-from workyard_store.configs import MOST_METADATA_KEYS, metadata_problems, too_many_keys
+from workyard_store.configs import metadata_problems, too_many_keys
 from workyard_store.errors import (
     AckOutOfState,
     DeleteRefused,
@@ -191,6 +191,7 @@ class WorkQueue:
 
         Raises:
             InvalidRequest: a cloud or archived environment; a key used before for another request.
+            LimitReached: the environment has no room; nothing was enqueued, or with *idempotency_key* a prefix.
         """
 
         def sessions(new: Fresh, start: int) -> list[str]:
@@ -201,6 +202,7 @@ class WorkQueue:
                 return [new.id("session") for _ in numbers]
             return ["session_" + derived_suffix("session", environment_id, idempotency_key, str(n)) for n in numbers]
 
+        limits = self._access.limits
         pairs = [part for pair in (metadata or {}).items() for part in pair]
         fingerprint = hashlib.sha256(
             json.dumps([count, session_id, metadata or {}], sort_keys=True).encode()
@@ -218,6 +220,9 @@ class WorkQueue:
                 "0" if session_id is None else "1",
                 idempotency_key or "",
                 fingerprint,
+                limits.items,
+                # A key may stand for items that an earlier try has made.
+                len(batch) if idempotency_key is not None else count - start,
                 len(pairs),
                 *pairs,
                 *[part for pair in batch for part in pair],
@@ -231,6 +236,8 @@ class WorkQueue:
                     raise InvalidRequest(f"Environment {environment_id} is not self-hosted.")
                 case "ARCHIVED":
                     raise InvalidRequest(f"Environment {environment_id} is archived.")
+                case "FULL":
+                    raise limits.full_of_items(environment_id)
                 case "REUSED":
                     raise InvalidRequest("idempotency_key: Was used before for a different request")
             items += [_item(environment_id, id_, fields) for (id_, _), fields in zip(batch, reply[1:], strict=True)]
@@ -346,12 +353,13 @@ class WorkQueue:
             InvalidMetadata: the result breaks a cap; the message lists every problem.
         """
         problems = metadata_problems({key: value for key, value in patch.items() if value is not None})
+        most = self._access.limits.metadata_keys
         triples = [part for key, value in patch.items() for part in (key, "0" if value is None else "1", value or "")]
         reply = await self._on_item(
-            _UPDATE, environment_id, work_item_id, caller, MOST_METADATA_KEYS, "0" if problems else "1", *triples
+            _UPDATE, environment_id, work_item_id, caller, most, "0" if problems else "1", *triples
         )
         if reply[0] == "REFUSED":
-            raise InvalidMetadata(too_many_keys(reply[1]) + problems)
+            raise InvalidMetadata(too_many_keys(reply[1], most) + problems)
         return _item(environment_id, work_item_id, reply[1])
 
     async def list(

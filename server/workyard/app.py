@@ -12,6 +12,7 @@ from functools import partial
 from types import FrameType
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
 from workyard_queue.autoclock import AutoClocks
 from workyard_queue.following import Following
@@ -35,6 +36,7 @@ from workyard_store.environments import EnvironmentStore
 from workyard_store.errors import StartupRefused, StorageUnavailable
 from workyard_store.journal import JournalStore
 from workyard_store.keys import Keys
+from workyard_store.limits import Limits
 from workyard_store.memories import MemoryStores
 from workyard_store.named_scripts import NamedScripts
 from workyard_store.redis import Engine
@@ -45,7 +47,9 @@ from . import errors
 from .dependencies import Services
 from .entries import kept
 from .faults import Faults
+from .fixtures import HEADER as LENIENCY
 from .fixtures import Fixtures
+from .guard import RULE_HEADER, Guard, parts_of
 from .headers import Envelope
 from .journal import Journal
 from .metrics import Metrics
@@ -168,6 +172,16 @@ def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now, agent:
         from .response_check import ResponseCheck
 
         app.add_middleware(ResponseCheck)
+    origins = parts_of(settings.cors_origins)
+    if origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=["request-id", "retry-after", "x-should-retry", RULE_HEADER, LENIENCY],
+        )
+    app.add_middleware(Guard, settings=settings)
     app.add_middleware(Envelope, traffic=traffic)
     return app
 
@@ -184,7 +198,8 @@ def build_services(
     settings: Settings, engine: Engine, wall: Callable[[], int], agent: Agent, traffic: Traffic
 ) -> Services:
     """Put the services together over an engine."""
-    access = Access(engine, engine.keys, wall, life_line_events=settings.life_line_events)
+    limits = Limits(settings.max_workspaces, settings.max_environments, settings.max_items, settings.max_metadata_keys)
+    access = Access(engine, engine.keys, wall, life_line_events=settings.life_line_events, limits=limits)
     workspaces = WorkspaceStore(access)
     defaults = LeaseDefaults(settings.default_ttl, settings.startup_lease, settings.reclaim_ms)
     queue = WorkQueue(access, workspaces, defaults)
@@ -192,7 +207,7 @@ def build_services(
     turns = Turns(access, workspaces, agent, scripts.default)
     sessions = Sessions(access, workspaces, turns)
     clocks = Clocks(access, workspaces, turns, default_reclaim_ms=defaults.reclaim_ms)
-    long_poll = LongPoll(queue)
+    long_poll = LongPoll(queue, settings.max_blocked_polls)
     questions = Questions(engine)
     owners = Owners(access)
 
@@ -215,7 +230,7 @@ def build_services(
     long_poll.in_auto = auto_clocks.noticed
     watching = Watching(access, workspaces)
     records = EnvironmentStore(access, workspaces)
-    streams = EventStreams(sessions)
+    streams = EventStreams(sessions, settings.max_streams)
     return Services(
         settings=settings,
         engine=engine,
@@ -228,7 +243,7 @@ def build_services(
         snapshots=Snapshots(access, workspaces, queue),
         timelines=Timelines(access, workspaces),
         watching=watching,
-        following=Following(access, watching),
+        following=Following(access, watching, settings.max_streams),
         long_poll=long_poll,
         clocks=clocks,
         auto_clocks=auto_clocks,

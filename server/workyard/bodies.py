@@ -11,11 +11,8 @@ from fastapi import Request
 
 from workyard_store.errors import BodyTooLarge, InvalidRequest
 
+from .settings import MOST_BYTES, MOST_LEVELS
 from .traffic import REQUEST_BODY
-
-MOST_BYTES = 1_048_576
-#: Levels of objects and lists in a body: far from where writing or reading them again would meet Python's own limit.
-_MOST_LEVELS = 500
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -30,40 +27,53 @@ def _finite(digits: str) -> float:
 
 
 class CheckedRequest(Request):
-    """A request whose body, once loaded, is a JSON object that can be stored."""
+    """A request whose body, once loaded, is a JSON object that can be stored.
 
+    Attributes:
+        most_bytes: what a body may have.
+        most_levels: how deep its objects and lists may be nested, itself the first.
+    """
+
+    most_bytes = MOST_BYTES
+    most_levels = MOST_LEVELS
     _loaded: dict[str, Any] | None = None
 
-    async def load(self, *, required: bool, most_bytes: int = MOST_BYTES) -> None:
+    async def load(self, *, required: bool, most_bytes: int | None = None) -> None:
         """Read and check the body; an empty one that is not *required* counts as absent.
 
+        *most_bytes*: of a route that takes more than others.
+
         Raises:
-            BodyTooLarge: over *most_bytes*.
-            InvalidRequest: encoded, another type, not JSON, not an object, or with a character that cannot be stored.
+            BodyTooLarge: it has more bytes.
+            InvalidRequest: encoded, another type, not JSON, not an object, nested too deeply, or with a character that
+                cannot be stored.
         """
-        await self._read(most_bytes)
+        await self._read(most_bytes or self.most_bytes, kept=most_bytes is None)
         if not self._body and not required:
             return
         self._check_type("application/json")
         # A large one in a thread: reading it takes seconds, in which workers must have their heartbeats answered.
         large = len(self._body) > MOST_BYTES
-        self._loaded = await asyncio.to_thread(json_object, self._body) if large else json_object(self._body)
+        if large:
+            self._loaded = await asyncio.to_thread(json_object, self._body, self.most_levels)
+        else:
+            self._loaded = json_object(self._body, self.most_levels)
 
     async def text(self, *types: str) -> str:
         """Return the body as text, for a route that reads it itself.
 
         Raises:
-            BodyTooLarge: over 1 MiB.
+            BodyTooLarge: it has too many bytes.
             InvalidRequest: encoded, of none of the *types*, or not UTF-8.
         """
-        await self._read(MOST_BYTES)
+        await self._read(self.most_bytes, kept=True)
         self._check_type(*types)
         try:
             return self._body.decode("utf-8-sig")
         except UnicodeDecodeError:
             raise InvalidRequest("Request body is not valid UTF-8") from None
 
-    async def _read(self, most_bytes: int) -> None:
+    async def _read(self, most_bytes: int, *, kept: bool) -> None:
         declared = self.headers.get("content-length", "")
         if declared.isdecimal() and len(declared) < 20 and int(declared) > most_bytes:
             raise BodyTooLarge(f"Request body exceeds {most_bytes} bytes")
@@ -73,7 +83,7 @@ class CheckedRequest(Request):
             if len(chunks) > most_bytes:
                 raise BodyTooLarge(f"Request body exceeds {most_bytes} bytes")
         self._body = bytes(chunks)
-        if most_bytes == MOST_BYTES:
+        if kept:
             self.scope[REQUEST_BODY] = self._body
         if self.headers.get("content-encoding", "").strip():
             raise InvalidRequest("Content-Encoding is not supported")
@@ -88,20 +98,24 @@ class CheckedRequest(Request):
         return self._loaded
 
 
-def json_object(body: bytes) -> dict[str, Any]:
+def json_object(body: bytes, most_levels: int = MOST_LEVELS) -> dict[str, Any]:
     """Return the JSON object that a body is.
 
     Raises:
-        InvalidRequest: it is not JSON, not an object, or has a character that cannot be stored.
+        InvalidRequest: it is not JSON, not an object, nested too deeply, or has a character that cannot be stored.
     """
     try:
         value = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant, parse_float=_finite)
         # Most bodies have fewer brackets than levels are allowed.
-        if body.count(b"{") + body.count(b"[") > _MOST_LEVELS:
-            _check_levels(value if isinstance(value, dict | list) else [])
+        if body.count(b"{") + body.count(b"[") > most_levels and _is_deeper(value, most_levels):
+            raise RecursionError
         problems = _unstorable(value, "") if b"\\u" in body else []
-    except (ValueError, RecursionError):
+    except ValueError:
         raise InvalidRequest("Request body is not valid JSON") from None
+    except RecursionError:
+        raise InvalidRequest(
+            f"Request body is nested deeper than {most_levels} levels (--max-json-depth / WORKYARD_MAX_JSON_DEPTH)"
+        ) from None
     if not isinstance(value, dict):
         raise InvalidRequest("Request body must be a JSON object")
     if problems:
@@ -109,14 +123,12 @@ def json_object(body: bytes) -> dict[str, Any]:
     return value
 
 
-def _check_levels(value: Any) -> None:
-    level = [value]
-    for _ in range(_MOST_LEVELS):
+def _is_deeper(value: Any, most_levels: int) -> bool:
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(most_levels):
         children = (child for each in level for child in (each.values() if isinstance(each, dict) else each))
         level = [child for child in children if isinstance(child, dict | list)]
-        if not level:
-            return
-    raise ValueError(f"more than {_MOST_LEVELS} levels")
+    return bool(level)
 
 
 def _unstorable(value: Any, path: str) -> list[str]:

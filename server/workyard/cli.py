@@ -243,6 +243,12 @@ def _handle_signals(handle: Callable[[int], object], held: list[int]) -> None:
 # -- twins of control endpoints -------------------------------------------------------------------------------
 
 
+def _control_token() -> dict[str, str]:
+    """Return the header for the control plane of a server that protects it: the variable is the same as the server's."""
+    token = os.environ.get("WORKYARD_CONTROL_TOKEN")
+    return {"workyard-control-token": token} if token else {}
+
+
 def _call(url: str, api_key: str, method: str, path: str, body: Mapping[str, Any] | str | None = None) -> Any:
     """Call the server and return its JSON, or the text of what is not; a *body* that is text goes as it is, as YAML.
 
@@ -257,7 +263,7 @@ def _call(url: str, api_key: str, method: str, path: str, body: Mapping[str, Any
             url.rstrip("/") + path,
             method=method,
             data=None if text is None else text.encode(),
-            headers={"x-api-key": api_key, "content-type": f"application/{kind}"},
+            headers={"x-api-key": api_key, "content-type": f"application/{kind}", **_control_token()},
         )
         with direct.open(request, timeout=_TIMEOUT_S) as response:
             as_json = response.headers.get_content_type() == "application/json"

@@ -39,6 +39,7 @@ from workyard_queue.work import WorkQueue
 from workyard_store.access import Access, Caller
 from workyard_store.agents import AgentStore
 from workyard_store.calls import CURRENT, ApiCall
+from workyard_store.configs import checked_metadata
 from workyard_store.credentials import CredentialStore
 from workyard_store.environments import EnvironmentStore
 from workyard_store.errors import AuthenticationFailed, NotFound, WorkyardError
@@ -113,6 +114,14 @@ class Call(CheckedRequest):
             await self.workspace_of_worker()
         finally:
             CURRENT.reset(told)
+
+    def checked_metadata(self, metadata: dict[str, str]) -> dict[str, str]:
+        """Return *metadata* if it keeps the caps.
+
+        Raises:
+            InvalidMetadata: the message lists every problem.
+        """
+        return checked_metadata(metadata, self.services.settings.max_metadata_keys)
 
     async def workspace_of_worker(self) -> str:
         """Return the workspace whose skills and memory stores the caller reaches: a worker that of its environment.
@@ -250,6 +259,7 @@ class _CheckedRoute(APIRoute):
             call = Call(request.scope, request.receive)
             call.services = services = request.app.state.services
             settings = services.settings
+            call.most_bytes, call.most_levels = settings.max_body_bytes, settings.max_json_depth
             token = token_of(call.headers)
             strict = self.needs_token and settings.auth == "strict"
             call.caller = call.scope[CALLER] = Caller(token, strict=strict)

@@ -26,14 +26,17 @@ _V1_TEXT = (
     "What a client of the Environments and Work API of Claude Managed Agents sees, as Workyard emulates it.\n\n"
     "Every response carries `request-id`; every error has one envelope. A query parameter the API does not know, such "
     "as `beta=true`, is ignored; an unknown key in a body is refused. A path that is not described here answers 404, a "
-    "method that its path does not have 405 with `allow`, both in the same envelope."
+    "method that its path does not have 405 with `allow`, both in the same envelope. So do, before it is known what is "
+    "asked, 403 (called by a name or from a browser page that is not allowed), 408 (the request came too slowly), 414 and "
+    "431 (target or headers too long), and what is not HTTP 400."
 )
 _CONTROL_TEXT = (
     "What the real service does not have: work without a session, environment keys, the clock, lease settings, "
     "reset.\n\n"
     "A call with an environment in its path acts in that environment's workspace. Any other acts in the workspace of "
     "`?workspace=`, else of `x-api-key` or the bearer token; with neither, a read covers all workspaces and a write is "
-    "refused. No credential is checked."
+    "refused. No credential is checked, but, with the setting `control_token`, the header `workyard-control-token`: without "
+    "it every call but `GET /_emulator/health` answers 401."
 )
 _TAGS = {
     "Environments": "Where work runs: `cloud` ones, which the service hosts, and `self_hosted` ones, which have a queue.",
@@ -62,11 +65,14 @@ _REASONS = {
     409: "The state does not allow it.",
     412: "The lease is not the caller's: the expected heartbeat is not the stored one.",
     413: "The body exceeds 1 MiB.",
+    429: "So many wait already that this one may not; it can be tried again.",
     503: "Redis is unreachable, or the server is shutting down. The step happened wholly or not at all; the caller "
     "cannot know which.",
 }
 #: `error.type` of each status.
 _KINDS = dict(TABLE.values())
+#: Why whatever makes the first thing in a workspace, or one thing more, may be refused.
+FULL = {409: "There is no room for it: a limit of the server's settings is reached."}
 _HEADERS: dict[str, dict[str, Any]] = {
     "request-id": {
         "description": "Identifies this response; `request_id` of an error is the same.",
@@ -265,9 +271,9 @@ def _complete(operation: dict[str, Any], parameters: Mapping[str, Any]) -> None:
     operation["responses"].pop("422", None)
     for status, response in operation["responses"].items():
         names = ["request-id"]
-        if status.startswith("4"):
+        if status.startswith("4") and status != "429":
             names.append("x-should-retry")
-        if status == "503":
+        if status in ("429", "503"):
             names.append("retry-after")
         response["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
         for content in response["content"].values():

@@ -22,6 +22,7 @@ from workyard_store.errors import (
     PermissionDenied,
     StorageUnavailable,
     TooLarge,
+    TooManyAtOnce,
     WorkyardError,
 )
 from workyard_store.errors import Conflict as ConflictError
@@ -40,10 +41,11 @@ TABLE: dict[type[WorkyardError], tuple[int, str]] = {
     NotFound: (404, "not_found_error"),
     ConflictError: (409, "invalid_request_error"),
     HeartbeatPreconditionFailed: (412, "invalid_request_error"),
+    TooManyAtOnce: (429, "rate_limit_error"),
     StorageUnavailable: (503, "api_error"),
 }
-#: `error.type` of statuses that only injected faults have.
-_INJECTED = {429: "rate_limit_error", 529: "overloaded_error"}
+#: `error.type` of statuses that no domain error has.
+_INJECTED = {529: "overloaded_error"}
 _RETRYABLE = (408, 429)
 RETRY_AFTER_S = 1
 
@@ -102,7 +104,8 @@ def shutting_down(scope: Scope) -> Response:
 def answer_to(scope: Scope, error: WorkyardError) -> Response:
     """Return the answer to a call that ended in a domain error."""
     status, kind = row_of(type(error))
-    return envelope(scope, status, kind, error.message, error.details)
+    waits = {"retry-after": str(RETRY_AFTER_S)} if isinstance(error, TooManyAtOnce) else None
+    return envelope(scope, status, kind, error.message, error.details, waits)
 
 
 async def _on_domain_error(request: Request, error: Exception) -> Response:

@@ -26,7 +26,7 @@ class EventStream(StreamingResponse):
     """A stream that stops listening however it ends, before its first frame too."""
 
     def __init__(self, frames: AsyncIterator[bytes], listener: AbstractContextManager[object]) -> None:
-        super().__init__(frames, media_type="text/event-stream", headers={"cache-control": "no-store"})
+        super().__init__(frames, media_type="text/event-stream")
         # Without the parameter `charset`, which no other answer has.
         self.headers["content-type"] = "text/event-stream"
         self._listener = listener

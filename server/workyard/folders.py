@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode
 from workyard_store.errors import InvalidRequest
 from workyard_store.skill_archives import front_matter
 
-from .bodies import MOST_BYTES
+from .settings import MOST_BYTES
 
 #: Calls the server: method, path, body; returns its JSON.
 Call = Callable[..., Any]

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
-from workyard_store.errors import StorageUnavailable
+from workyard_store.errors import LimitReached, StorageUnavailable
 from workyard_store.journal import Extent, JournalStore
 
 from . import entries
@@ -152,6 +152,8 @@ class Journal:
             try:
                 for part in _parts(written):
                     await self._store.write(owner, len(part), "".join(part))
+            except LimitReached:
+                continue  # A workspace that there is no room for has no journal.
             except StorageUnavailable:
                 self._traffic.lose(len(written))  # They may have been written, so they are not written again.
                 raise

@@ -23,6 +23,7 @@ import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from types import FrameType
 from typing import Any, Literal
 
@@ -37,6 +38,7 @@ from workyard_store.errors import StartupRefused
 
 from . import logs
 from .app import build_services, create_app, open_engine
+from .connections import Connections, WireLimits, make_room
 from .dependencies import Services
 from .protocol import Protocol
 from .seed_file import plant, read_seed_file
@@ -48,8 +50,6 @@ _log = logging.getLogger("workyard")
 
 #: Seconds that running requests get after a signal; with uvicorn's own pauses the end comes within two.
 _GRACE_S = 0.5
-#: Longer than clients keep an idle connection, so that none sends a request into one that is just being closed.
-_KEEP_ALIVE_S = 75
 _BACKLOG = 2048
 _READY_WITHIN_S = 30.0
 _SETTINGS_VARIABLE = "_WORKYARD_SETTINGS"
@@ -119,30 +119,31 @@ def serve(settings: Settings, on_ready: Callable[[str, str, Mapping[str, str]], 
         StartupRefused: the port is taken, or the Redis cannot be used.
     """
     listener = bind(settings)
+    room = make_room(settings)
     _end_quickly()
     url = url_of(listener)
     engine = "embedded" if settings.redis_url is None else "redis"
     if engine == "embedded":
         app = create_app(settings)
-        _Server(config_of(settings, app), lambda: on_ready(url, engine, app.state.exports)).run(sockets=[listener])
+        config = config_of(settings, app, room=room)
+        _Server(config, lambda: on_ready(url, engine, app.state.exports)).run(sockets=[listener])
         not_saved: StartupRefused | None = getattr(app.state, "not_saved", None)
         if not_saved is not None:
             raise not_saved
         return
     exports = asyncio.run(prepare(settings))
     if settings.workers == 1:
-        _Server(config_of(settings, create_app(settings)), lambda: on_ready(url, engine, exports)).run(
-            sockets=[listener]
-        )
+        config = config_of(settings, create_app(settings), room=room)
+        _Server(config, lambda: on_ready(url, engine, exports)).run(sockets=[listener])
     else:
-        _supervise(settings, listener, url, lambda: on_ready(url, engine, exports))
+        _supervise(settings, listener, room, url, lambda: on_ready(url, engine, exports))
     if settings.save_state:
         asyncio.run(save(settings))
 
 
-def _supervise(settings: Settings, listener: socket.socket, url: str, on_ready: Callable[[], None]) -> None:
+def _supervise(settings: Settings, listener: socket.socket, room: int, url: str, on_ready: Callable[[], None]) -> None:
     os.environ[_SETTINGS_VARIABLE] = settings.model_dump_json()
-    config = config_of(settings, "workyard.serving:worker_app")
+    config = config_of(settings, "workyard.serving:worker_app", room=room)
     threading.Thread(target=_say_when_ready, args=(url, on_ready), daemon=True).start()
     supervisor = _Supervisor(config, [listener])
     supervisor.run()
@@ -175,13 +176,17 @@ def _end_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def config_of(settings: Settings, app: FastAPI | str, lifespan: Literal["on", "off"] = "on") -> uvicorn.Config:
-    """Return how uvicorn is to run the application, or what the named function returns."""
+def config_of(
+    settings: Settings, app: FastAPI | str, lifespan: Literal["on", "off"] = "on", room: int | None = None
+) -> uvicorn.Config:
+    """Return how uvicorn is to run the application, or what the named function returns. *room*: for so many connections,
+    None: as the settings say."""
+    connections = Connections(WireLimits.of(settings, room))
     return uvicorn.Config(
         app,
         factory=isinstance(app, str),
         workers=settings.workers,
-        http=Protocol,
+        http=partial(Protocol, all_connections=connections),  # type: ignore[arg-type]  # It is only ever called.
         ws="none",
         loop="uvloop" if "uvloop" in LOOP_FACTORIES and sys.platform != "win32" else "auto",
         lifespan=lifespan,
@@ -190,7 +195,7 @@ def config_of(settings: Settings, app: FastAPI | str, lifespan: Literal["on", "o
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=_GRACE_S,  # type: ignore[arg-type]  # It is only ever a timeout for `wait_for`.
-        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_keep_alive=settings.idle_timeout,  # type: ignore[arg-type]  # It is only ever a timer's delay.
         backlog=_BACKLOG,
     )
 

@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, ValidationError, field_validator
+from pydantic import Field, StringConstraints, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from workyard_queue.agent import Script, parse_script
 from workyard_queue.states import DEFAULT_TTL_S, LONGEST_TTL_S, RECLAIM_MS, SHORTEST_TTL_S, STARTUP_LEASE_S
+from workyard_store.configs import MOST_METADATA_KEYS
 from workyard_store.errors import InvalidRequest, StartupRefused
 from workyard_store.redis_urls import RedisUrl
 
 #: An absolute path, no segment of which is empty, `.` or `..`; or the word.
 MOUNT = r"^(?:(?:/[^/\x00.][^/\x00]*|/\.[^/\x00.][^/\x00]*)+|workdir)$"
+#: One of `--allowed-hosts`, without a port.
+HOST_NAME = r"\*|(?:\*\.)?[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?"
+#: One of `--cors-origins`.
+ORIGIN = r"\*|https?://(?:[a-z0-9_.-]+|\[[0-9a-f:]+\])(?::[0-9]{1,5})?"
 LONGEST_LEASE_S = LONGEST_TTL_S
 LONGEST_RECLAIM_MS = 3_600_000
 #: A reader looks through all of them.
 MOST_JOURNALED = 20_000
+#: Of a body, and of its levels of objects and lists: far from where writing or reading them would meet Python's own limit.
+MOST_BYTES = 1_048_576
+MOST_LEVELS = 500
+#: Items that one call enqueues.
+MOST_ENQUEUED = 10_000
 
 
 class Settings(BaseSettings):
@@ -119,6 +130,97 @@ class Settings(BaseSettings):
         False,
         description="Hold every answer against the OpenAPI documents; one that differs becomes a 500 that says where. Needs the extra workyard[check].",
     )
+    control_token: str | None = Field(
+        None,
+        min_length=8,
+        max_length=256,
+        pattern=r"^[!-~]+$",
+        repr=False,
+        description="What calls to /_emulator and /metrics must carry in the header `workyard-control-token` (docs/limits.md). Unset: nothing.",
+    )
+    allowed_hosts: str | None = Field(
+        None,
+        description="Names, separated by commas, by which clients may call the server, beside localhost, addresses and --host; `*.example.com` for those below one, `*` for any.",
+    )
+    cors_origins: str | None = Field(
+        None,
+        description="Origins, separated by commas, whose pages may call the server from a browser, such as http://localhost:3000; `*` for any. Unset: none.",
+    )
+    max_body_bytes: int = Field(
+        MOST_BYTES,
+        ge=1024,
+        le=67_108_864,
+        description="Bytes of a request's body, but of a state, which may have 64 MiB; more: 413.",
+    )
+    max_header_bytes: int = Field(
+        65_536, ge=1024, le=1_048_576, description="Bytes of a request's headers, each line with its end; more: 431."
+    )
+    max_url_bytes: int = Field(
+        16_384, ge=256, le=60_000, description="Bytes of a request's target, its query included; more: 414."
+    )
+    max_json_depth: int = Field(
+        MOST_LEVELS, ge=8, le=MOST_LEVELS, description="Levels of objects and lists in a JSON body; more: 400."
+    )
+    max_metadata_keys: int = Field(
+        MOST_METADATA_KEYS,
+        ge=0,
+        le=MOST_METADATA_KEYS,
+        description="Metadata keys of one environment, work item, session, agent or memory store; more: 400.",
+    )
+    max_count: int = Field(
+        MOST_ENQUEUED,
+        ge=1,
+        le=MOST_ENQUEUED,
+        description="Items that one call of the control plane enqueues; more: 400.",
+    )
+    max_blocked_polls: int = Field(
+        10_000, ge=1, le=1_000_000, description="Polls that block in one environment, in each process; more: 429."
+    )
+    max_streams: int = Field(
+        1000, ge=1, le=1_000_000, description="Streams of events that are open in each process; more: 429."
+    )
+    max_workspaces: int = Field(
+        10_000,
+        ge=1,
+        le=10_000_000,
+        description="Workspaces in one Redis, one for each API key that was used; more: 409.",
+    )
+    max_environments: int = Field(
+        10_000, ge=1, le=10_000_000, description="Environments of a workspace, archived ones too; more: 409."
+    )
+    max_items: int = Field(
+        1_000_000,
+        ge=1,
+        le=100_000_000,
+        description="Work items of an environment, stopped ones too, and its sessions; more: 409.",
+    )
+    max_connections: int = Field(
+        15_000,
+        ge=1,
+        le=1_000_000,
+        description="Connections that are open in each process, at most what its limit of open files leaves; more: 503.",
+    )
+    head_timeout: float = Field(
+        10.0,
+        ge=0.1,
+        le=3600,
+        description="Seconds from the first byte of a request to the end of its head; longer: 408.",
+    )
+    body_timeout: float = Field(
+        60.0, ge=0.1, le=3600, description="Seconds from the head of a request to the end of its body; longer: 408."
+    )
+    idle_timeout: float = Field(
+        75.0,
+        ge=0.1,
+        le=3600,
+        description="Seconds that a connection may be open with no request on it: longer than clients keep one, so that none sends into one that is just closing.",
+    )
+    write_timeout: float = Field(
+        60.0,
+        ge=0.1,
+        le=3600,
+        description="Seconds that a client may leave all of an answer unread; then it is cut off.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="debug adds a line for every request."
     )
@@ -130,6 +232,15 @@ class Settings(BaseSettings):
         description="Allow a --host that is not loopback: whoever reaches the port can do everything, there are no real credentials.",
     )
 
+    @field_validator("allowed_hosts", "cors_origins")
+    @classmethod
+    def _is_a_list(cls, value: str | None, info: ValidationInfo) -> str | None:
+        """Refuse what can be no list of host names, or of origins."""
+        one, what = (HOST_NAME, "host names") if info.field_name == "allowed_hosts" else (ORIGIN, "origins")
+        if value is not None and not all(re.fullmatch(one, part.strip(), re.IGNORECASE) for part in value.split(",")):
+            raise ValueError(f"Not {what}, separated by commas")
+        return value
+
     @field_validator("redis_url")
     @classmethod
     def _is_a_redis_url(cls, value: str | None) -> str | None:
@@ -137,6 +248,10 @@ class Settings(BaseSettings):
         if value is not None:
             RedisUrl.parse(value)
         return value
+
+
+#: Settings that may hold a secret: what is wrong with them is said in words that show none of it.
+_SECRET = ("redis_url", "control_token")
 
 
 def load(**options: object) -> Settings:
@@ -151,7 +266,7 @@ def load(**options: object) -> Settings:
     except ValidationError as error:
         problems = [
             f"{named(name)}: {problem['msg'].removeprefix('Value error, ')}"
-            + ("" if name == "redis_url" else f" (got {problem['input']!r})")
+            + ("" if name in _SECRET else f" (got {problem['input']!r})")
             for problem in error.errors()
             for name in [str(problem["loc"][0])]
         ]

@@ -15,6 +15,8 @@ from starlette.types import Message, Scope, Send
 
 from workyard_store.calls import ApiCall
 
+from .security_headers import ALWAYS, OF_DATA, POLICY
+
 _log = logging.getLogger("workyard")
 
 #: Where a request keeps what is known of it once it has a route.
@@ -135,7 +137,8 @@ class Exchange:
             self.status = message["status"]
             headers = message["headers"]
             added = self.scope.get(ADDED_HEADERS)
-            message["headers"] = [*headers, self._header]
+            has_policy = any(name == POLICY for name, _ in headers)
+            message["headers"] = [*headers, *(ALWAYS if has_policy else OF_DATA), self._header]
             if added is not None:
                 message["headers"] += [(name.encode(), value.encode()) for name, value in added.items()]
             self._headers = headers

@@ -18,6 +18,7 @@ from .clock import wall_now
 from .errors import AuthenticationFailed, EnvironmentNotFound, TokenRevoked, TokenUnknown
 from .ids import derived_suffix, is_id
 from .keys import Keys
+from .limits import Limits
 from .redis import Engine, Reply, Script
 
 #: The scope of a caller that acts in the workspace of whatever the path names.
@@ -145,15 +146,23 @@ class Access:
     Attributes:
         gate: asked about an API call of which a workspace with fault rules knows nothing yet, before any of its steps. It
             may wait, and raise what the call is answered with.
+        limits: how much may be stored.
     """
 
     def __init__(
-        self, engine: Engine, keys: Keys, wall: Callable[[], int] = wall_now, *, life_line_events: int = 0
+        self,
+        engine: Engine,
+        keys: Keys,
+        wall: Callable[[], int] = wall_now,
+        *,
+        life_line_events: int = 0,
+        limits: Limits | None = None,
     ) -> None:
         """Run scripts on *engine*; an environment's life line keeps its last *life_line_events* events, 0: none."""
         self.engine = engine
         self.keys = keys
         self.wall = wall
+        self.limits = limits or Limits()
         self.gate: Callable[[ApiCall, str], Awaitable[None]] | None = None
         self._keep = life_line_events or ""
 

@@ -91,18 +91,18 @@ def metadata_problems(pairs: dict[str, str]) -> list[str]:
     return problems
 
 
-def too_many_keys(count: int) -> list[str]:
+def too_many_keys(count: int, most: int = MOST_METADATA_KEYS) -> list[str]:
     """Return the problem with *count* keys, if there is one."""
-    return [f"too many keys ({count} > {MOST_METADATA_KEYS})"] if count > MOST_METADATA_KEYS else []
+    return [f"too many keys ({count} > {most})"] if count > most else []
 
 
-def checked_metadata(metadata: dict[str, str]) -> dict[str, str]:
+def checked_metadata(metadata: dict[str, str], most_keys: int = MOST_METADATA_KEYS) -> dict[str, str]:
     """Return *metadata* if it keeps the caps.
 
     Raises:
         InvalidMetadata: the message lists every problem.
     """
-    problems = too_many_keys(len(metadata)) + metadata_problems(metadata)
+    problems = too_many_keys(len(metadata), most_keys) + metadata_problems(metadata)
     if problems:
         raise InvalidMetadata(problems)
     return metadata

@@ -11,6 +11,7 @@ WorkyardError
 │   ├── EnvironmentNotTheTokens
 │   ├── ScopeMissing
 │   └── WorkerCredentialNeeded
+├── TooManyAtOnce
 ├── InvalidRequest
 │   ├── InvalidCursor
 │   ├── BodyTooLarge
@@ -43,6 +44,7 @@ WorkyardError
     ├── EnvironmentElsewhere
     ├── EnvironmentInMotion
     ├── HeartbeatPreconditionFailed
+    ├── LimitReached
     ├── MemoryPathTaken
     ├── MemoryPreconditionFailed
     ├── ResetMeanwhile
@@ -136,6 +138,10 @@ class WorkerCredentialNeeded(PermissionDenied):
             f"events[{place}]: `user.tool_result` may only be sent with environment credentials (the self-hosted runner's "
             "Session-Instance JWT); an API key or Console session cannot post this event type"
         )
+
+
+class TooManyAtOnce(WorkyardError):
+    """So many are under way that this one must wait for another to end. The message names the limit."""
 
 
 class InvalidRequest(WorkyardError):
@@ -355,6 +361,10 @@ class HeartbeatPreconditionFailed(Conflict):
             "error_visibility": "user_facing",
             "error_code": self.error_code,
         }
+
+
+class LimitReached(Conflict):
+    """No more of these are stored. The message names the limit; to try again helps only after something was removed."""
 
 
 class MemoryPathTaken(Conflict):

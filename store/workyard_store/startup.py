@@ -42,6 +42,7 @@ COMMANDS = (
     "PUBLISH CHANNEL message",
     "SADD KEY member",
     "SCAN 0",
+    "SCARD KEY",
     "SELECT 0",
     "SET KEY value",
     "SISMEMBER KEY member",

@@ -37,6 +37,14 @@ _INTEND = """
 redis.call('ZREM', KEYS[1], ARGV[2])
 return redis.call('ZADD', KEYS[1], ARGV[1], ARGV[2])
 """
+#: Enter a workspace into the register of all, which has no slot with anything else: no two new ones are both the last that
+#: is allowed.
+_ENTER = """
+if redis.call('SISMEMBER', KEYS[1], ARGV[1]) == 1 then return 'OK' end
+if redis.call('SCARD', KEYS[1]) >= tonumber(ARGV[2]) then return 'FULL' end
+redis.call('SADD', KEYS[1], ARGV[1])
+return 'OK'
+"""
 #: Items that one purge step removes: few enough not to hold Redis up.
 _PURGE_BATCH = 500
 #: Environments that one pipeline of a change is sent to.
@@ -116,19 +124,30 @@ class WorkspaceStore:
         self.places = SessionPlaces(access.engine, access.keys)
 
     async def write(self, script: Script, workspace: str, *arguments: str | int) -> Reply:
-        """Run a workspace script that may write its first key, after entering the workspace into the register."""
-        enter = self._engine.command("SADD", self._keys.workspaces, workspace)
-        if self._engine.spans_nodes:
-            # The register may lie on another node, which may be away: then the script must not run.
-            await enter
-            return await self._engine.run(script, self._keys.workspace(workspace), *arguments)
-        _, reply = await asyncio.gather(enter, self._engine.run(script, self._keys.workspace(workspace), *arguments))
-        return reply
+        """Run a workspace script that may write its first key, after entering the workspace into the register.
+
+        Raises:
+            LimitReached: it would be one too many.
+        """
+        await self._enter(workspace)
+        return await self._engine.run(script, self._keys.workspace(workspace), *arguments)
+
+    async def _enter(self, workspace: str) -> None:
+        most = self._access.limits.workspaces
+        # Most often it is there, and to look is cheaper than a script.
+        if await self._engine.command("SISMEMBER", self._keys.workspaces, workspace):
+            return
+        if await self._engine.command("EVAL", _ENTER, 1, self._keys.workspaces, workspace, most) == "FULL":
+            raise self._access.limits.full_of_workspaces()
 
     # -- environments' places ---------------------------------------------------------------------------------
 
     async def reserve(self, workspace: str, given: str | None = None) -> tuple[str, int, Profile]:
-        """Give a new environment its id, unless that is *given*, and its creation sequence, and return what it copies, too."""
+        """Give a new environment its id, unless that is *given*, and its creation sequence, and return what it copies, too.
+
+        Raises:
+            LimitReached: the workspace, or the register of workspaces, is full.
+        """
         environment_id, free = "", False
 
         async def reserve(new: Fresh) -> Reply:
@@ -143,10 +162,13 @@ class WorkspaceStore:
             free = not there
             if there:
                 return None
-            return await self.write(_RESERVE, workspace, self._access.wall(), environment_id, new.seeded)
+            most = self._access.limits.environments
+            return await self.write(_RESERVE, workspace, self._access.wall(), environment_id, new.seeded, most)
 
         while not free:
             reply = await fresh(workspace, reserve)
+        if reply[0] == "FULL":
+            raise self._access.limits.full_of_environments()
         return environment_id, int(reply[0]), Profile.of(reply[1:])
 
     async def confirm(self, workspace: str, environment_id: str, sequence: int, copied: Profile) -> None:
@@ -257,7 +279,7 @@ class WorkspaceStore:
         """Store the fields of a workspace that has none, and return what its environments, which are to come, copy."""
         generation = str(self._access.wall())
         stored = {**fields, "generation": generation, "spread": generation}
-        await self._engine.command("SADD", self._keys.workspaces, workspace)
+        await self._enter(workspace)
         await self._engine.command(
             "HSET", self._keys.workspace(workspace), *(part for pair in stored.items() for part in pair)
         )

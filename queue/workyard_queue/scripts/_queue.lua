@@ -75,6 +75,11 @@ local function enter(id, date)
   call('HSET', work(id), 'state', 'queued', 'entry', entry)
 end
 
+-- Tell whether the environment has no room for so many new items.
+local function is_full(number, most)
+  return call('ZCARD', INDEX) + number > tonumber(most)
+end
+
 -- Make a new item and put it into the queue. `metadata`: fields `m:<key>` and their values, in turn.
 local function create(id, session_id, metadata)
   E.seq = call('HINCRBY', ENV, 'seq', 1)

@@ -8,23 +8,22 @@ from fastapi import APIRouter, Path
 from starlette.responses import Response
 
 from workyard_store.agents import Agent as AgentRecord
-from workyard_store.configs import checked_metadata
 from workyard_store.errors import AgentNotFound
 from workyard_store.ids import is_id
 
 from ..dependencies import Call, PublicRoute
-from ..documentation import refusals, success
+from ..documentation import FULL, refusals, success
 from ..responses import JsonResponse
 from ..schemas.agents import UNKNOWN, Agent, AgentCreate, definition_of, render_agent
 
 router = APIRouter(prefix="/v1/agents", tags=["Sessions"], route_class=PublicRoute)
 
 
-@router.post("", responses=success(Agent, "The new agent.") | refusals(400, 401, 413))
+@router.post("", responses=success(Agent, "The new agent.") | refusals(400, 401, 409, 413, because=FULL))
 async def create_agent(body: AgentCreate, call: Call) -> Response:
     """Create an agent in the caller's workspace. It is kept as it was given; no model is called."""
     services = call.services
-    checked_metadata(body.metadata or {})
+    call.checked_metadata(body.metadata or {})
     workspace = await services.access.workspace(call.caller)
     return JsonResponse(
         render_agent(await services.agents.create(workspace, definition_of(body), services.access.wall()))

@@ -16,13 +16,12 @@ from starlette.responses import Response
 
 from workyard_store.access import DEFAULT_WORKSPACE, workspace_of_api_key
 from workyard_store.clock import parse_instant
-from workyard_store.configs import checked_metadata
 from workyard_store.errors import InvalidRequest
 from workyard_store.workspaces import Profile
 
 from .. import __version__
 from ..dependencies import Call, ControlRoute, Services
-from ..documentation import link, refusals, success
+from ..documentation import FULL, link, refusals, success
 from ..responses import JsonResponse
 from ..schemas.clock import (
     MOST_PENDING,
@@ -136,8 +135,11 @@ async def health(call: Call) -> Response:
     | refusals(
         400,
         404,
+        409,
         413,
-        because=_NO_ENVIRONMENT | {400: "The request breaks a rule, or the environment is a cloud or an archived one."},
+        because=FULL
+        | _NO_ENVIRONMENT
+        | {400: "The request breaks a rule, or the environment is a cloud or an archived one."},
     ),
 )
 async def enqueue_work(environment_id: EnvironmentId, call: Call, body: Enqueue | None = None) -> Response:
@@ -148,11 +150,14 @@ async def enqueue_work(environment_id: EnvironmentId, call: Call, body: Enqueue 
     completes.
     """
     wanted = body or Enqueue()
+    most = call.services.settings.max_count
+    if wanted.count > most:
+        raise InvalidRequest(f"count: Input should be less than or equal to {most} (--max-count / WORKYARD_MAX_COUNT)")
     items = await call.services.queue.enqueue(
         environment_id,
         count=wanted.count,
         session_id=wanted.session_id,
-        metadata=checked_metadata(wanted.metadata or {}),
+        metadata=call.checked_metadata(wanted.metadata or {}),
         idempotency_key=wanted.idempotency_key,
     )
     return JsonResponse({"data": [render_work(item) for item in items]})
@@ -224,7 +229,7 @@ async def get_clock(call: Call, workspace: WorkspaceName = None) -> Response:
     "/clock",
     tags=_WORKSPACES,
     responses=success(ClockMoved | ClocksMoved, "The clock after the change; all clocks for `?workspace=*`.")
-    | refusals(400, 413, because={400: f"{_NO_WORKSPACE} Time never goes back."}),
+    | refusals(400, 409, 413, because=FULL | {400: f"{_NO_WORKSPACE} Time never goes back."}),
 )
 async def change_clock(body: ClockChange, call: Call, workspace: WorkspaceName = None) -> Response:
     """Freeze, advance or release the workspace's clock, or move it to the next timer.
@@ -266,7 +271,7 @@ async def get_settings(call: Call, workspace: WorkspaceName = None) -> Response:
     "/settings",
     tags=_WORKSPACES,
     responses=success(LeaseSettings | AllSettings, "The settings now in force; all for `?workspace=*`.")
-    | refusals(400, 413, because={400: _NO_WORKSPACE}),
+    | refusals(400, 409, 413, because=FULL | {400: _NO_WORKSPACE}),
 )
 async def change_settings(call: Call, workspace: WorkspaceName = None, body: SettingsChange | None = None) -> Response:
     """Change the workspace's settings, for leases, polls and ids from now on.

@@ -11,6 +11,7 @@ from starlette.responses import HTMLResponse, Response
 from .. import documents
 from ..documentation import CONTROL_TITLE, V1_TITLE
 from ..responses import JsonResponse
+from ..security_headers import POLICY, policy_of_page
 
 _ASSETS = "/_emulator/assets"
 _TYPES = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css", "favicon.png": "image/png"}
@@ -51,10 +52,13 @@ async def asset(name: str) -> Response:
 
 
 def _page(url: str, title: str) -> HTMLResponse:
-    return get_swagger_ui_html(
+    page = get_swagger_ui_html(
         openapi_url=url,
         title=title,
         swagger_js_url=f"{_ASSETS}/swagger-ui-bundle.js",
         swagger_css_url=f"{_ASSETS}/swagger-ui.css",
         swagger_favicon_url=f"{_ASSETS}/favicon.png",
     )
+    page.headers[POLICY.decode()] = policy_of_page(bytes(page.body).decode())
+    page.headers["referrer-policy"] = "no-referrer"
+    return page

@@ -14,7 +14,7 @@ from workyard_store.environments import Environment as EnvironmentRecord
 from workyard_store.errors import EnvironmentIsArchived
 
 from ..dependencies import AS_QUERY_INTEGER, Call, PublicRoute, QueryBoolean
-from ..documentation import link, refusals, success
+from ..documentation import FULL, link, refusals, success
 from ..responses import JsonResponse
 from ..schemas.common import DEFAULT_LIMIT, MOST_PER_PAGE, render_page
 from ..schemas.environments import (
@@ -42,7 +42,7 @@ Page = Annotated[
 ]
 
 
-@router.post("", responses=success(Environment, "The new environment.") | refusals(400, 401, 413))
+@router.post("", responses=success(Environment, "The new environment.") | refusals(400, 401, 409, 413, because=FULL))
 async def create_environment(body: EnvironmentCreate, call: Call) -> Response:
     """Create an environment in the caller's workspace; a cloud one with an open network unless told otherwise."""
     config = configs.merged(None, None if body.config is None else body.config.model_dump())
@@ -53,7 +53,7 @@ async def create_environment(body: EnvironmentCreate, call: Call) -> Response:
         name=body.name,
         description=body.description or "",
         config=config,
-        metadata=configs.checked_metadata(body.metadata or {}),
+        metadata=call.checked_metadata(body.metadata or {}),
         scope=scope,
     )
     call.told.environment_id = environment.id
@@ -109,7 +109,7 @@ async def update_environment(
     """Change an environment; what is left out stays. The rules of a new environment hold for the result."""
     patch = body or EnvironmentUpdate()
     changed = await call.services.environments.update(
-        environment_id, call.caller, lambda stored: _changed(stored, patch)
+        environment_id, call.caller, lambda stored: _changed(call, stored, patch)
     )
     return JsonResponse(render_environment(changed))
 
@@ -141,7 +141,7 @@ async def archive_environment(environment_id: EnvironmentId, call: Call) -> Resp
     return JsonResponse(render_environment(await call.services.environments.archive(environment_id, call.caller)))
 
 
-def _changed(stored: EnvironmentRecord, patch: EnvironmentUpdate) -> EnvironmentRecord:
+def _changed(call: Call, stored: EnvironmentRecord, patch: EnvironmentUpdate) -> EnvironmentRecord:
     """Return the record after an update: archived, type change, rules on the result, in this order."""
     if stored.archived_at is not None:
         raise EnvironmentIsArchived(f"Environment {stored.id} is archived and cannot be updated.")
@@ -159,6 +159,6 @@ def _changed(stored: EnvironmentRecord, patch: EnvironmentUpdate) -> Environment
         name=patch.name or stored.name,
         description=(patch.description or "") if "description" in patch.model_fields_set else stored.description,
         config=config,
-        metadata=configs.checked_metadata(metadata),
+        metadata=call.checked_metadata(metadata),
         scope=scope,
     )

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from workyard_store.errors import FaultNotFound, InvalidRequest, ScenarioNotFound
 
 from ..dependencies import Call, ControlRoute, QueryBoolean
-from ..documentation import link, refusals, success
+from ..documentation import FULL, link, refusals, success
 from ..fault_rules import MOST_RULES, Given, read_scenario, ready_scenario, ready_scenarios
 from ..responses import JsonResponse
 from ..schemas.faults import (
@@ -42,7 +42,12 @@ _NO_WORKSPACE = {400: "No workspace is named."}
         "The rules that were added.",
         remove=link("Remove the first of them.", "delete_fault", fault_id="data/0/id"),
     )
-    | refusals(400, 413, because={400: "A rule breaks a rule: the message names the path. Or no workspace is named."}),
+    | refusals(
+        400,
+        409,
+        413,
+        because=FULL | {400: "A rule breaks a rule: the message names the path. Or no workspace is named."},
+    ),
 )
 async def add_faults(
     call: Call,

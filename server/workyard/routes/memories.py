@@ -9,12 +9,11 @@ from pydantic import Field
 from starlette.responses import Response
 
 from workyard_queue.records import merged_metadata
-from workyard_store.configs import checked_metadata
 from workyard_store.memories import LONGEST_PATH_BYTES
 from workyard_store.memories import MemoryStore as MemoryStoreRecord
 
 from ..dependencies import AS_QUERY_INTEGER, Call, PublicRoute, QueryBoolean
-from ..documentation import link, refusals, success
+from ..documentation import FULL, link, refusals, success
 from ..responses import JsonResponse
 from ..schemas.common import DEFAULT_LIMIT, render_page
 from ..schemas.memories import (
@@ -72,14 +71,17 @@ Limit = Annotated[int, Field(ge=1, le=100), AS_QUERY_INTEGER, Query(description=
 _VIEW = Query(description="`full`: with the content.")
 
 
-@router.post("", responses=success(MemoryStore, "The new memory store.", **_OF_STORE) | refusals(400, 401, 413))
+@router.post(
+    "",
+    responses=success(MemoryStore, "The new memory store.", **_OF_STORE) | refusals(400, 401, 409, 413, because=FULL),
+)
 async def create_memory_store(body: MemoryStoreCreate, call: Call) -> Response:
     """Create a memory store in the caller's workspace."""
     store = await call.services.memories.create(
         await call.workspace_of_worker(),
         name=body.name,
         description=body.description or "",
-        metadata=checked_metadata(body.metadata or {}),
+        metadata=call.checked_metadata(body.metadata or {}),
     )
     return JsonResponse(render_memory_store(store))
 
@@ -129,7 +131,7 @@ async def update_memory_store(memory_store_id: StoreId, call: Call, body: Memory
 
     def changed(stored: MemoryStoreRecord) -> tuple[str, str, dict[str, str]]:
         description = stored.description if patch.description is None else patch.description
-        metadata = checked_metadata(merged_metadata(stored.metadata, patch.metadata or {}))
+        metadata = call.checked_metadata(merged_metadata(stored.metadata, patch.metadata or {}))
         return patch.name or stored.name, description, metadata
 
     workspace = await call.workspace_of_worker()

@@ -16,7 +16,7 @@ from workyard_queue.scripted import NAME, as_text, report_of, restarted
 from workyard_store.access import TRUSTED
 
 from ..dependencies import Call, ControlRoute
-from ..documentation import link, refusals, success
+from ..documentation import FULL, link, refusals, success
 from ..responses import JsonResponse
 from ..schemas.scripts import SCRIPT_BODY, NamedScript, NamedScriptList, ScriptDeleted, SessionScript
 from .control import WorkspaceName, one_workspace
@@ -115,7 +115,7 @@ async def get_script(name: ScriptName, call: Call, workspace: WorkspaceName = No
         read=link("Read it.", "get_script", name="name"),
         remove=link("Remove it.", "delete_script", name="name"),
     )
-    | refusals(400, 413, because=_BAD),
+    | refusals(400, 409, 413, because=_BAD | FULL),
 )
 async def put_script(name: ScriptName, call: Call, workspace: WorkspaceName = None) -> Response:
     """Keep a script under a name, in place of any that had it.

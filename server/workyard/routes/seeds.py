@@ -15,7 +15,7 @@ from workyard_store.skill_archives import SkillFile, pack, unpack
 from workyard_store.skills import SLUG, id_of_name
 
 from ..dependencies import Call, ControlRoute
-from ..documentation import refusals, success
+from ..documentation import FULL, refusals, success
 from ..responses import JsonResponse
 from ..schemas.skills import Skill, SkillPut, render_skill
 from .control import WorkspaceName, one_workspace
@@ -31,7 +31,7 @@ SkillKey = Annotated[
 ]
 
 
-@router.put("/skills/{skill}", responses=success(Skill, "The skill.") | refusals(400, 413))
+@router.put("/skills/{skill}", responses=success(Skill, "The skill.") | refusals(400, 409, 413, because=FULL))
 async def put_skill(skill: SkillKey, body: SkillPut, call: Call, workspace: WorkspaceName = None) -> Response:
     """Keep a skill that workers download. Other files than before are a new version; ten versions are kept."""
     chosen = await one_workspace(call, workspace)

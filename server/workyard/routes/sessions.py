@@ -15,12 +15,11 @@ from workyard_queue.records import Session as SessionRecord
 from workyard_queue.scripted import METADATA_KEY
 from workyard_queue.streams import Listener
 from workyard_store.clock import format_instant
-from workyard_store.configs import checked_metadata
 from workyard_store.errors import InvalidRequest, MemoryStoreNotFound, SessionOutOfState
 from workyard_store.ids import canonical_session_id, derived_suffix, new_id
 
 from ..dependencies import Call, PublicRoute, QueryBoolean, QueryInteger
-from ..documentation import event_stream, link, refusals, success
+from ..documentation import FULL, event_stream, link, refusals, success
 from ..event_streams import EventStream, frame
 from ..lanes import check_events
 from ..responses import JsonResponse
@@ -78,8 +77,10 @@ SessionId = Annotated[
         400,
         401,
         404,
+        409,
         413,
-        because={
+        because=FULL
+        | {
             400: "The request breaks a rule, or the environment is archived.",
             404: "No such environment for this caller.",
         },
@@ -89,7 +90,7 @@ async def create_session(body: SessionCreate, call: Call) -> Response:
     """Create a session. In a self-hosted environment its work is enqueued in the same step."""
     services = call.services
     call.told.environment_id = body.environment_id
-    metadata = checked_metadata(body.metadata or {})
+    metadata = call.checked_metadata(body.metadata or {})
     session = await services.sessions.create(
         body.environment_id,
         call.caller,
@@ -161,7 +162,7 @@ async def get_session(session_id: SessionId, call: Call) -> Response:
 async def update_session(session_id: SessionId, call: Call, body: SessionUpdate | None = None) -> Response:
     """Change a session's title, metadata, or its agent's tools; what is left out stays."""
     patch = body or SessionUpdate()
-    changed = await call.services.sessions.update(session_id, call.caller, lambda stored: _changed(stored, patch))
+    changed = await call.services.sessions.update(session_id, call.caller, lambda stored: _changed(call, stored, patch))
     return JsonResponse(render_session(changed))
 
 
@@ -231,7 +232,7 @@ async def list_events(
 @router.get(
     "/{session_id}/events/stream",
     responses=event_stream("Each event as it happens: `event:` names its type, `data:` is the event.")
-    | refusals(401, 403, 404, because=_NO_SESSION),
+    | refusals(401, 403, 404, 429, because=_NO_SESSION),
     response_class=StreamingResponse,
 )
 async def stream_events(session_id: SessionId, call: Call) -> Response:
@@ -302,7 +303,7 @@ async def _resources(call: Call, body: SessionCreate) -> list[dict[str, Any]]:
 
 
 def _changed(
-    stored: SessionRecord, patch: SessionUpdate
+    call: Call, stored: SessionRecord, patch: SessionUpdate
 ) -> tuple[dict[str, Any] | None, str | None, dict[str, str], Event | None]:
     """Return agent, title and metadata after an update, and the event that names what is new."""
     if stored.status == "terminated":
@@ -324,7 +325,7 @@ def _changed(
     title = (patch.title or None) if "title" in patch.model_fields_set else stored.title
     if title is not None and title != stored.title:
         news["title"] = title
-    metadata = checked_metadata(merged_metadata(stored.metadata, patch.metadata or {}))
+    metadata = call.checked_metadata(merged_metadata(stored.metadata, patch.metadata or {}))
     if metadata.get(METADATA_KEY) != stored.metadata.get(METADATA_KEY):
         raise InvalidRequest(
             f"metadata.{METADATA_KEY}: Is read when a session is created; PUT /_emulator/sessions/{stored.id}/script "

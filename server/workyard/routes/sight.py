@@ -146,7 +146,7 @@ def _in_words(seen: Seen, until: Until) -> str:
         "Each event of a life line as it happens: `event:` names its kind, `data:` is as in a timeline.",
         "The place of the event, for `since`.",
     )
-    | refusals(400),
+    | refusals(400, 429),
     response_class=StreamingResponse,
 )
 async def follow_events(

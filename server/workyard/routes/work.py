@@ -50,6 +50,7 @@ WorkId = Annotated[str, Path(description="The work item's id, `work_…`.", exam
         401,
         403,
         404,
+        429,
         because={400: "A parameter breaks a rule, or the environment is a cloud one, which has no queue."},
     ),
 )

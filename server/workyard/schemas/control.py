@@ -14,11 +14,10 @@ from workyard_store.clock import format_instant
 from workyard_store.credentials import EnvironmentKey
 from workyard_store.ids import canonical_session_id
 
-from ..settings import LONGEST_LEASE_S, LONGEST_RECLAIM_MS
+from ..settings import LONGEST_LEASE_S, LONGEST_RECLAIM_MS, MOST_ENQUEUED
 from .common import KEY_ID, Body, Metadata, Shape, Timestamp, optional_instant
 from .work import Work
 
-MOST_ENQUEUED = 10_000
 #: Integers that every JSON parser keeps as they are.
 MOST_SEED = 2**53 - 1
 

@@ -45,6 +45,7 @@ class HostedServer:
     Attributes:
         url: where it is.
         seeded: variables for what the file of `seed_file` made: the ids of environments and the values of keys.
+        control_token: what its control plane asks for, None: nothing.
 
     Raises:
         StartupRefused: a bad setting, or the Redis cannot be used.
@@ -55,6 +56,7 @@ class HostedServer:
         self._listener = bind(settings)
         self._listener.set_inheritable(False)
         self.url = url_of(self._listener)
+        self.control_token = settings.control_token
         self.seeded: dict[str, str] = {}
         self._pid = os.getpid()
         self._ready: Future[asyncio.AbstractEventLoop] = Future()

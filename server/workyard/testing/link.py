@@ -67,7 +67,9 @@ def _text(value: object) -> str:
 class Link:
     """The connections to one server. Threads may share it; a process that is forked off gets its own connections."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, control_token: str | None = None) -> None:
+        """Send requests to *url*, those to its control plane with a token: the one given, else `WORKYARD_CONTROL_TOKEN`."""
+        self._control_token = control_token or os.environ.get("WORKYARD_CONTROL_TOKEN")
         parts = urlsplit(url if "//" in url else f"http://{url}")
         if parts.scheme != "http" or not parts.hostname:
             raise ValueError(f"not the URL of a Workyard, which begins with http://: {url!r}")
@@ -92,6 +94,8 @@ class Link:
         elif body is not None:
             body = json.dumps(body)
         headers = {"x-api-key": api_key, "content-type": kind}
+        if self._control_token:
+            headers["workyard-control-token"] = self._control_token
         connection = self._connection()
         try:
             connection.timeout = request.within_s

@@ -52,7 +52,7 @@ class Place:
             raise RuntimeError("the emulator is running already")
         if self._url is None:
             self._server = host(**self._settings)
-            self._link = Link(self._server.url)
+            self._link = Link(self._server.url, self._server.control_token)
             return
         link = Link(self._url)
         health = link.send(Request("GET", "/_emulator/health", within_s=_ANSWERS_WITHIN_S), self.api_key)
