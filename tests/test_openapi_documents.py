@@ -25,7 +25,7 @@ Json = dict[str, Any]
 
 #: Operation → the errors it can answer with beside 503, which every one has.
 REFUSALS = {
-    "create_environment": {400, 401, 413},
+    "create_environment": {400, 401, 409, 413},
     "list_environments": {400, 401},
     "get_environment": {400, 401, 404},
     "update_environment": {400, 401, 404, 413},
