@@ -8,13 +8,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
-from workyard.ledger import FALLBACK, PLACES, Rule
+from workyard.ledger import PLACES, Rule
 from workyard.operations import OPERATIONS
+from workyard.rule_ids import FALLBACK
 
 ROOT = Path(__file__).resolve().parent.parent
 _DOCUMENTS = ("workyard", "control")
 _METHODS = ("get", "put", "post", "delete", "patch")
 _SOURCES = ("server", "store", "queue")
+#: Texts that begin so are ids of rules, whatever they stand in.
+_NO_OPERATIONS = ("conventions.", "limits.", "credentials.")
 
 
 def false_claims(rules: Mapping[str, Rule], root: Path = ROOT) -> list[str]:
@@ -85,16 +88,16 @@ def _functions(root: Path) -> set[str]:
 
 
 def _constants(root: Path) -> Iterator[tuple[str, str]]:
-    """Yield each rule's id that the code names, as `rule="…"`, with its place."""
+    """Yield each rule's id that the code names, with its place: as `rule="…"`, or in any way if no operation is named so."""
     for source in _SOURCES:
         for file in sorted((root / source).rglob("*.py")):
             text = file.read_text(encoding="utf-8")
-            if "rule=" not in text:
-                continue
             for node in ast.walk(ast.parse(text)):
-                value = node.value if isinstance(node, ast.keyword) and node.arg == "rule" else None
-                if isinstance(value, ast.Constant) and isinstance(value.value, str):
-                    yield value.value, f"{file.relative_to(root).as_posix()}:{value.lineno}"
+                named = node.value if isinstance(node, ast.keyword) and node.arg == "rule" else node
+                if not isinstance(named, ast.Constant) or not isinstance(named.value, str):
+                    continue
+                if named is not node or named.value.startswith(_NO_OPERATIONS):
+                    yield named.value, f"{file.relative_to(root).as_posix()}:{named.lineno}"
 
 
 def _count(file: Path, text: str) -> int:

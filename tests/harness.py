@@ -244,6 +244,16 @@ def refused(response: httpx.Response, status: int, message: str, details: Any = 
     assert REQUEST_ID.fullmatch(identifier)
     assert response.headers["content-type"] == "application/json"
     assert response.headers.get("x-should-retry") == ("false" if status < 500 else None)
+    assert response.headers["workyard-rule"] in rule_ids()
+
+
+@functools.cache
+def rule_ids() -> frozenset[str]:
+    """Return the ids of the ledger's rules."""
+    files = (Path(__file__).parent.parent / "server" / "workyard" / "ledger").glob("*.yaml")
+    return frozenset(
+        found for file in files for found in re.findall(r"^ *- id: (\S+)$", file.read_text(), re.MULTILINE)
+    )
 
 
 #: The script of an agent that takes every message and answers nothing.

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from harness import REQUEST_ID, rule_ids
+from starlette.types import Message, Receive, Scope, Send
 
 from ledger_claims import false_claims
+from workyard.headers import Envelope
 from workyard.ledger import LedgerError, read
+from workyard.rule_ids import FALLBACK, of_error
+from workyard.traffic import Traffic
+from workyard_store import errors
+from workyard_store.errors import StartupRefused, WorkyardError
 
 ROOT = Path(__file__).resolve().parent.parent
 ENTRY = """
@@ -83,3 +91,43 @@ def test_an_entry_that_names_what_is_not_there_is_named(change: tuple[str, str],
 def test_an_entry_with_nothing_wrong_makes_no_claim_that_is_false() -> None:
     """Else the tests above would prove nothing."""
     assert not [line for line in false_claims(read({"work": f"rules:{ENTRY}"})) if line.startswith("work.one")]
+
+
+def _tree(error: type[WorkyardError]) -> set[type[WorkyardError]]:
+    return {error}.union(*(_tree(child) for child in error.__subclasses__()))
+
+
+#: Those that are never answered themselves, and the one whose message tells the field.
+ABOVE = {WorkyardError, StartupRefused, errors.InvalidRequest, errors.NotFound, errors.Conflict, errors.TooLarge}
+
+
+@pytest.mark.parametrize("error", sorted(_tree(WorkyardError) - ABOVE, key=str))
+def test_every_domain_error_is_about_a_rule_of_its_own(error: type[WorkyardError]) -> None:
+    """By its class or that of an ancestor."""
+    raised = error.__new__(error)
+    raised.message, raised.rule = "It is so.", None
+    assert of_error(raised, "poll") in rule_ids() - {FALLBACK}
+
+
+async def test_a_fault_of_ours_is_500_in_the_envelope_and_says_nothing() -> None:
+    """Neither the exception nor where it came from."""
+
+    async def broken(scope: Scope, receive: Receive, send: Send) -> None:
+        raise ZeroDivisionError("a secret")
+
+    async def receive() -> Message:
+        return {"type": "http.request"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    sent: list[Message] = []
+    scope = {"type": "http", "method": "GET", "path": "/v1/environments", "headers": [], "query_string": b""}
+    await Envelope(broken, Traffic(0, None))(scope, receive, send)
+    start, body = sent
+    headers = {name.decode(): value.decode() for name, value in start["headers"]}
+    answer = json.loads(body["body"])
+    assert start["status"] == 500
+    assert answer["error"] == {"type": "api_error", "message": "Internal server error"}
+    assert REQUEST_ID.fullmatch(answer["request_id"])
+    assert headers["workyard-rule"] == "conventions.fault-of-ours"

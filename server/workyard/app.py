@@ -43,13 +43,13 @@ from workyard_store.redis import Engine
 from workyard_store.skills import SkillStore
 from workyard_store.workspaces import WorkspaceStore
 
-from . import errors
+from . import errors, rule_ids
 from .dependencies import Services
 from .entries import kept
 from .faults import Faults
 from .fixtures import HEADER as LENIENCY
 from .fixtures import Fixtures
-from .guard import RULE_HEADER, Guard, parts_of
+from .guard import Guard, parts_of
 from .headers import Envelope
 from .journal import Journal
 from .metrics import Metrics
@@ -179,7 +179,7 @@ def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now, agent:
             allow_origins=origins,
             allow_methods=["GET", "POST", "PUT", "DELETE"],
             allow_headers=["*"],
-            expose_headers=["request-id", "retry-after", "x-should-retry", RULE_HEADER, LENIENCY],
+            expose_headers=["request-id", "retry-after", "x-should-retry", rule_ids.HEADER, LENIENCY],
         )
     app.add_middleware(Guard, settings=settings)
     app.add_middleware(Envelope, traffic=traffic)

@@ -71,7 +71,7 @@ class CheckedRequest(Request):
         try:
             return self._body.decode("utf-8-sig")
         except UnicodeDecodeError:
-            raise InvalidRequest("Request body is not valid UTF-8") from None
+            raise InvalidRequest("Request body is not valid UTF-8", rule="conventions.body-json") from None
 
     async def _read(self, most_bytes: int, *, kept: bool) -> None:
         declared = self.headers.get("content-length", "")
@@ -86,12 +86,12 @@ class CheckedRequest(Request):
         if kept:
             self.scope[REQUEST_BODY] = self._body
         if self.headers.get("content-encoding", "").strip():
-            raise InvalidRequest("Content-Encoding is not supported")
+            raise InvalidRequest("Content-Encoding is not supported", rule="conventions.content-encoding")
 
     def _check_type(self, *types: str) -> None:
         kind = self.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind and kind not in types:
-            raise InvalidRequest("Content-Type must be " + " or ".join(types))
+            raise InvalidRequest("Content-Type must be " + " or ".join(types), rule="conventions.content-type")
 
     async def json(self) -> Any:
         """Return the object that `load` has read."""
@@ -111,15 +111,16 @@ def json_object(body: bytes, most_levels: int = MOST_LEVELS) -> dict[str, Any]:
             raise RecursionError
         problems = _unstorable(value, "") if b"\\u" in body else []
     except ValueError:
-        raise InvalidRequest("Request body is not valid JSON") from None
+        raise InvalidRequest("Request body is not valid JSON", rule="conventions.body-json") from None
     except RecursionError:
         raise InvalidRequest(
-            f"Request body is nested deeper than {most_levels} levels (--max-json-depth / WORKYARD_MAX_JSON_DEPTH)"
+            f"Request body is nested deeper than {most_levels} levels (--max-json-depth / WORKYARD_MAX_JSON_DEPTH)",
+            rule="limits.json-depth",
         ) from None
     if not isinstance(value, dict):
-        raise InvalidRequest("Request body must be a JSON object")
+        raise InvalidRequest("Request body must be a JSON object", rule="conventions.body-object")
     if problems:
-        raise InvalidRequest("; ".join(problems))
+        raise InvalidRequest("; ".join(problems), rule="conventions.characters")
     return value
 
 

@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from . import __version__, documents
 from .betas import BETAS
 from .errors import TABLE
+from .rule_ids import RULE_ID
 from .schemas.common import REQUEST_ID, Error
 
 V1_TITLE = "Workyard: the emulated Environments and Work API"
@@ -83,6 +84,11 @@ _HEADERS: dict[str, dict[str, Any]] = {
         "description": "Tells the SDKs that repeating the request cannot help.",
         "required": True,
         "schema": {"type": "string", "const": "false"},
+    },
+    "workyard-rule": {
+        "description": "The rule of the behaviour ledger that the answer is about; `GET /_emulator/rules/{id}` tells more.",
+        "required": True,
+        "schema": {"type": "string", "pattern": RULE_ID},
     },
     "retry-after": {
         "description": "Seconds to wait before another try.",
@@ -273,6 +279,8 @@ def _complete(operation: dict[str, Any], parameters: Mapping[str, Any]) -> None:
         names = ["request-id"]
         if status.startswith("4") and status != "429":
             names.append("x-should-retry")
+        if int(status) >= 400:
+            names.append("workyard-rule")
         if status in ("429", "503"):
             names.append("retry-after")
         response["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in names}

@@ -21,7 +21,7 @@ from workyard_store.ids import canonical_session_id
 
 from .headers import request_id
 from .owners import caller_of, names_of
-from .traffic import API_CALL, REQUEST_BODY, UNKNOWN, Exchange, Kept
+from .traffic import API_CALL, REQUEST_BODY, RULE, UNKNOWN, Exchange, Kept
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
 
@@ -68,6 +68,7 @@ class Entry:
         retries: what the client says how often it has tried before, or None.
         faults: names of the fault rules that were applied.
         error_type, error_message: of an answer that is an error, else empty.
+        rule: id of the ledger's rule that such an answer is about.
         received, sent: bytes of the request's body, as far as it was read, and of the answer's.
         request_body, response_body: the first bytes of them, as text.
     """
@@ -93,6 +94,7 @@ class Entry:
     faults: list[str]
     error_type: str
     error_message: str
+    rule: str
     received: int
     sent: int
     request_body: str
@@ -109,7 +111,7 @@ def _written(exchange: Exchange, body_bytes: int) -> str:
     call: ApiCall | None = scope.get(API_CALL)
     caller, identifier = caller_of(exchange), request_id(scope)
     masked = _mask(caller.token)
-    retries = kind = message = ""
+    retries = kind = message = rule = ""
     for name, value in scope["headers"]:
         if name == _RETRIES:
             retries = value.decode("latin-1")
@@ -117,6 +119,7 @@ def _written(exchange: Exchange, body_bytes: int) -> str:
         call = ApiCall(UNKNOWN, identifier, caller.label, user_agent=Headers(scope=scope).get("user-agent", ""))
     if exchange.status >= 400:
         kind, message = _error(exchange.sent)
+        rule = scope.get(RULE, "")
     request = response = ""
     if body_bytes:
         body: bytes = scope.get(REQUEST_BODY, b"")
@@ -147,6 +150,7 @@ def _written(exchange: Exchange, body_bytes: int) -> str:
         masked.line(message, _MOST_MESSAGE),
         str(exchange.received),
         str(exchange.sent_bytes),
+        rule,
         str(len(request)),
         str(len(response)),
     ]
@@ -174,7 +178,7 @@ def read(first: int, count: int, text: str, *, bodies: bool) -> list[Entry]:
 
 def _entry(number: int, line: list[str], request_body: str, response_body: str) -> Entry:
     at, took, on, method, path, query, status, cut, request_id, environment_id, work_id, session_id, *more = line
-    worker_id, user_agent, helper, credential, retries, faults, kind, message, received, sent, _, _ = more
+    worker_id, user_agent, helper, credential, retries, faults, kind, message, received, sent, *rule, _, _ = more
     return Entry(
         number=number,
         at=int(at),
@@ -197,6 +201,7 @@ def _entry(number: int, line: list[str], request_body: str, response_body: str) 
         faults=json.loads(faults) if faults else [],
         error_type=kind,
         error_message=message,
+        rule="".join(rule),
         received=int(received),
         sent=int(sent),
         request_body=request_body,

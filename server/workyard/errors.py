@@ -27,9 +27,10 @@ from workyard_store.errors import (
 )
 from workyard_store.errors import Conflict as ConflictError
 
+from . import rule_ids
 from .headers import NO_RETRY, request_id
 from .responses import JsonResponse
-from .traffic import CALLER
+from .traffic import API_CALL, CALLER, RULE, UNKNOWN
 
 #: Domain error → status and `error.type`. An error without a row of its own takes that of its nearest ancestor.
 TABLE: dict[type[WorkyardError], tuple[int, str]] = {
@@ -75,14 +76,17 @@ def envelope(
     message: str,
     details: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
+    *,
+    rule: str,
 ) -> Response:
-    """Return an error response."""
+    """Return an error response; *rule*: the id of the ledger's rule that it is about."""
     # A client may have written its token where the message repeats what it wrote.
     caller: Caller | None = scope.get(CALLER)
     error: dict[str, Any] = {"type": kind, "message": (caller or TRUSTED).masked(message)}
     if details is not None:
         error["details"] = details
-    extra = dict(headers or {})
+    extra = {**(headers or {}), rule_ids.HEADER: rule}
+    scope[RULE] = rule
     if 400 <= status < 500 and status not in _RETRYABLE:
         extra |= NO_RETRY
     if status == 503:
@@ -92,20 +96,26 @@ def envelope(
 
 def internal_error(scope: Scope) -> Response:
     """Return the answer to a fault of ours; it leaks nothing."""
-    return envelope(scope, 500, "api_error", "Internal server error")
+    return envelope(scope, 500, "api_error", "Internal server error", rule="conventions.fault-of-ours")
 
 
 def shutting_down(scope: Scope) -> Response:
     """Return the answer to a request that the end of the server cut short."""
     message = "The server is shutting down; the request may have been carried out in part"
-    return envelope(scope, 503, "api_error", message)
+    return envelope(scope, 503, "api_error", message, rule="conventions.shutdown")
 
 
 def answer_to(scope: Scope, error: WorkyardError) -> Response:
     """Return the answer to a call that ended in a domain error."""
     status, kind = row_of(type(error))
     waits = {"retry-after": str(RETRY_AFTER_S)} if isinstance(error, TooManyAtOnce) else None
-    return envelope(scope, status, kind, error.message, error.details, waits)
+    rule = rule_ids.of_error(error, _operation(scope))
+    return envelope(scope, status, kind, error.message, error.details, waits, rule=rule)
+
+
+def _operation(scope: Scope) -> str:
+    call = scope.get(API_CALL)
+    return UNKNOWN if call is None else str(call.on)
 
 
 async def _on_domain_error(request: Request, error: Exception) -> Response:
@@ -115,21 +125,24 @@ async def _on_domain_error(request: Request, error: Exception) -> Response:
 
 async def _on_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    problems = "; ".join(
-        ": ".join(part for part in (path_of(problem["loc"], error.body), problem["msg"]) if part)
-        for problem in error.errors()
-    )
-    return envelope(request.scope, 400, "invalid_request_error", problems)
+    found = [(path_of(problem["loc"], error.body), problem["msg"]) for problem in error.errors()]
+    problems = "; ".join(": ".join(part for part in problem if part) for problem in found)
+    rule = rule_ids.of_problem(_operation(request.scope), found[0][0])
+    return envelope(request.scope, 400, "invalid_request_error", problems, rule=rule)
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
         allow = {"allow": ", ".join(allowed_methods(request))}
-        return envelope(request.scope, 405, "invalid_request_error", "Method Not Allowed", headers=allow)
+        return envelope(
+            request.scope, 405, "invalid_request_error", "Method Not Allowed", headers=allow, rule="conventions.method"
+        )
     if error.status_code == 404:
-        return envelope(request.scope, 404, "not_found_error", "Not found")
-    return envelope(request.scope, error.status_code, "invalid_request_error", str(error.detail))
+        return envelope(request.scope, 404, "not_found_error", "Not found", rule="conventions.unknown-path")
+    return envelope(
+        request.scope, error.status_code, "invalid_request_error", str(error.detail), rule=rule_ids.FALLBACK
+    )
 
 
 def allowed_methods(request: Request) -> list[str]:

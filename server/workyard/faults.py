@@ -269,7 +269,9 @@ class Faults:
         message = rule.do.message or (_message(status) if error is None else error.message)
         headers = {} if rule.do.retry_after is None else {"retry-after": str(rule.do.retry_after)}
         details = None if error is None else error.details
-        return errors.envelope(call.scope, status, errors.kind_of(status), message, details, headers)
+        return errors.envelope(
+            call.scope, status, errors.kind_of(status), message, details, headers, rule="faults.injected"
+        )
 
     async def _error(self, call: CheckedRequest, told: ApiCall, workspace: str, status: int) -> WorkyardError | None:
         if status == 401:

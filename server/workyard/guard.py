@@ -15,11 +15,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .errors import envelope
-from .headers import add_header
 from .settings import Settings
 
 CONTROL_HEADER = "workyard-control-token"
-RULE_HEADER = "workyard-rule"
 #: What can be read without the control token: whether the server lives, and what its calls are.
 _OPEN = ("/_emulator/health", "/_emulator/openapi.json", "/_emulator/docs", "/_emulator/assets/")
 _LOOPBACK_NAMES = ("localhost", "*.localhost")
@@ -124,8 +122,7 @@ class Guard:
 
 def _refused(scope: Scope, status: int, message: str, rule: str) -> Response:
     kind = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error"}[status]
-    add_header(scope, RULE_HEADER, rule)
-    return envelope(scope, status, kind, message)
+    return envelope(scope, status, kind, message, rule=rule)
 
 
 def _name_of(host: str) -> str:

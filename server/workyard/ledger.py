@@ -1,13 +1,12 @@
 """The behaviour ledger: each rule of the contract as an entry in data, with its evidence and the tests that prove it.
 
-The entries are in `ledger/<subject>.yaml`; docs/ledger.md describes their form. Owns reading and checking them, and
-`ledger/index.json`, which says at the cost of no YAML which rule an error is about. What an entry claims of the repository
-(tests, flips, routes), tests/test_ledger.py checks: a wheel has none of that.
+The entries are in `ledger/<subject>.yaml`; docs/ledger.md describes their form. Owns reading and checking them: that takes some
+tenths of a second, so no request needs it (`rule_ids.py`). What an entry claims of the repository (tests, flips, routes),
+scripts/ledger checks: a wheel has none of that.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -19,6 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from workyard_store import errors
 from workyard_store.errors import WorkyardError
+
+from .rule_ids import RULE_ID
 
 #: Subject → its title on the page, in the order of the page.
 SUBJECTS = {
@@ -44,11 +45,7 @@ SUBJECTS = {
 }
 #: What a rule is about when it is no route: all of /v1 or of the control plane, the command, Python's helpers, the process.
 PLACES = ("*", "/_emulator/*", "cli", "python", "server")
-#: The rule of a problem that no entry names.
-FALLBACK = "conventions.validation"
-INDEX = "index.json"
 _FOLDER = files("workyard") / "ledger"
-_WORD = r"[a-z0-9]+(?:-[a-z0-9]+)*"
 
 Grade = Literal["reference", "recorded", "sdk", "decided"]
 Text = Annotated[str, Field(min_length=1, pattern=r"\S")]
@@ -79,7 +76,7 @@ class Flip(_Entry):
 class Rule(_Entry):
     """One entry. docs/ledger.md says what each member is for."""
 
-    id: Annotated[str, Field(pattern=rf"^{_WORD}(?:\.{_WORD})+$")]
+    id: Annotated[str, Field(pattern=RULE_ID)]
     endpoint: Text
     rule: Text
     grade: Grade
@@ -90,7 +87,7 @@ class Rule(_Entry):
     open: Text | None = None
     errors: tuple[str, ...] = Field(default=(), strict=False)
     fields: tuple[Annotated[str, Field(pattern=r"^\S+ \S+$")], ...] = Field(default=(), strict=False)
-    engine: Literal["every", "none"] = "every"
+    engine: Literal["every", "redis", "none"] = "every"
     tests: tuple[Annotated[str, Field(pattern=r"^tests/test_\w+\.py(?:::\w+)+$")], ...] = Field(
         min_length=1, strict=False
     )
@@ -187,11 +184,8 @@ def _name(given: Any, place: tuple[int | str, ...]) -> str:
 
 
 def _key(text: str) -> str:
-    """Return how the index has an error or a field: the calls of the queue may be written with their group or without."""
-    return text.removeprefix("work.")
-
-
-# -- which rule an error is about ------------------------------------------------------------------------------
+    """Return how the index has an error class, or a field: calls of the queue may be written with their group or without."""
+    return text.removeprefix("work.").lower() if " " in text else text
 
 
 def index(of: Mapping[str, Rule]) -> dict[str, dict[str, str]]:
@@ -200,33 +194,6 @@ def index(of: Mapping[str, Rule]) -> dict[str, dict[str, str]]:
         member: dict(sorted((_key(each), rule.id) for rule in of.values() for each in getattr(rule, member)))
         for member in ("errors", "fields")
     }
-
-
-@cache
-def _index() -> Mapping[str, Mapping[str, str]]:
-    found: Mapping[str, Mapping[str, str]] = json.loads((_FOLDER / INDEX).read_text(encoding="utf-8"))
-    return found
-
-
-def rule_of_error(error: WorkyardError, operation: str) -> str:
-    """Return the id of the rule that a domain error in a call of *operation* is about."""
-    if error.rule is not None:
-        return error.rule
-    by_class = _index()["errors"]
-    for ancestor in type(error).__mro__:
-        # A message that begins with a path is about that field, unless the class says more.
-        if ancestor is errors.InvalidRequest:
-            return rule_of_problem(operation, error.message.partition(":")[0])
-        if ancestor.__name__ in by_class:
-            return by_class[ancestor.__name__]
-    return FALLBACK
-
-
-def rule_of_problem(operation: str, path: str) -> str:
-    """Return the id of the rule that a field at *path* breaks, as a client writes it, in a call of *operation*."""
-    by_field = _index()["fields"]
-    field = path.partition(".")[0]
-    return by_field.get(f"{operation} {field}") or by_field.get(f"* {field}") or FALLBACK
 
 
 # -- finding rules ---------------------------------------------------------------------------------------------

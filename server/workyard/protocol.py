@@ -18,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from workyard_store.ids import random_suffix
 
 from .connections import Connections
+from .rule_ids import HEADER
 from .security_headers import OF_DATA
 from .traffic import CONNECTION
 
@@ -230,7 +231,7 @@ class Protocol(HttpToolsProtocol):
         advice = {408: "", 503: "retry-after: 1\r\n"}.get(status, "x-should-retry: false\r\n")
         head = (
             f"HTTP/1.1 {status} {_PHRASES[status]}\r\ncontent-type: application/json\r\n{advice}"
-            f"workyard-rule: {rule}\r\n{_SECURITY}request-id: {identifier}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+            f"{HEADER}: {rule}\r\n{_SECURITY}request-id: {identifier}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
         )
         self.transport.write(head.encode() + body)
         if self.transport.can_write_eof():

@@ -31,6 +31,9 @@ CONNECTION = "workyard.connection"
 #: Where a request keeps headers for its answer, whatever that is.
 ADDED_HEADERS = "workyard.headers"
 
+#: Where it keeps the id of the ledger's rule that its answer is about, if that is an error.
+RULE = "workyard.rule"
+
 #: What a request without a route is called.
 UNKNOWN = "unknown"
 OTHER = "other"

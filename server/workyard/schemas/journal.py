@@ -66,6 +66,7 @@ class JournaledRequest(Shape):
     retry_count: int | None = Field(description="Header `x-stainless-retry-count`: how often the SDK had tried before.")
     faults: list[str] = Field(description="Names of the fault rules that were applied.")
     error: RequestError | None = Field(description="What the answer says, if it is an error.")
+    rule: str | None = Field(description="The rule that such an answer is about: `workyard explain` tells more.")
     request_bytes: int = Field(ge=0, description="Length of the request's body, as far as it was read.")
     response_bytes: int = Field(ge=0, description="Length of the answer's body.")
 
@@ -284,6 +285,7 @@ def render_entry(entry: Entry, *, bodies: bool) -> dict[str, Any]:
         "retry_count": entry.retries,
         "faults": entry.faults,
         "error": {"type": entry.error_type, "message": entry.error_message} if entry.error_type else None,
+        "rule": entry.rule or None,
         "request_bytes": entry.received,
         "response_bytes": entry.sent,
     }
