@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from harness import NOON, Api, after
 
 
@@ -87,3 +88,14 @@ def test_a_claim_in_the_microsecond_of_an_earlier_lifes_heartbeat_is_dated_after
     assert (again, fresh) == (work, after(now, 0.000001))
     found = api.work(queue, work)
     assert (found["started_at"], found["latest_heartbeat_at"]) == (now, fresh)
+
+
+@pytest.mark.one_redis
+def test_no_step_is_dated_before_the_last_one_of_its_environment(api: Api) -> None:
+    """Not even where the clock is behind that, as on another machine."""
+    queue = api.queue()
+    document = api.ok(api.get("/_emulator/state"))
+    document["environments"][0]["last_step_at"] = NOON
+    api.ok(api.request("PUT", "/_emulator/state", json=document))
+    assert api.ok(api.get("/_emulator/clock"))["now"] < NOON
+    assert api.enqueue(queue)[0]["created_at"] == NOON

@@ -404,6 +404,17 @@ def test_restores_at_once_take_their_turns_and_a_reset_wins(api: Api) -> None:
     assert (status, "The workspace was reset while its state was being restored" in text) == (409, True)
 
 
+@pytest.mark.one_redis
+def test_a_document_of_two_mebibytes_is_taken(api: Api) -> None:
+    """Where other bodies may have one; blanks are as good as anything."""
+    api.queue()
+    document = export(api)
+    padded = json.dumps(document) + " " * 2_097_152
+    assert api.http.put("/_emulator/state", content=padded).status_code == 200
+    assert export(api) == document
+    assert api.http.post("/_emulator/settings", content="{}" + " " * 2_097_152).status_code == 413
+
+
 def test_a_large_document_is_taken_and_a_larger_one_is_not(
     embedded: WorkyardServer, new_api: Callable[..., Api]
 ) -> None:

@@ -19,6 +19,7 @@ import anthropic
 import pytest
 from harness import NOON, WorkyardServer, clean_environment, new_api_key
 
+from workyard.schemas.control import ResetDone
 from workyard.schemas.journal import JournaledExchange
 from workyard.testing import (
     AsyncEmulator,
@@ -27,6 +28,7 @@ from workyard.testing import (
     WorkyardRefused,
     WorkyardUnreachable,
 )
+from workyard.testing.asking import read
 
 READY_WITHIN_S = 0.05
 END_WITHIN_S = 1.0
@@ -152,6 +154,14 @@ def test_what_cannot_be_started_or_reached_is_refused_in_words() -> None:
         pass
     with pytest.raises(ValueError, match="begins with http://"), Emulator(url="redis://127.0.0.1"):
         pass
+
+
+def test_it_listens_on_this_machine_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a variable says that is meant for a server of its own."""
+    monkeypatch.setenv("WORKYARD_HOST", "0.0.0.0")
+    monkeypatch.setenv("WORKYARD_WORKERS", "2")
+    with Emulator() as emu:
+        assert emu.url.startswith("http://127.0.0.1:")
 
 
 def test_it_starts_with_the_state_in_a_file_and_leaves_it_there(
@@ -377,6 +387,12 @@ def test_an_instant_without_a_time_zone_is_refused(emu: Emulator) -> None:
     with pytest.raises(ValueError, match="time zone"):
         emu.clock.freeze(datetime(2031, 1, 1))
     assert emu.clock.freeze(datetime(2031, 1, 1, tzinfo=UTC)).now == "2031-01-01T00:00:00.000000Z"
+
+
+def test_what_a_newer_server_adds_is_passed_over() -> None:
+    """By whatever helper reads it."""
+    answer = {"removed_keys": 1, "leftover_keys": 0, "seconds": 0.1}
+    assert read(ResetDone, answer).removed_keys == 1
 
 
 def test_callers_that_await_get_the_same(emu: Emulator) -> None:

@@ -79,7 +79,9 @@ class Scripts:
             InvalidRequest: it is one more than a workspace may have.
         """
         if not await self._named.put(workspace, name, as_text(script), most=MOST_SCRIPTS):
-            raise InvalidRequest(f"A workspace has at most {MOST_SCRIPTS} scripts: delete one first")
+            raise InvalidRequest(
+                f"A workspace has at most {MOST_SCRIPTS} scripts: delete one first", rule="agent.script.list"
+            )
 
     async def delete(self, workspace: str, name: str) -> None:
         """Remove a script. Sessions that have it keep it.
@@ -103,12 +105,14 @@ class Scripts:
         if re.fullmatch(NAME, value):
             text = await self._named.of_environment(environment_id, value)
             if text is None:
-                raise InvalidRequest(f"{path}: The environment's workspace has no script named {value}")
+                raise InvalidRequest(
+                    f"{path}: The environment's workspace has no script named {value}", rule="agent.metadata"
+                )
             return ChosenScript(text, "metadata")
         try:
             return ChosenScript(as_text(parse_script(value)), "metadata")
         except InvalidRequest as refusal:
-            raise InvalidRequest(f"{path}: {refusal.message}") from None
+            raise InvalidRequest(f"{path}: {refusal.message}", rule="agent.metadata") from None
 
     async def default(self, workspace: str) -> ChosenScript:
         """Return the script of a session that says nothing."""

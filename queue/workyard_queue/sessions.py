@@ -198,7 +198,9 @@ class Sessions:
                 case "BUSY":
                     raise SessionIsBusy(session_id)
                 case "TERMINATED":
-                    raise SessionOutOfState(f"Session {session_id} is terminated: no script can act for it.")
+                    raise SessionOutOfState(
+                        f"Session {session_id} is terminated: no script can act for it.", rule="agent.script.terminated"
+                    )
         raise StorageUnavailable
 
     async def archive(self, session_id: str, caller: Caller) -> Session:

@@ -233,13 +233,17 @@ class WorkQueue:
             reply = await fresh(environment_id, partial(put, start=start))
             match reply[0]:
                 case "CLOUD":
-                    raise InvalidRequest(f"Environment {environment_id} is not self-hosted.")
+                    raise InvalidRequest(
+                        f"Environment {environment_id} is not self-hosted.", rule="control.enqueue.kind"
+                    )
                 case "ARCHIVED":
-                    raise InvalidRequest(f"Environment {environment_id} is archived.")
+                    raise InvalidRequest(f"Environment {environment_id} is archived.", rule="control.enqueue.archived")
                 case "FULL":
                     raise limits.full_of_items(environment_id)
                 case "REUSED":
-                    raise InvalidRequest("idempotency_key: Was used before for a different request")
+                    raise InvalidRequest(
+                        "idempotency_key: Was used before for a different request", rule="control.enqueue.key-reused"
+                    )
             items += [_item(environment_id, id_, fields) for (id_, _), fields in zip(batch, reply[1:], strict=True)]
         return items
 

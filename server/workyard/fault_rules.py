@@ -41,6 +41,8 @@ LONGEST_PAUSE_MS = 600_000
 LONGEST_LIFE_S = 86_400 * 365
 SCHEMA_FILE = "scenario.schema.json"
 STREAM = "sessions.events.stream"
+#: What a text that asks for no faults breaks, by the ledger.
+_RULE = "faults.rules"
 
 When = Literal["before", "after"]
 StateWord = Literal["queued", "starting", "active", "stopping", "stopped"]
@@ -440,15 +442,17 @@ def read_scenario(text: str) -> Scenario:
     Raises:
         InvalidRequest: it is none of these; the message names the path of each problem.
     """
-    value = plain_data(text, "Scenario", most=LONGEST_TEXT)
+    value = plain_data(text, "Scenario", most=LONGEST_TEXT, rule=_RULE)
     if not isinstance(value, dict):
-        raise InvalidRequest("Scenario must be a mapping: a rule, or rules, or scenario with the name of a ready one")
+        raise InvalidRequest(
+            "Scenario must be a mapping: a rule, or rules, or scenario with the name of a ready one", rule=_RULE
+        )
     try:
         problems = unstorable(value, "Scenario")
     except RecursionError:
-        raise InvalidRequest("Scenario is nested too deeply") from None
+        raise InvalidRequest("Scenario is nested too deeply", rule=_RULE) from None
     if problems:
-        raise InvalidRequest("; ".join(problems))
+        raise InvalidRequest("; ".join(problems), rule=_RULE)
     if "scenario" in value:
         named = _checked(_Named.model_validate, value)
         found = ready_scenario(named.scenario, "scenario")
@@ -475,9 +479,9 @@ def _checked(read: Callable[[Any], _T], value: Mapping[str, Any]) -> _T:
         found = [each for each in error.errors() if each["type"] != "none_required"]
         # A problem of the whole has no path.
         problems = [f"{_path(each['loc'], value)}: {in_words(each['msg'])}".removeprefix(": ") for each in found]
-        raise InvalidRequest("; ".join(problems)) from None
+        raise InvalidRequest("; ".join(problems), rule=_RULE) from None
     except RecursionError:
-        raise InvalidRequest("Scenario is nested too deeply") from None
+        raise InvalidRequest("Scenario is nested too deeply", rule=_RULE) from None
 
 
 def _path(location: tuple[int | str, ...], value: Any) -> str:
@@ -514,7 +518,7 @@ def ready_scenario(name: str, field: str = "name") -> Scenario:
     """
     texts = ready_scenarios()
     if name not in texts:
-        raise InvalidRequest(f"{field}: No ready scenario of this name: one of {', '.join(texts)}")
+        raise InvalidRequest(f"{field}: No ready scenario of this name: one of {', '.join(texts)}", rule=_RULE)
     return _checked(Scenario.model_validate, plain_data(texts[name], "Scenario", most=LONGEST_TEXT))
 
 

@@ -138,7 +138,7 @@ class MemoryStores:
 
         reply = await fresh(workspace, create)
         if reply[0] == "FULL":
-            raise InvalidRequest(f"A workspace has {MOST_STORES} memory stores at most")
+            raise InvalidRequest(f"A workspace has {MOST_STORES} memory stores at most", rule="memory.store.bounds")
         return MemoryStore.of(store_id, reply[1])
 
     async def get(self, workspace: str, store_id: str) -> MemoryStore:
@@ -256,7 +256,9 @@ class MemoryStores:
             raise InvalidRequest(f"path: {problem}")
         data = (content or "").encode()
         if len(data) > MOST_BYTES:
-            raise TooLarge(f"content: {len(data)} bytes exceed the {MOST_BYTES} that a memory may have")
+            raise TooLarge(
+                f"content: {len(data)} bytes exceed the {MOST_BYTES} that a memory may have", rule="memory.bounds"
+            )
         if memory_id is not None and not is_id("mem", memory_id):
             raise MemoryNotFound(memory_id)
         chosen = memory_id or ""
@@ -286,9 +288,11 @@ class MemoryStores:
             case "TAKEN":
                 raise MemoryPathTaken(path or "", reply[1], reply[2])
             case "FULL" if reply[1] == "count":
-                raise InvalidRequest(f"path: A memory store has {MOST_MEMORIES} memories at most")
+                raise InvalidRequest(f"path: A memory store has {MOST_MEMORIES} memories at most", rule="memory.bounds")
             case "FULL":
-                raise TooLarge(f"content: A memory store has {MOST_STORE_BYTES} bytes of content at most")
+                raise TooLarge(
+                    f"content: A memory store has {MOST_STORE_BYTES} bytes of content at most", rule="memory.bounds"
+                )
         _check(reply, store_id, chosen, expected_sha256)
         return Memory.of(chosen, reply[1], reply[2])
 

@@ -54,28 +54,29 @@ for _tag, (_form, _first) in _SCALARS.items():
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_form})\Z"), _first)
 
 
-def plain_data(text: str, noun: str, *, most: int) -> Any:
+def plain_data(text: str, noun: str, *, most: int, rule: str | None = None) -> Any:
     """Return what *text* holds as YAML or JSON.
 
     Args:
         text: the text.
         noun: what it is to be, as messages name it, such as `Script`.
         most: characters it may have.
+        rule: the rule of the ledger that a refusal is about.
 
     Raises:
         InvalidRequest: it is neither, is too long, or nested too deeply.
     """
     if len(text) > most:
-        raise InvalidRequest(f"{noun} exceeds {most} characters")
+        raise InvalidRequest(f"{noun} exceeds {most} characters", rule=rule)
     try:
         return _parse(text)
     except yaml.YAMLError as error:
-        raise InvalidRequest(f"{noun} is not valid YAML or JSON: {_yaml_problem(error, text)}") from None
+        raise InvalidRequest(f"{noun} is not valid YAML or JSON: {_yaml_problem(error, text)}", rule=rule) from None
     except RecursionError:
-        raise InvalidRequest(f"{noun} is nested too deeply") from None
+        raise InvalidRequest(f"{noun} is nested too deeply", rule=rule) from None
     except ValueError as error:
         # A number with more digits than Python takes.
-        raise InvalidRequest(f"{noun} is not valid YAML or JSON: {error}") from None
+        raise InvalidRequest(f"{noun} is not valid YAML or JSON: {error}", rule=rule) from None
 
 
 def _parse(text: str) -> Any:

@@ -58,10 +58,10 @@ def pack(files: Mapping[str, SkillFile]) -> Packed:
     if problems:
         raise InvalidRequest("; ".join(problems))
     if len(files) > MOST_FILES:
-        raise TooLarge(f"files: {len(files)} files exceed the {MOST_FILES} that a skill may have")
+        raise TooLarge(f"files: {len(files)} files exceed the {MOST_FILES} that a skill may have", rule="skills.bounds")
     size = sum(len(file.data) for file in files.values())
     if size > MOST_FILE_BYTES:
-        raise TooLarge(f"files: {size} bytes exceed the {MOST_FILE_BYTES} that a skill may have")
+        raise TooLarge(f"files: {size} bytes exceed the {MOST_FILE_BYTES} that a skill may have", rule="skills.bounds")
     name, description = front_matter(files[_MAIN].data)
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -84,7 +84,9 @@ def unpack(data: bytes) -> dict[str, SkillFile]:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = [entry for entry in archive.infolist() if not entry.is_dir()]
             if len(entries) > MOST_FILES:
-                raise TooLarge(f"archive: {len(entries)} files exceed the {MOST_FILES} that a skill may have")
+                raise TooLarge(
+                    f"archive: {len(entries)} files exceed the {MOST_FILES} that a skill may have", rule="skills.bounds"
+                )
             files: dict[str, SkillFile] = {}
             left = MOST_FILE_BYTES
             for entry in entries:
@@ -96,7 +98,9 @@ def unpack(data: bytes) -> dict[str, SkillFile]:
                     content = file.read(left + 1)
                 left -= len(content)
                 if left < 0:
-                    raise TooLarge(f"archive: More than the {MOST_FILE_BYTES} bytes that a skill may have")
+                    raise TooLarge(
+                        f"archive: More than the {MOST_FILE_BYTES} bytes that a skill may have", rule="skills.bounds"
+                    )
                 files[entry.filename] = SkillFile(content, bool(mode & 0o111))
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError):
         raise InvalidRequest("archive: Not a zip archive that can be read") from None

@@ -111,9 +111,11 @@ class SkillStore:
             MOST_VERSIONS,
         )
         if reply[0] == "FULL":
-            raise InvalidRequest(f"A workspace has {MOST_SKILLS} skills at most")
+            raise InvalidRequest(f"A workspace has {MOST_SKILLS} skills at most", rule="skills.bounds")
         if reply[0] == "NAME":
-            raise InvalidRequest(f"files.SKILL.md: name: Skill {skill_id} is named {reply[1]}, and keeps that name")
+            raise InvalidRequest(
+                f"files.SKILL.md: name: Skill {skill_id} is named {reply[1]}, and keeps that name", rule="skills.name"
+            )
         return Skill.of(skill_id, reply[1])
 
     async def delete(self, workspace: str, skill_id: str) -> None:

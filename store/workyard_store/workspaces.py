@@ -237,7 +237,10 @@ class WorkspaceStore:
             workspace, change, value, "advance_seconds" if change == "advance" else "at", apply
         )
         if isinstance(reading, int):
-            raise InvalidRequest(f"at: Time never goes back: the workspace's clock is at {format_instant(reading)}")
+            raise InvalidRequest(
+                f"at: Time never goes back: the workspace's clock is at {format_instant(reading)}",
+                rule="time.never-back",
+            )
         return reading
 
     async def move_clock(self, workspace: str, change: str, instant: int, apply: Spread) -> ClockReading | None:
@@ -260,7 +263,7 @@ class WorkspaceStore:
         if reply[0] == "BACK":
             return int(reply[1])
         if reply[0] == "FAR":
-            raise InvalidRequest(f"{field}: A clock stops at {format_instant(LAST_INSTANT)}")
+            raise InvalidRequest(f"{field}: A clock stops at {format_instant(LAST_INSTANT)}", rule="time.last-instant")
         profile = Profile.of(reply[2:])
         await self.spread(workspace, profile, apply)
         return self._reading(profile, int(reply[1]), wall)

@@ -12,6 +12,8 @@ from workyard_store.plain_text import in_words, plain_data, unstorable
 from .script import Script
 
 LONGEST_SCRIPT = 262_144
+#: What a text that is no script breaks, by the ledger.
+_RULE = "agent.script.form"
 
 
 def parse_script(text: str) -> Script:
@@ -20,7 +22,7 @@ def parse_script(text: str) -> Script:
     Raises:
         InvalidRequest: it is neither, or not a script; the message names each step and field.
     """
-    return check_script(plain_data(text, "Script", most=LONGEST_SCRIPT))
+    return check_script(plain_data(text, "Script", most=LONGEST_SCRIPT, rule=_RULE))
 
 
 def check_script(value: Any) -> Script:
@@ -30,7 +32,7 @@ def check_script(value: Any) -> Script:
         InvalidRequest: it is not one; the message names each step and field, such as `steps.1.use_tool.name`.
     """
     if not isinstance(value, dict):
-        raise InvalidRequest("Script must be a mapping with the key steps")
+        raise InvalidRequest("Script must be a mapping with the key steps", rule=_RULE)
     try:
         problems = unstorable(value, "Script")
         if not problems:
@@ -38,8 +40,8 @@ def check_script(value: Any) -> Script:
     except ValidationError as error:
         problems = [": ".join(part for part in (_path(p["loc"]), in_words(p["msg"])) if part) for p in error.errors()]
     except RecursionError:
-        raise InvalidRequest("Script is nested too deeply") from None
-    raise InvalidRequest("; ".join(problems))
+        raise InvalidRequest("Script is nested too deeply", rule=_RULE) from None
+    raise InvalidRequest("; ".join(problems), rule=_RULE)
 
 
 def _path(location: tuple[int | str, ...]) -> str:

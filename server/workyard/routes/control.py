@@ -85,7 +85,8 @@ async def workspace_meant(call: Call, workspace: str | None) -> str:
 def workspace_to_write(workspace: str) -> str:
     if not workspace:
         raise InvalidRequest(
-            "workspace: Say which workspace: by x-api-key or a bearer token, by ?workspace=, or ?workspace=* for all"
+            "workspace: Say which workspace: by x-api-key or a bearer token, by ?workspace=, or ?workspace=* for all",
+            rule="control.workspace.write",
         )
     return workspace
 
@@ -98,7 +99,9 @@ async def one_workspace(call: Call, workspace: str | None) -> str:
     """
     meant = await workspace_meant(call, workspace)
     if meant in ("", EVERY):
-        raise InvalidRequest("workspace: Say which one: by x-api-key or a bearer token, or by ?workspace=")
+        raise InvalidRequest(
+            "workspace: Say which one: by x-api-key or a bearer token, or by ?workspace=", rule="control.workspace.one"
+        )
     return meant
 
 

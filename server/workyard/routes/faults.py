@@ -67,7 +67,9 @@ async def add_faults(
         meant, [(each.text, us) for each, us in zip(given, lives, strict=True)], replace=replace, most=MOST_RULES
     )
     if first is None:
-        raise InvalidRequest(f"rules: A workspace has at most {MOST_RULES} fault rules: remove some first")
+        raise InvalidRequest(
+            f"rules: A workspace has at most {MOST_RULES} fault rules: remove some first", rule="faults.rules"
+        )
     return await _answer(call, meant, first, len(given))
 
 

@@ -42,7 +42,9 @@ async def put_skill(skill: SkillKey, body: SkillPut, call: Call, workspace: Work
         form = "skill_ and letters and digits, or a name" if body.source == "custom" else "a name such as xlsx"
         raise InvalidRequest(f"skill: Must be {form}")
     elif packed.name != skill:
-        raise InvalidRequest(f"files.SKILL.md: name: The path names {skill}, SKILL.md {packed.name}")
+        raise InvalidRequest(
+            f"files.SKILL.md: name: The path names {skill}, SKILL.md {packed.name}", rule="skills.name"
+        )
     else:
         skill_id = skill if body.source == "anthropic" else id_of_name(chosen, skill)
     kept = await call.services.skills.put(

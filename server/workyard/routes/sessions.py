@@ -280,18 +280,18 @@ async def _resources(call: Call, body: SessionCreate) -> list[dict[str, Any]]:
     workspace = await call.services.access.workspace(call.caller)
     root = (body.metadata or {}).get(MOUNT_KEY, call.services.settings.memory_mount)
     if re.fullmatch(MOUNT, root) is None:
-        raise InvalidRequest(f"metadata.{MOUNT_KEY}: Must be an absolute path or the word workdir")
+        raise InvalidRequest(f"metadata.{MOUNT_KEY}: Must be an absolute path or the word workdir", rule="memory.mount")
     shown: list[dict[str, Any]] = []
     for number, resource in enumerate(body.resources):
         field = f"resources.{number}.memory_store_id"
         try:
             store = await call.services.memories.get(workspace, resource.memory_store_id)
         except MemoryStoreNotFound as error:
-            raise InvalidRequest(f"{field}: {error.message}") from None
+            raise InvalidRequest(f"{field}: {error.message}", rule="memory.session") from None
         if store.archived_at is not None:
-            raise InvalidRequest(f"{field}: Memory store {store.id} is archived.")
+            raise InvalidRequest(f"{field}: Memory store {store.id} is archived.", rule="memory.session")
         if any(other["memory_store_id"] == store.id for other in shown):
-            raise InvalidRequest(f"{field}: Memory store {store.id} is there already.")
+            raise InvalidRequest(f"{field}: Memory store {store.id} is there already.", rule="memory.session")
         slug = re.sub("[^a-z0-9]+", "-", store.name.lower()).strip("-") or store.id
         names = [slug, *(f"{slug}-{n}" for n in range(2, len(shown) + 2))]
         taken = [other["mount_path"] for other in shown]
@@ -329,7 +329,8 @@ def _changed(
     if metadata.get(METADATA_KEY) != stored.metadata.get(METADATA_KEY):
         raise InvalidRequest(
             f"metadata.{METADATA_KEY}: Is read when a session is created; PUT /_emulator/sessions/{stored.id}/script "
-            "gives it another script"
+            "gives it another script",
+            rule="agent.metadata",
         )
     if metadata and metadata != stored.metadata:
         news["metadata"] = metadata
