@@ -195,6 +195,21 @@ def test_it_starts_with_what_a_seed_file_declares(engine_options: tuple[str, ...
         emu.reset()
 
 
+def test_a_seed_file_over_what_it_made_makes_nothing_twice(engine_options: tuple[str, ...], tmp_path: Path) -> None:
+    """Environments and keys are known by name, work by what its entry says; only what is new is made."""
+    file, state = tmp_path / "seeds.yaml", str(tmp_path / "state.json")
+    settings: dict[str, Any] = {"state": state, "save_state": True, "seed_file": str(file)}
+    settings |= options_of(engine_options)
+    found = []
+    for work in ("{count: 2}", "{count: 2}, {metadata: {new: entry}}"):
+        text = f"{{api_key: mine, environments: [{{name: builds, keys: [worker], work: [{work}]}}]}}"
+        file.write_text(text)
+        with Emulator(api_key="mine", key_prefix=new_api_key(), **settings) as emu:
+            queue = emu.seeded["WORKYARD_ENVIRONMENT_BUILDS"]
+            found.append((queue, "WORKYARD_KEY_BUILDS_WORKER" in emu.seeded, emu.stats(queue).depth))
+    assert found == [(queue, True, 2), (queue, False, 3)]
+
+
 FORKING = """
 import logging, os, sys, threading
 from workyard.testing import Emulator
