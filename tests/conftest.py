@@ -168,6 +168,27 @@ def new_api() -> Iterator[Callable[..., Api]]:
             assert client.reset()["leftover_keys"] == 0
 
 
+@pytest.fixture(scope="session")
+def strict_server(engine_options: tuple[str, ...]) -> Iterator[WorkyardServer]:
+    """A strict server on each engine, beside others on the same Redis. Nothing it logs may be an error."""
+    prefix = ("--key-prefix", "strict") if engine_options else ()
+    with running_server("--auth", "strict", "--log-level", "debug", *engine_options, *prefix) as server:
+        yield server
+        assert server.stop() == 0
+        assert "ERROR" not in server.log(), server.log()
+
+
+@pytest.fixture
+def new_worker(new_api: Callable[..., Api]) -> Callable[[Api, str], Api]:
+    """Make clients with a new key of an environment."""
+
+    def make(api: Api, queue: str) -> Api:
+        issued = api.ok(api.post(f"/_emulator/environments/{queue}/keys"))
+        return new_api(api.url, str(issued["key"]), reset=False)
+
+    return make
+
+
 @pytest.fixture
 def api(server: WorkyardServer, new_api: Callable[..., Api]) -> Api:
     """A client of each engine's server, in a workspace of its own."""

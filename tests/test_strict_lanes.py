@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from harness import ERROR_TYPES, SILENT, Api, WorkyardServer, running_server
+from harness import ERROR_TYPES, SILENT, Api, WorkyardServer
 from test_server_workspaces import NEVER_ISSUED, issue, sessions_token
 from test_sessions_lifecycle import MESSAGE, session
 
@@ -176,16 +176,6 @@ class Line:
         self._link.close()
 
 
-@pytest.fixture(scope="session")
-def strict_server(engine_options: tuple[str, ...]) -> Iterator[WorkyardServer]:
-    """A strict server on each engine, beside others on the same Redis. Nothing it logs may be an error."""
-    prefix = ("--key-prefix", "strict") if engine_options else ()
-    with running_server("--auth", "strict", "--log-level", "debug", *engine_options, *prefix) as server:
-        yield server
-        assert server.stop() == 0
-        assert "ERROR" not in server.log(), server.log()
-
-
 @pytest.fixture
 def api(strict_server: WorkyardServer, new_api: Callable[..., Api]) -> Api:
     """A client of a strict server, in a workspace of its own, whose agents do nothing."""
@@ -200,12 +190,6 @@ def other(strict_server: WorkyardServer, new_api: Callable[..., Api]) -> Api:
     return new_api(strict_server.url)
 
 
-@pytest.fixture
-def worker(new_api: Callable[..., Api]) -> Callable[[Api, str], Api]:
-    """Make clients with a new key of an environment."""
-    return lambda api, queue: new_api(api.url, issue(api, queue)[1], reset=False)
-
-
 def taken(api: Api, poller: Api, queue: str) -> tuple[Target, str]:
     """Hand out the work of a new session; return it and its token."""
     made = session(api, queue)["id"]
@@ -214,20 +198,20 @@ def taken(api: Api, poller: Api, queue: str) -> tuple[Target, str]:
 
 
 def test_each_route_takes_the_credentials_of_its_lane_on_what_is_theirs(
-    api: Api, other: Api, worker: Callable[[Api, str], Api]
+    api: Api, other: Api, new_worker: Callable[[Api, str], Api]
 ) -> None:
     """Each route × credential × own, other, foreign, unknown and malformed target; revoked, dead and made-up ones; and of
     two headers `x-api-key` counts."""
     queue, second, foreign = api.queue(), api.queue(), other.queue()
     # One that is `active`, one that stays pending, and one that was queued again after it was handed out.
-    holder = worker(api, queue)
+    holder = new_worker(api, queue)
     own, good = taken(api, holder, queue)
     sibling, siblings = taken(api, holder, queue)
     again, dead = taken(api, holder, queue)
-    visitor = worker(api, second)
+    visitor = new_worker(api, second)
     elsewhere, _ = taken(api, visitor, second)
     visitor.ok(visitor.ack(second, elsewhere.work))
-    theirs, _ = taken(other, worker(other, foreign), foreign)
+    theirs, _ = taken(other, new_worker(other, foreign), foreign)
     for each in (own, again):
         holder.ok(holder.ack(queue, each.work))
     holder.ok(holder.heartbeat(queue, own.work, "NO_HEARTBEAT"))
@@ -283,8 +267,8 @@ def test_each_route_takes_the_credentials_of_its_lane_on_what_is_theirs(
         for place, route in enumerate(ROUTES):
             bearer, values = place % 2 == 0, {name: each.token for name, each in credentials.items() if each}
             for target in targets if "environment_id" in route or "session_id" in route else ["own"]:
-                for name, each in credentials.items():
-                    if each and each.ends and not each.work and target not in ("own", "unknown"):
+                for name, one in credentials.items():
+                    if one and one.ends and not one.work and target not in ("own", "unknown"):
                         continue  # What is told to these no target changes.
                     token = values.get(name, "")
                     written = {"authorization": f"Bearer {token}"} if bearer else {"x-api-key": token}

@@ -92,8 +92,11 @@ class Scripts:
         if not await self._named.delete(workspace, name):
             raise ScriptNotFound(name)
 
-    async def in_metadata(self, environment_id: str, metadata: Mapping[str, str]) -> ChosenScript | None:
-        """Return the script that the metadata of a session in an environment gives, or None.
+    async def in_metadata(
+        self, environment_id: str, metadata: Mapping[str, str], *, workspace: str | None = None
+    ) -> ChosenScript | None:
+        """Return the script that the metadata of a session in an environment gives, or None. *workspace*: the only one whose
+        scripts may be named; None: the environment's.
 
         Raises:
             InvalidRequest: it is no script, or the name of none; the message begins with `metadata.workyard_script`.
@@ -103,7 +106,10 @@ class Scripts:
             return None
         path = f"metadata.{METADATA_KEY}"
         if re.fullmatch(NAME, value):
-            text = await self._named.of_environment(environment_id, value)
+            if workspace is None:
+                text = await self._named.of_environment(environment_id, value)
+            else:
+                text = await self._named.get(workspace, value)
             if text is None:
                 raise InvalidRequest(
                     f"{path}: The environment's workspace has no script named {value}", rule="agent.metadata"

@@ -91,13 +91,14 @@ async def create_session(body: SessionCreate, call: Call) -> Response:
     services = call.services
     call.told.environment_id = body.environment_id
     metadata = call.checked_metadata(body.metadata or {})
+    own = await services.access.workspace(call.caller) if call.caller.strict else None
     session = await services.sessions.create(
         body.environment_id,
         call.caller,
         agent=await _agent(call, body.agent),
         title=body.title or None,
         metadata=metadata,
-        script=await services.scripts.in_metadata(body.environment_id, metadata),
+        script=await services.scripts.in_metadata(body.environment_id, metadata, workspace=own),
         resources=await _resources(call, body),
         vault_ids=body.vault_ids,
         events=[content_of(event) for event in body.initial_events],
