@@ -308,15 +308,15 @@ async def _with_faults(call: Call, told: ApiCall, route: Route, *, asks: bool) -
 
 
 def _api_call(operation: str, call: Call, asks: bool) -> ApiCall:
-    told = call.headers.get
+    told, masked = call.headers.get, call.caller.masked
     named = call.scope["path_params"].get
     return ApiCall(
         on=operation,
         request_id=request_id(call.scope),
         credential=call.caller.label,
-        worker_id=call.caller.masked(told("anthropic-worker-id", "")),
-        user_agent=told("user-agent", ""),
-        helper=told("x-stainless-helper", ""),
+        worker_id=masked(told("anthropic-worker-id", "")),
+        user_agent=masked(told("user-agent", "")),
+        helper=masked(told("x-stainless-helper", "")),
         environment_id=named("environment_id", ""),
         work_id=named("work_id", ""),
         session_id=named("session_id", ""),

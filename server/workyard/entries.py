@@ -222,8 +222,8 @@ class _Mask:
             self._forms = forms
 
     def tokens(self, text: str) -> str:
-        """Return the first characters of a text, without tokens of the known forms."""
-        return without_tokens(text)[:_MOST_HEADER]
+        """Return the first characters of a name, as `line` does."""
+        return self.line(text, _MOST_HEADER) if text else text
 
     def line(self, text: str, most: int) -> str:
         """Return the first characters of a text, without tokens of the known forms and the request's own."""

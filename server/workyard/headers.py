@@ -13,7 +13,7 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from workyard_store.access import TRUSTED, Caller
+from workyard_store.access import Caller
 from workyard_store.ids import random_suffix
 
 from .traffic import ADDED_HEADERS, CALLER, Traffic
@@ -47,7 +47,7 @@ def add_header(scope: Scope, name: str, value: str) -> None:
 
 def _shown_path(scope: Scope) -> str:
     """Return a request's path for the log: without tokens."""
-    caller: Caller = scope.get(CALLER) or TRUSTED
+    caller: Caller = scope.get(CALLER) or Caller(token_of(Headers(scope=scope)))
     return caller.masked(scope["path"])
 
 
