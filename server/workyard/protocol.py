@@ -9,6 +9,9 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import socket
+import struct
+from contextlib import suppress
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -28,6 +31,8 @@ _PHRASES = {400: "Bad Request", 408: "Request Timeout", 414: "URI Too Long", 431
 _SECURITY = b"".join(b"%b: %b\r\n" % each for each in OF_DATA).decode()
 #: Between name and value of a header, and behind it.
 _HEADER_MARKS = 4
+#: Of `SO_LINGER`: on, for no seconds.
+_RESET_AT_ONCE = struct.pack("ii", 1, 0)
 #: Seconds in which a client that was refused may take the answer off the wire while it still sends.
 _LINGER_S = 2.0
 
@@ -250,6 +255,14 @@ class Protocol(HttpToolsProtocol):
         self.transport.close()
         self._wait("closing", self._now, _LINGER_S)
 
+    def _abort(self) -> None:
+        """End the connection now, and have the system throw away what it was still to send."""
+        link = self.transport.get_extra_info("socket")
+        if link is not None:
+            with suppress(OSError):
+                link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_AT_ONCE)
+        self.transport.abort()
+
     # -- slow clients -----------------------------------------------------------------------------------------
 
     def look(self, now: float) -> None:
@@ -257,14 +270,14 @@ class Protocol(HttpToolsProtocol):
         if now >= self._stalled_at + self._limits.write_s:
             unsent = self.transport.get_write_buffer_size()
             if unsent >= self._unsent:
-                self.transport.abort()
+                self._abort()
                 return
             self._stalled_at, self._unsent = now, unsent
         if now < self._until:
             return
         self._now = now
         if self._phase == "closing":
-            self.transport.abort()
+            self._abort()
         elif self._phase == "idle":
             self._close()
         elif self.flow.read_paused:
