@@ -72,7 +72,9 @@ def test_only_names_that_cannot_be_rebound_are_answered(embedded: WorkyardServer
         ({"origin": "http://evil.example", "sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}, False),
     ],
 )
-def test_a_page_of_another_origin_is_refused(embedded: WorkyardServer, headers: dict[str, str], good: bool | None) -> None:
+def test_a_page_of_another_origin_is_refused(
+    embedded: WorkyardServer, headers: dict[str, str], good: bool | None
+) -> None:
     """Whatever it asks for: a simple request needs no leave of ours to be sent, and would be carried out."""
     given = {name: value.replace("{own}", embedded.url) for name, value in headers.items()} | {"x-api-key": "page"}
     with httpx.Client(base_url=embedded.url, headers=given) as http:

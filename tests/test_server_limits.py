@@ -187,7 +187,12 @@ def test_one_call_enqueues_at_most_so_many(small: Api) -> None:
     queue = small.queue()
     assert len(small.enqueue(queue, COUNT)) == COUNT
     path = f"/_emulator/environments/{queue}/work"
-    told(small.post(path, json={"count": COUNT + 1}), 400, f"count: Input should be less than or equal to {COUNT}", "--max-")
+    told(
+        small.post(path, json={"count": COUNT + 1}),
+        400,
+        f"count: Input should be less than or equal to {COUNT}",
+        "--max-",
+    )
     told(small.post(path, json={"count": 10_001}), 400, "count: Input should be less than or equal to 10000")
 
 

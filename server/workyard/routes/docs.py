@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.resources import files
 
 from fastapi import APIRouter, HTTPException
@@ -22,13 +23,13 @@ router = APIRouter(include_in_schema=False)
 @router.get("/openapi.json")
 async def v1_document() -> Response:
     """Return the contract of the emulated API."""
-    return JsonResponse(documents.read(documents.V1))
+    return _document(documents.V1)
 
 
 @router.get("/_emulator/openapi.json")
 async def control_document() -> Response:
     """Return the contract of the control plane."""
-    return JsonResponse(documents.read(documents.CONTROL))
+    return _document(documents.CONTROL)
 
 
 @router.get("/docs")
@@ -49,6 +50,16 @@ async def asset(name: str) -> Response:
     if name not in _TYPES:
         raise HTTPException(404)
     return Response((files("fastapi_offline") / "static" / name).read_bytes(), media_type=_TYPES[name])
+
+
+@cache
+def _written(name: str) -> bytes:
+    """Return a document's text: to write it for each request would hold up all others."""
+    return bytes(JsonResponse(documents.read(name)).body)
+
+
+def _document(name: str) -> Response:
+    return Response(_written(name), media_type=JsonResponse.media_type)
 
 
 def _page(url: str, title: str) -> HTMLResponse:
