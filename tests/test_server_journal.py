@@ -143,6 +143,8 @@ def test_bodies_are_shown_on_request_and_hold_no_secret(api: Api) -> None:
     secrets = [key, item["secret"], "sk-ant-api03-Hidden", "hunter22", api.api_key]
     body = {"name": f"{api.api_key} {key}", "config": {"type": "self_hosted"}, "metadata": {"My_Password": "hunter22"}}
     api.environment(**body)
+    # An answer in which nothing else is secret.
+    api.environment(metadata={"My_Password_2": "hunter22"})
     escaped = json.dumps({**body, "description": "sk-ant-api03-Hidden"}).replace("sk-ant", "\\u0073k\\u002dant")
     api.post("/v1/environments", content=escaped, headers={"content-type": "application/json"})
     api.post("/v1/environments", json={"name": "x" * 2030 + key})
@@ -156,7 +158,7 @@ def test_bodies_are_shown_on_request_and_hold_no_secret(api: Api) -> None:
     poll = rows[1]
     assert json.loads(poll["response_body"]) == {**item, "secret": "***"}
     assert json.loads(rows[2]["request_body"])["metadata"] == {"My_Password": "***"}
-    long = rows[4]
+    long = rows[5]
     assert long["request_bytes"] > 2048 >= len(long["request_body"]) > 2000
 
 

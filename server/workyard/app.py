@@ -98,8 +98,7 @@ def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now, agent:
     # The embedded engine lives in this process; what a Redis is to start with, `serving.py` sees to.
     initial = read_state(settings) if settings.redis_url is None else []
     planted = read_seed_file(settings) if settings.redis_url is None else None
-    body_bytes = settings.journal_body_bytes
-    traffic = Traffic(body_bytes, partial(kept, body_bytes) if settings.journal_requests else None)
+    traffic = Traffic(settings.journal_body_bytes, kept if settings.journal_requests else None)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -224,6 +223,7 @@ def build_services(
         JournalStore(access, workspaces, settings.journal_requests),
         owners,
         questions,
+        body_bytes=settings.journal_body_bytes,
         keeps=settings.journal_requests > 0,
     )
     auto_clocks = AutoClocks(access, workspaces, long_poll, clocks, idle, default_reclaim_ms=defaults.reclaim_ms)

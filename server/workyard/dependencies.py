@@ -307,16 +307,26 @@ async def _with_faults(call: Call, told: ApiCall, route: Route, *, asks: bool) -
     return await faults.answer(call, told, route, outcome)
 
 
+#: Headers that tell of a call.
+_TELLING = (b"anthropic-worker-id", b"user-agent", b"x-stainless-helper", b"x-stainless-retry-count")
+
+
 def _api_call(operation: str, call: Call, asks: bool) -> ApiCall:
-    told, masked = call.headers.get, call.caller.masked
+    told = dict.fromkeys(_TELLING, "")
+    for name, value in call.scope["headers"]:
+        if name in told:
+            told[name] = told[name] or value.decode("latin-1")
+    worker_id, user_agent, helper, retries = told.values()
+    masked = call.caller.masked
     named = call.scope["path_params"].get
     return ApiCall(
         on=operation,
         request_id=request_id(call.scope),
         credential=call.caller.label,
-        worker_id=masked(told("anthropic-worker-id", "")),
-        user_agent=masked(told("user-agent", "")),
-        helper=masked(told("x-stainless-helper", "")),
+        worker_id=masked(worker_id),
+        user_agent=masked(user_agent),
+        helper=masked(helper),
+        retries=retries,
         environment_id=named("environment_id", ""),
         work_id=named("work_id", ""),
         session_id=named("session_id", ""),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -20,7 +21,7 @@ from workyard_store.calls import MASK, ApiCall, without_tokens
 from workyard_store.ids import canonical_session_id
 
 from .headers import request_id
-from .owners import caller_of, names_of
+from .owners import caller_of
 from .traffic import API_CALL, REQUEST_BODY, RULE, UNKNOWN, Exchange, Kept
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
@@ -29,26 +30,32 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circ
 _MOST_PATH = 512
 _MOST_QUERY = 1024
 _MOST_HEADER = 256
+_MOST_ID = 256
 _MOST_MESSAGE = 500
 #: Between two values, of which none holds it.
 _SEPARATOR = "\x1f"
 _DIVIDING = re.compile("[\n\x1f]")
 _REQUEST_LENGTH, _RESPONSE_LENGTH = -2, -1
-_RETRIES = b"x-stainless-retry-count"
+#: Places of values in a line.
+_PATH, _QUERY, _IDS, _WORKER, _AGENT, _HELPER, _KIND, _MESSAGE = 4, 5, (9, 10, 11), 12, 13, 14, 18, 19
 _MOST_RETRIES = 9
 
 #: Members whose value is a secret. A text may end within the value.
 _MEMBERS = re.compile(
     r'("[^"\\]*(?:secret|token|api[_-]?key|authorization|password)[^"\\]*"\s*:\s*")(?:[^"\\]|\\.)*', re.IGNORECASE
 )
+#: One of these stands in lower case in every text with such a member.
+_SUSPECT = ("secret", "token", "key", "authoriz", "passw")
+#: A member of every work item that is shown.
+_NO_SECRET = '"secret":null'
 #: Printable ASCII characters that are written as escapes, behind any escaped backslashes; not the quote or the backslash.
 _ESCAPES = re.compile(r"\\(\\|u00(?!22|5[cC])([2-7][0-9a-fA-F]))")
-#: One of these stands in every text in which there is something to mask.
-_SUSPECT = (b"sk-ant-", b"secret", b"token", b"api_key", b"api-key", b"apikey", b"authoriz", b"passw", b"\\u00")
-#: The same for our own answers, which are written without spaces and with no escapes of letters.
-_SUSPECT_ANSWER = (b"sk-ant-", b'secret":"', b'token":"', b'key":"', b'authorization":"', b'password":"')
 #: A token that is written as it is in URLs and JSON.
 _PLAIN = re.compile(r"[0-9A-Za-z._~-]+")
+#: What the tokens of the known forms begin with.
+_PREFIX = "sk-ant-"
+#: The colons of an instant are most often all that is escaped in a query.
+_COLON = "%3A"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,65 +108,92 @@ class Entry:
     response_body: str
 
 
-def kept(body_bytes: int, exchange: Exchange) -> Kept:
-    """Return what is kept of a request that was answered, with *body_bytes* of each body."""
-    return Kept(exchange.began, names_of(exchange), _written(exchange, body_bytes))
-
-
-def _written(exchange: Exchange, body_bytes: int) -> str:
-    scope = exchange.scope
+def kept(exchange: Exchange) -> Kept:
+    """Return what is kept of a request that was answered."""
+    scope, caller = exchange.scope, caller_of(exchange)
     call: ApiCall | None = scope.get(API_CALL)
-    caller, identifier = caller_of(exchange), request_id(scope)
-    masked = _mask(caller.token)
-    retries = kind = message = rule = ""
-    for name, value in scope["headers"]:
-        if name == _RETRIES:
-            retries = value.decode("latin-1")
     if call is None:
-        call = ApiCall(UNKNOWN, identifier, caller.label, user_agent=Headers(scope=scope).get("user-agent", ""))
-    if exchange.status >= 400:
-        kind, message = _error(exchange.sent)
-        rule = scope.get(RULE, "")
-    request = response = ""
-    if body_bytes:
-        body: bytes = scope.get(REQUEST_BODY, b"")
-        request = masked.body(body, _SUSPECT, body_bytes) if body else ""
-        response = masked.body(exchange.sent, _SUSPECT_ANSWER, body_bytes) if exchange.textual else ""
-    query: bytes = scope["query_string"]
-    session = call.session_id
-    values = [
-        str(int(exchange.at * 1e6)),
-        str(int(exchange.took * 1e6)),
-        call.on,
+        agent = Headers(scope=scope).get("user-agent", "")
+        call = ApiCall(UNKNOWN, request_id(scope), caller.label, user_agent=agent)
+    return Kept(
+        exchange.began,
+        exchange.at,
+        exchange.took,
+        exchange.status,
+        exchange.cut,
         scope["method"],
-        masked.line(scope["path"], _MOST_PATH),
-        masked.query(query.decode("latin-1")) if query else "",
-        str(exchange.status),
-        "1" if exchange.cut else "",
-        identifier,
-        masked.tokens(call.environment_id),
-        masked.tokens(call.work_id),
-        masked.tokens(canonical_session_id(session) or session) if session else "",
-        masked.tokens(call.worker_id),
-        masked.line(call.user_agent, _MOST_HEADER),
-        masked.line(call.helper, _MOST_HEADER),
+        scope["path"],
+        scope["query_string"],
+        caller.token,
+        call,
+        exchange.received,
+        exchange.sent_bytes,
+        scope.get(REQUEST_BODY, b""),
+        exchange.sent if exchange.textual else b"",
+        scope.get(RULE, "") if exchange.status >= 400 else "",
+    )
+
+
+def written(request: Kept, body_bytes: int) -> str:
+    """Return a request as its text, with *body_bytes* of each body."""
+    masked = _mask(request.token)
+    values = _values(request)
+    line = _SEPARATOR.join(values)
+    # Most requests have nothing to mask or to cut: that is found out over all values at once.
+    if not line.isascii() or masked.suspects(line) or _is_odd(line, values):
+        for place, change in _CHANGES.items():
+            values[place] = change(masked, values[place])
+        line = _SEPARATOR.join(_DIVIDING.sub(" ", value) for value in values).encode("utf-8", "replace").decode()
+    body = masked.body(request.body, body_bytes) if request.body and body_bytes else ""
+    answer = masked.body(request.answer, body_bytes) if request.answer and body_bytes else ""
+    return f"{line}{_SEPARATOR}{len(body)}{_SEPARATOR}{len(answer)}\n{body}{answer}"
+
+
+def _values(request: Kept) -> list[str]:
+    """Return all values but the lengths of the bodies, as they came."""
+    call, session = request.call, request.call.session_id
+    retries, kind, message = call.retries, "", ""
+    if request.status >= 400:
+        kind, message = _error(request.answer)
+    return [
+        str(int(request.at * 1e6)),
+        str(int(request.took * 1e6)),
+        call.on,
+        request.method,
+        request.path,
+        request.query.decode("latin-1"),
+        str(request.status),
+        "1" if request.cut else "",
+        call.request_id,
+        call.environment_id,
+        call.work_id,
+        (canonical_session_id(session) or session) if session else "",
+        call.worker_id,
+        call.user_agent,
+        call.helper,
         call.credential,
         retries if retries.isdecimal() and len(retries) <= _MOST_RETRIES else "",
         _encode(call.faults) if call.faults else "",
-        kind[:_MOST_HEADER],
-        masked.line(message, _MOST_MESSAGE),
-        str(exchange.received),
-        str(exchange.sent_bytes),
-        rule,
-        str(len(request)),
-        str(len(response)),
+        kind,
+        message,
+        str(request.received),
+        str(request.sent_bytes),
+        request.rule,
     ]
-    line = _SEPARATOR.join(values)
-    if line.count(_SEPARATOR) >= len(values) or "\n" in line:
-        line = _SEPARATOR.join(_DIVIDING.sub(" ", value) for value in values)
-    if not line.isascii():
-        line = line.encode("utf-8", "replace").decode()
-    return f"{line}\n{request}{response}"
+
+
+def _is_odd(line: str, values: list[str]) -> bool:
+    """Tell whether a line has to be cut or divided elsewhere, or has a query in which a secret may be escaped."""
+    path, query = values[_PATH], values[_QUERY]
+    return (
+        len(path) > _MOST_ID
+        or len(query) > _MOST_QUERY
+        or len(values[_WORKER]) + len(values[_AGENT]) + len(values[_HELPER]) > _MOST_HEADER
+        or len(values[_KIND]) + len(values[_MESSAGE]) > _MOST_HEADER
+        or line.count(_SEPARATOR) >= len(values)
+        or "\n" in line
+        or ("%" in query and "%" in query.replace(_COLON, ""))
+    )
 
 
 def read(first: int, count: int, text: str, *, bodies: bool) -> list[Entry]:
@@ -216,47 +250,74 @@ class _Mask:
 
     def __init__(self, token: str | None) -> None:
         self._forms: tuple[str, ...] = ()
-        if token is not None and len(token) >= SHORTEST_SECRET and not token.startswith("sk-ant-"):
+        if token is not None and len(token) >= SHORTEST_SECRET and not token.startswith(_PREFIX):
             plain = _PLAIN.fullmatch(token) is not None
             forms = (token,) if plain else (token, quote(token, safe=""), _encode(token)[1:-1])
             self._forms = forms
 
-    def tokens(self, text: str) -> str:
-        """Return the first characters of a name, as `line` does."""
-        return self.line(text, _MOST_HEADER) if text else text
+    def suspects(self, text: str) -> bool:
+        """Tell whether a token of the known forms or the request's own stands in a text as it is."""
+        return _PREFIX in text or (self._forms != () and any(form in text for form in self._forms))
 
-    def line(self, text: str, most: int) -> str:
-        """Return the first characters of a text, without tokens of the known forms and the request's own."""
-        text = without_tokens(text)
-        for form in self._forms:
-            if form in text:
-                text = text.replace(form, MASK)
-        return text[:most]
+    def tokens(self, text: str) -> str:
+        """Return the first characters of a name, without tokens."""
+        return self._line(text)[:_MOST_ID] if text else text
+
+    def path(self, text: str) -> str:
+        """Return the first characters of a path, without tokens."""
+        return self._line(text)[:_MOST_PATH]
+
+    def header(self, text: str) -> str:
+        """Return the first characters of a header, without tokens."""
+        return self._line(text)[:_MOST_HEADER]
+
+    def message(self, text: str) -> str:
+        """Return the first characters of an error's message, without tokens."""
+        return self._line(text)[:_MOST_MESSAGE]
 
     def query(self, text: str) -> str:
         """Return the first characters of a query, without secrets however they are written."""
         if "%" in text:
-            # The colons of an instant are most often all that is escaped: this is what unquoting it would give.
-            plain = text.replace("%3A", ":")
+            # This is what unquoting it would give, where nothing else is escaped.
+            plain = text.replace(_COLON, ":")
             plain = unquote(plain) if "%" in plain else plain
-            if self.line(plain, len(plain)) != plain:
+            if self._line(plain) != plain:
                 text = plain
-        return self.line(text, _MOST_QUERY)
+        return self._line(text)[:_MOST_QUERY]
 
-    def body(self, body: bytes, suspect: tuple[bytes, ...], most: int) -> str:
-        """Return the first bytes of a body as text, without secrets; *suspect*: one of these stands in it if there may be
-        any but the request's token."""
+    def body(self, body: bytes, most: int) -> str:
+        """Return the first bytes of a body as text, without secrets."""
         text = body.decode("utf-8", "replace")
-        of_client = suspect is _SUSPECT
-        lowered = body.lower() if of_client else body
-        for each in suspect:
-            if each in lowered:
-                if of_client and "\\u" in text:
-                    text = _ESCAPES.sub(_written_out, text)
+        if "\\u00" in text:
+            # Our own answers have no escapes but of control characters.
+            text = _ESCAPES.sub(_written_out, text)
+        lowered = text.lower()
+        for each in _SUSPECT:
+            if each in lowered and (each != "secret" or lowered.count(each) > lowered.count(_NO_SECRET)):
                 text = _MEMBERS.sub(rf"\g<1>{MASK}", text)
                 break
-        text = self.line(text, len(text))
+        text = self._line(text)
         return text if len(body) <= most else text.encode()[:most].decode("utf-8", "ignore")
+
+    def _line(self, text: str) -> str:
+        """Return a text without tokens of the known forms and the request's own."""
+        text = without_tokens(text)
+        for form in self._forms:
+            if form in text:
+                text = text.replace(form, MASK)
+        return text
+
+
+#: How the values of a request are masked and cut that hold what a client or an answer says, by their places.
+_CHANGES: dict[int, Callable[[_Mask, str], str]] = {
+    _PATH: _Mask.path,
+    _QUERY: _Mask.query,
+    **dict.fromkeys((*_IDS, _WORKER), _Mask.tokens),
+    _AGENT: _Mask.header,
+    _HELPER: _Mask.header,
+    _KIND: _Mask.header,
+    _MESSAGE: _Mask.message,
+}
 
 
 @lru_cache(maxsize=1024)

@@ -34,9 +34,13 @@ _EVERY_S = 1.0
 _RETRY_S = 2.0
 #: Requests that wait, at which they are written at once.
 _MOST_WAITING = 512
-#: Requests and characters that are written together at most.
+#: Requests whose workspaces are looked up together.
+_LOOK_UP = 512
+#: Requests whose texts are made in one go.
+_AT_A_TIME = 64
+#: Requests of one batch at most, and characters that are written together.
 _BATCH = 128
-_BATCH_CHARACTERS = 262_144
+_MOST_CHARACTERS = 262_144
 #: Seconds in which a process has to answer that does not run well; only such ones are waited for.
 _PATIENCE_S = 2.0
 #: Seconds after which a reset is taken for dead, whose process did not say that it is over.
@@ -74,13 +78,15 @@ class Journal:
         owners: Owners,
         questions: Questions,
         *,
+        body_bytes: int,
         keeps: bool,
     ) -> None:
-        """Write what *traffic* keeps; unless *keeps*, there is nothing."""
+        """Write what *traffic* keeps, with *body_bytes* of each body; unless *keeps*, there is nothing."""
         self._traffic = traffic
         self._store = store
         self._owners = owners
         self._questions = questions
+        self._body_bytes = body_bytes
         self._keeps = keeps
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
@@ -129,29 +135,44 @@ class Journal:
                 await self._store.ping()
             self._doubtful = True
             while left > 0 and kept:
-                batch = [kept.popleft() for _ in range(min(len(kept), left, _BATCH))]
+                batch = [kept.popleft() for _ in range(min(len(kept), left, _LOOK_UP))]
                 left -= len(batch)
                 try:
-                    owners = await self._owners.of([each.names for each in batch])
+                    owners = await self._owners.of([(each.call.environment_id, each.token) for each in batch])
                 except StorageUnavailable:
                     kept.extendleft(reversed(batch))
                     raise
                 except BaseException:
                     self._traffic.lose(len(batch))
                     raise
-                await self._write(batch, owners)
+                await self._write(await self._texts(batch, owners))
             self._doubtful = False
             self._forget_old_resets()
 
-    async def _write(self, batch: list[Kept], owners: list[str]) -> None:
+    async def _texts(self, batch: list[Kept], owners: list[str]) -> dict[str, list[str]]:
+        """Return what is to be written into the journal of each workspace."""
         texts: dict[str, list[str]] = {}
-        for each, owner in zip(batch, owners, strict=True):
-            if owner and each.began > self._begin_of(owner):
-                texts.setdefault(owner, []).append(each.text)
+        begins: dict[str, float] = {}
+        for number, (each, owner) in enumerate(zip(batch, owners, strict=True), 1):
+            if owner not in begins:
+                begins[owner] = self._begin_of(owner) if owner else math.inf
+                texts[owner] = []
+            if each.began > begins[owner]:
+                try:
+                    texts[owner].append(entries.written(each, self._body_bytes))
+                except Exception:
+                    _log.exception("a request could not be put into the journal")
+                    self._traffic.lose(1)
+            if number % _AT_A_TIME == 0:
+                await asyncio.sleep(0)
+        return texts
+
+    async def _write(self, texts: dict[str, list[str]]) -> None:
         for owner, written in texts.items():
             try:
                 for part in _parts(written):
-                    await self._store.write(owner, len(part), "".join(part))
+                    batches = [part[i : i + _BATCH] for i in range(0, len(part), _BATCH)]
+                    await self._store.write(owner, [(len(each), "".join(each)) for each in batches])
             except LimitReached:
                 continue  # A workspace that there is no room for has no journal.
             except StorageUnavailable:
@@ -237,13 +258,13 @@ class Journal:
 
 
 def _parts(texts: list[str]) -> Iterator[list[str]]:
-    """Yield texts in batches that are not too big."""
+    """Yield texts in parts that are not too big."""
     part: list[str] = []
-    room = _BATCH_CHARACTERS
+    room = _MOST_CHARACTERS
     for text in texts:
         if part and len(text) > room:
             yield part
-            part, room = [], _BATCH_CHARACTERS
+            part, room = [], _MOST_CHARACTERS
         part.append(text)
         room -= len(text)
     if part:

@@ -10,10 +10,12 @@ import json
 import re
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 #: Characters of a client's headers that are kept.
 _MOST_AGENT = 120
 _MOST_HELPER = 80
+_MOST_REMEMBERED = 512
 
 #: What stands for a secret.
 MASK = "***"
@@ -34,6 +36,7 @@ class ApiCall:
         worker_id: header `Anthropic-Worker-ID`, or an empty string.
         user_agent: header `User-Agent`, or an empty string.
         helper: header `x-stainless-helper`, by which the SDKs' own workers and pollers name themselves.
+        retries: header `x-stainless-retry-count`, or an empty string.
         environment_id, work_id, session_id: as the path names them, or empty strings.
         asks: whether no script has yet looked for faults on behalf of this call.
         faults: names of the fault rules that were applied to it.
@@ -47,6 +50,7 @@ class ApiCall:
     worker_id: str = field(default="", repr=False)
     user_agent: str = field(default="", repr=False)
     helper: str = field(default="", repr=False)
+    retries: str = field(default="", repr=False)
     environment_id: str = field(default="", repr=False)
     work_id: str = field(default="", repr=False)
     session_id: str = field(default="", repr=False)
@@ -61,17 +65,24 @@ class ApiCall:
         """Return who calls, as a life line keeps it: JSON with r (request id), w (worker id), a (user agent), h (helper),
         c (credential), and o (operation). No token of the known forms is in it."""
         if self._by is None:
-            self._by = _encode(
-                {
-                    "r": self.request_id,
-                    "w": without_tokens(self.worker_id),
-                    "a": without_tokens(self.user_agent)[:_MOST_AGENT],
-                    "h": without_tokens(self.helper)[:_MOST_HELPER],
-                    "c": self.credential,
-                    "o": self.on,
-                }
-            )
+            told = self.worker_id, self.user_agent, self.helper, self.credential
+            # What is remembered is short.
+            client = _client(*told) if sum(map(len, told)) < _MOST_REMEMBERED else _client.__wrapped__(*told)
+            self._by = f'{{"r":"{self.request_id}",{client},"o":"{self.on}"}}'
         return self._by
+
+
+@lru_cache(maxsize=1024)
+def _client(worker_id: str, user_agent: str, helper: str, credential: str) -> str:
+    """Return the members of `ApiCall.by` that are the same for all calls of a client."""
+    return _encode(
+        {
+            "w": without_tokens(worker_id),
+            "a": without_tokens(user_agent)[:_MOST_AGENT],
+            "h": without_tokens(helper)[:_MOST_HELPER],
+            "c": credential,
+        }
+    )[1:-1]
 
 
 CURRENT: ContextVar[ApiCall | None] = ContextVar("workyard_call", default=None)

@@ -7,7 +7,7 @@ whose id is the number of its last. So what a request costs Redis hardly depends
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 
 from .access import SCRIPTS, Access
@@ -61,9 +61,10 @@ class JournalStore:
         """Ask Redis for a sign of life."""
         await self._engine.ping()
 
-    async def write(self, workspace: str, count: int, text: str) -> None:
-        """Add *count* entries behind the last."""
-        await self._workspaces.write(_WRITE, workspace, self._wall(), self._keeps, count, text)
+    async def write(self, workspace: str, batches: Iterable[tuple[int, str]]) -> None:
+        """Add batches of entries behind the last, each told by how many it has and their text, in one step."""
+        arguments = [argument for batch in batches for argument in batch]
+        await self._workspaces.write(_WRITE, workspace, self._wall(), self._keeps, *arguments)
 
     async def read(self, workspace: str, first: int) -> AsyncIterator[tuple[Extent, list[Batch]]]:
         """Yield what the journal holds and the batches with entries from number *first* on, oldest first, some at a time.
