@@ -31,7 +31,7 @@ class Body(BaseModel):
 class Shape(BaseModel):
     """A response: every member is always present."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=True)
+    model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=True, defer_build=True)
 
 
 _METADATA_KEY = {"type": "string", "minLength": 1, "maxLength": LONGEST_METADATA_KEY}
