@@ -155,8 +155,9 @@ def test_it_works_in_many_processes_with_a_server_each(pytester: pytest.Pytester
 
 
 def test_it_costs_a_run_that_does_not_use_it_next_to_nothing() -> None:
-    """Nothing of the server is imported."""
+    """Nothing of the server is imported; nor by the commands that talk to one."""
     code = (
-        "import sys, workyard.pytest_plugin; print({'workyard.app', 'workyard.testing', 'pydantic'} & set(sys.modules))"
+        "import sys, workyard.pytest_plugin, workyard.cli\n"
+        "print({'workyard.app', 'workyard.testing', 'fastapi', 'pydantic', 'redis', 'yaml'} & set(sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"

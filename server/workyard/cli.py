@@ -52,22 +52,31 @@ def main() -> None:
 # -- serve ----------------------------------------------------------------------------------------------------
 
 
-def _settings_options(command: _F) -> _F:
-    """Add an option for each setting; its default and its help are the setting's own."""
+class _Serve(click.Command):
+    """A command with an option for each setting; its default and its help are the setting's own.
+
+    They are made when they are asked for: no other command has to wait until the settings are imported.
+    """
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Return the options."""
+        if not self.params:
+            self.params = list(_settings_options())
+        return super().get_params(ctx)
+
+
+def _settings_options() -> Iterator[click.Parameter]:
     from .settings import Settings
 
-    for name, field in reversed(Settings.model_fields.items()):
+    for name, field in Settings.model_fields.items():
         variable = f"WORKYARD_{name.upper()}"
-        option = f"--{name.replace('_', '-')}"
+        declared = [f"--{name.replace('_', '-')}", name]
         if field.annotation is bool:
-            command = click.option(option, name, is_flag=True, default=None, help=f"{field.description} [{variable}]")(
-                command
-            )
+            yield click.Option(declared, is_flag=True, default=None, help=f"{field.description} [{variable}]")
             continue
         default = "unset" if field.default is None else field.default
         text = f"{field.description} [{variable}; default: {default}]"
-        command = click.option(option, name, default=None, metavar=_metavar(field.annotation), help=text)(command)
-    return command
+        yield click.Option(declared, default=None, metavar=_metavar(field.annotation), help=text)
 
 
 def _metavar(annotation: Any) -> str:
@@ -77,8 +86,7 @@ def _metavar(annotation: Any) -> str:
     return "N" if annotation is int else "TEXT"
 
 
-@main.command()
-@_settings_options
+@main.command(cls=_Serve)
 def serve(**options: Any) -> None:
     """Start the server. It prints a line when it is ready, then what a client must export."""
     # Starting makes no garbage worth collecting, and what is there in the end stays: to look through all of it again
