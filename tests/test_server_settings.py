@@ -68,6 +68,7 @@ TABLE: dict[str, tuple[str, object, list[str]]] = {
     "body_timeout": ("0.5", 0.5, ["0", "3601", "nan", "soon"]),
     "idle_timeout": ("0.5", 0.5, ["0", "3601", "nan", "soon"]),
     "write_timeout": ("0.5", 0.5, ["0", "3601", "nan", "soon"]),
+    "log_bodies": ("true", True, ["maybe", "2"]),
     "log_level": ("debug", "debug", ["loud", "DEBUG"]),
     "log_format": ("json", "json", ["xml"]),
     "i_know": ("true", True, ["maybe", "2"]),

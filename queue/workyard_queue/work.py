@@ -67,7 +67,8 @@ class LeaseDefaults:
 
 @dataclass(frozen=True, slots=True)
 class WorkItem:
-    """One work item. Instants are microseconds, None where the stage was not reached."""
+    """One work item. Instants are microseconds, None where the stage was not reached; `traceparent`: of the call that made
+    it, or gave its session the last message, if that had one."""
 
     id: str
     environment_id: str
@@ -81,6 +82,7 @@ class WorkItem:
     stop_requested_at: int | None
     stopped_at: int | None
     sequence: int
+    traceparent: str | None
     sessions_token: str | None = None
 
 
@@ -156,6 +158,7 @@ def _item(environment_id: str, work_item_id: str, fields: list[str], token: str 
         stop_requested_at=_instant(read("stop")),
         stopped_at=_instant(read("stopped")),
         sequence=int(record["seq"]),
+        traceparent=read("trace") or None,
         sessions_token=token,
     )
 

@@ -55,6 +55,7 @@ from .journal import Journal
 from .metrics import Metrics
 from .owners import Owners
 from .questions import Questions
+from .request_log import BODY_BYTES, RequestLog
 from .routes import (
     agents,
     control,
@@ -75,6 +76,7 @@ from .routes import (
 from .seed_file import plant, read_seed_file
 from .settings import Settings, read_script
 from .state_files import load_state, read_state, save_state
+from .telemetry import telemetry_of
 from .traffic import Traffic
 
 _log = logging.getLogger("workyard")
@@ -98,7 +100,11 @@ def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now, agent:
     # The embedded engine lives in this process; what a Redis is to start with, `serving.py` sees to.
     initial = read_state(settings) if settings.redis_url is None else []
     planted = read_seed_file(settings) if settings.redis_url is None else None
-    traffic = Traffic(settings.journal_body_bytes, kept if settings.journal_requests else None)
+    looked_at = [
+        settings.journal_body_bytes if settings.journal_requests else 0,
+        BODY_BYTES if settings.log_bodies else 0,
+    ]
+    traffic = Traffic(max(looked_at), kept if settings.journal_requests else None)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -108,6 +114,8 @@ def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now, agent:
             services = build_services(settings, engine, wall, agent, traffic)
             await upgrade(stored_format, services.access, services.workspaces)
             app.state.services = services
+            app.state.request_log = RequestLog(Owners(services.access), bodies=settings.log_bodies)
+            telemetry = traffic.told = telemetry_of()
             if engine.name == "embedded":
                 await load_state(initial, services)
                 app.state.exports = await plant(planted, services)
@@ -129,6 +137,8 @@ def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now, agent:
                 await services.auto_clocks.close()
                 services.turns.close()
                 await services.journal.close()
+                if telemetry is not None:
+                    await asyncio.to_thread(telemetry.close)
                 tidy.cancel()
                 with suppress(asyncio.CancelledError):
                     await tidy

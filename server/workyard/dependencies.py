@@ -59,7 +59,8 @@ from .metrics import Metrics
 from .operations import operation_of
 from .questions import Questions
 from .settings import Settings
-from .traffic import CALLER, Traffic
+from .traces import is_traceparent
+from .traffic import CALLER, TRACEPARENT, Traffic
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +309,7 @@ async def _with_faults(call: Call, told: ApiCall, route: Route, *, asks: bool) -
 
 
 #: Headers that tell of a call.
-_TELLING = (b"anthropic-worker-id", b"user-agent", b"x-stainless-helper", b"x-stainless-retry-count")
+_TELLING = (b"anthropic-worker-id", b"user-agent", b"x-stainless-helper", b"x-stainless-retry-count", b"traceparent")
 
 
 def _api_call(operation: str, call: Call, asks: bool) -> ApiCall:
@@ -316,7 +317,7 @@ def _api_call(operation: str, call: Call, asks: bool) -> ApiCall:
     for name, value in call.scope["headers"]:
         if name in told:
             told[name] = told[name] or value.decode("latin-1")
-    worker_id, user_agent, helper, retries = told.values()
+    worker_id, user_agent, helper, retries, traceparent = told.values()
     masked = call.caller.masked
     named = call.scope["path_params"].get
     return ApiCall(
@@ -327,6 +328,7 @@ def _api_call(operation: str, call: Call, asks: bool) -> ApiCall:
         user_agent=masked(user_agent),
         helper=masked(helper),
         retries=retries,
+        traceparent=call.scope.get(TRACEPARENT) or (traceparent if is_traceparent(traceparent) else ""),
         environment_id=named("environment_id", ""),
         work_id=named("work_id", ""),
         session_id=named("session_id", ""),

@@ -134,6 +134,12 @@ def kept(exchange: Exchange) -> Kept:
     )
 
 
+def shown(exchange: Exchange, body_bytes: int) -> Entry:
+    """Return a request as a reader of the journal would see it, secrets masked, with *body_bytes* of each body."""
+    [entry] = read(0, 1, written(kept(exchange), body_bytes), bodies=True)
+    return entry
+
+
 def written(request: Kept, body_bytes: int) -> str:
     """Return a request as its text, with *body_bytes* of each body."""
     masked = _mask(request.token)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
@@ -17,6 +18,9 @@ from workyard_store.access import Caller
 from workyard_store.ids import random_suffix
 
 from .traffic import ADDED_HEADERS, CALLER, Traffic
+
+if TYPE_CHECKING:
+    from .request_log import RequestLog
 from .traffic import API_CALL as API_CALL
 
 _log = logging.getLogger("workyard.requests")
@@ -87,12 +91,6 @@ class Envelope:
             await internal_error(scope)(scope, receive, exchange.send)
         finally:
             exchange.end(cut=True)
-        if _log.isEnabledFor(logging.DEBUG):
-            _log.debug(
-                "%s %s %d %.1f ms %s",
-                scope["method"],
-                _shown_path(scope),
-                exchange.status,
-                exchange.took * 1e3,
-                identifier,
-            )
+        log: RequestLog = scope["app"].state.request_log
+        if log.is_on:
+            await log.tell(exchange)

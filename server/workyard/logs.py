@@ -1,11 +1,30 @@
-"""Log lines on standard error, as text or JSON. Owns their form only."""
+"""Log lines on standard error, as text or JSON. Owns their form only.
+
+A record may carry `fields`. Whatever clients send, a line is one line and holds no character that a terminal would obey.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from datetime import UTC, datetime
+from typing import Any
+
+#: Control characters, and those by which Unicode ends lines or turns the direction of writing.
+_OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_OBEYED_BUT_BREAKS = re.compile(_OBEYED.pattern.replace("\x00-\x1f", "\x00-\x09\x0b-\x1f"))
+_BARE = re.compile(r"[^\s\"'=\\]+")
+
+
+def harmless(text: str) -> str:
+    """Return a text with the characters escaped that a terminal would obey, line breaks included."""
+    return _OBEYED.sub(_escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"
 
 
 class _JsonFormatter(logging.Formatter):
@@ -15,20 +34,38 @@ class _JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
+            **getattr(record, "fields", {}),
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
+        # JSON escapes most of them itself; an escape stands for the same character.
+        return harmless(json.dumps(line, ensure_ascii=False))
+
+
+class _TextFormatter(logging.Formatter):
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        fields: dict[str, Any] = getattr(record, "fields", {})
+        return harmless(" ".join([super().formatMessage(record), *map(_pair, fields.items())]))
+
+    def formatException(self, ei: Any) -> str:
+        return _OBEYED_BUT_BREAKS.sub(_escaped, super().formatException(ei))
+
+
+def _pair(field: tuple[str, object]) -> str:
+    name, value = field
+    text = value if isinstance(value, str) else json.dumps(value)
+    return f"{name}={text if _BARE.fullmatch(text) else json.dumps(text, ensure_ascii=False)}"
 
 
 def configure(level: str, form: str) -> None:
     """Send all log lines of *level* and above to standard error."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        _JsonFormatter() if form == "json" else logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
-    )
+    handler.setFormatter(_JsonFormatter() if form == "json" else _TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # Uvicorn tells of each start and stop at info; our own line says it better.
     logging.getLogger("uvicorn").setLevel(logging.WARNING if level == "info" else level.upper())
-    for noisy in ("asyncio", "fakeredis", "httptools"):
+    for noisy in ("asyncio", "fakeredis", "httptools", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -221,6 +221,10 @@ class Settings(BaseSettings):
         le=3600,
         description="Seconds that a client may leave all of an answer unread; then it is cut off.",
     )
+    log_bodies: bool = Field(
+        False,
+        description="Log each request at level info, with the first 2048 bytes of its bodies, secrets masked (docs/observability.md).",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="debug adds a line for every request."
     )

@@ -9,7 +9,7 @@ import time
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from starlette.types import Message, Scope, Send
 
@@ -23,6 +23,8 @@ _log = logging.getLogger("workyard")
 API_CALL = "workyard.call"
 #: Where it keeps who made it (`workyard_store.access.Caller`).
 CALLER = "workyard.caller"
+#: Where a request keeps what its own trace is called, if it has one (W3C Trace Context).
+TRACEPARENT = "workyard.traceparent"
 #: Where a request keeps the body that was read.
 REQUEST_BODY = "workyard.body"
 #: Where a request keeps the transport of its connection, if it came by one.
@@ -195,6 +197,16 @@ def _is_text(content_type: bytes) -> bool:
     return content_type.startswith((b"application/json", b"text/"))
 
 
+class Telling(Protocol):
+    """Whoever is told of each request."""
+
+    def begin(self, scope: Scope) -> None:
+        """Note that a request came."""
+
+    def end(self, exchange: Exchange) -> None:
+        """Note that it was answered, or never will be."""
+
+
 class Traffic:
     """All requests of this process.
 
@@ -206,12 +218,14 @@ class Traffic:
         seconds: operation → how long they took in all.
         faults: operation → how often a fault rule was applied.
         kept: requests to the API that were answered and wait to be written, if somebody writes them.
+        told: who is told of each request, or None.
         lost: how many of these were thrown away, and `lost_at` when that was last, wall time in seconds.
     """
 
     def __init__(self, body_bytes: int, keep: Callable[[Exchange], Kept] | None) -> None:
-        """Keep what was answered for the journal, with *body_bytes* of each body; *keep*: how, None: there is no journal."""
-        self.body_bytes = body_bytes + _MARGIN_BYTES if keep is not None and body_bytes else 0
+        """Look at *body_bytes* of each body; *keep*: how what was answered is kept for the journal, None: there is none."""
+        self.body_bytes = body_bytes + _MARGIN_BYTES if body_bytes else 0
+        self.told: Telling | None = None
         self.in_flight: dict[Exchange, None] = {}
         self.counts: dict[tuple[str, int], int] = {}
         self.durations: dict[str, list[int]] = {}
@@ -226,6 +240,8 @@ class Traffic:
     def begin(self, scope: Scope, send: Send, identifier: str) -> Exchange:
         """Take note of a request; whoever answers it calls its `end`."""
         exchange = Exchange(self, scope, send, identifier)
+        if self.told is not None:
+            self.told.begin(scope)
         self.in_flight[exchange] = None
         return exchange
 
@@ -244,6 +260,11 @@ class Traffic:
         call = exchange.call
         if call is not None and call.faults:
             self.faults[on] = self.faults.get(on, 0) + len(call.faults)
+        if self.told is not None:
+            try:
+                self.told.end(exchange)
+            except Exception:
+                _log.exception("a request could not be told of")
         if self._keep is not None and exchange.is_of_the_api:
             try:
                 self.kept.append(self._keep(exchange))

@@ -220,6 +220,8 @@ class Access:
         call, given = CURRENT.get(), "=" if seeded else ""
         while True:
             asks, by = ("?" if call.asks else "", call.by) if call is not None else ("", "")
+            if call is not None and call.traceparent:
+                by = f"{by}\n{call.traceparent}"
             reply = await self.engine.run(
                 script, key, self.wall(), f"{scope}\n{asks}{given}\n{self._keep}\n{by}", *arguments
             )

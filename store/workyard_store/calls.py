@@ -37,6 +37,9 @@ class ApiCall:
         user_agent: header `User-Agent`, or an empty string.
         helper: header `x-stainless-helper`, by which the SDKs' own workers and pollers name themselves.
         retries: header `x-stainless-retry-count`, or an empty string.
+        traceparent: what the call's own trace is called (W3C Trace Context), or an empty string; `handed_out`: the same of the
+            call that enqueued the item which a poll was given.
+        round_trips: how often the engine was asked on its behalf.
         environment_id, work_id, session_id: as the path names them, or empty strings.
         asks: whether no script has yet looked for faults on behalf of this call.
         faults: names of the fault rules that were applied to it.
@@ -51,6 +54,9 @@ class ApiCall:
     user_agent: str = field(default="", repr=False)
     helper: str = field(default="", repr=False)
     retries: str = field(default="", repr=False)
+    traceparent: str = ""
+    handed_out: str = ""
+    round_trips: int = 0
     environment_id: str = field(default="", repr=False)
     work_id: str = field(default="", repr=False)
     session_id: str = field(default="", repr=False)

@@ -16,6 +16,7 @@ from typing import Literal
 
 from redis.exceptions import NoPermissionError, NoScriptError, ReadOnlyError, RedisError
 
+from .calls import CURRENT
 from .cluster import Cluster
 from .errors import StartupRefused, StorageUnavailable
 from .keys import LUA_NAMES, Keys
@@ -63,6 +64,13 @@ class Script:
 
 def _with_hash(text: str) -> tuple[str, str]:
     return text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+def _count() -> None:
+    """Note a round trip of the call that is being answered."""
+    call = CURRENT.get()
+    if call is not None:
+        call.round_trips += 1
 
 
 class Engine:
@@ -173,6 +181,7 @@ class Engine:
 
     async def command(self, *command: str | int) -> Reply:
         """Run one command; it shares a round trip with the others of this tick."""
+        _count()
         reply = await self._enqueue(command)
         if isinstance(reply, RedisError):
             raise await self._translated(reply)
@@ -180,6 +189,7 @@ class Engine:
 
     async def commands(self, commands: Iterable[Command]) -> list[Reply]:
         """Run several commands and return their replies in order. Not atomic; across slots, not in order either."""
+        _count()
         replies = await asyncio.gather(*[self._enqueue(command) for command in commands])
         for reply in replies:
             if isinstance(reply, RedisError):
@@ -192,6 +202,7 @@ class Engine:
         Redis forgets its scripts when it restarts; then nothing has run and the text is sent instead of the hash.
         """
         text, sha = script.in_cluster if self.spans_nodes else script.plain
+        _count()
         reply = await self._enqueue(("EVALSHA", sha, 1, key, *arguments))
         if isinstance(reply, NoScriptError):
             reply = await self._enqueue(("EVAL", text, 1, key, *arguments))

@@ -4,7 +4,7 @@
 -- A work item is a hash: seq, session, state, created, entry (its live stream entry or ''),
 -- again ('1' once re-queued), acked, started, beat, ever (latest heartbeat of any life), ttl, stop, stopped, message
 -- ('1': a message waits that no ack has seen), ended (how often it became stopped), revived (how often it entered the
--- queue after that), gone ('1': its session was deleted; '0': and has a successor), and one field `m:<key>` per metadata key. Instants are microseconds.
+-- queue after that), trace (traceparent of the call that made it, or gave its session the last message, if any), gone ('1': its session was deleted; '0': and has a successor), and one field `m:<key>` per metadata key. Instants are microseconds.
 --
 -- A queued item has exactly one live entry: the one its `entry` names. Entry ids are `<microseconds>-0`, strictly
 -- rising and of one length, so that they sort as text; the date of an entry is its field `t`.
@@ -84,6 +84,7 @@ end
 local function create(id, session_id, metadata)
   E.seq = call('HINCRBY', ENV, 'seq', 1)
   call('HSET', work(id), 'seq', us(E.seq), 'session', session_id, 'created', us(E.now), unpack(metadata))
+  if E.trace ~= '' then call('HSET', work(id), 'trace', E.trace) end
   call('ZADD', INDEX, us(E.seq), id)
   enter(id, E.now)
   note('enqueued', id, E.now, 'n', 'queued')
@@ -108,7 +109,7 @@ end
 -- Pass a message on to an item: a stopped one re-enters the queue, any other will when it stops, unless the message is
 -- served before.
 local function message_to(id)
-  call('HSET', work(id), 'message', '1')
+  call('HSET', work(id), 'message', '1', 'trace', E.trace)
   if call('HGET', work(id), 'state') == 'stopped' then revive(id, E.now) end
 end
 

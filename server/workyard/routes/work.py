@@ -89,6 +89,7 @@ async def poll_work(
     if item is None:
         return JsonResponse(None)
     call.told.work_id, call.told.session_id = item.id, item.session_id
+    call.told.handed_out = item.traceparent or ""
     return JsonResponse(render_work(item))
 
 

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, WithJsonSchema
 
 from workyard_queue.work import HeartbeatAnswer, QueueStats, WorkItem
 from workyard_store.clock import format_instant
+from workyard_store.configs import MOST_METADATA_KEYS
 
 from .common import (
     ENVIRONMENT_ID,
@@ -25,6 +26,8 @@ from .common import (
     optional_instant,
 )
 
+#: Metadata of an item that is handed out: the trace in which it was enqueued.
+TRACEPARENT = "workyard_traceparent"
 StateName = Literal["queued", "starting", "active", "stopping", "stopped"]
 Instant = Timestamp | None
 MetadataPatch = Annotated[dict[str, str | None], WithJsonSchema(metadata_patch_schema(None))]
@@ -154,14 +157,17 @@ def _secret(token: str) -> str:
 
 
 def render_work(item: WorkItem) -> dict[str, Any]:
-    """Render a work item; its secret only if it was just handed out."""
+    """Render a work item; its secret and its trace only if it was just handed out."""
+    metadata = item.metadata
+    if item.sessions_token is not None and item.traceparent is not None and len(metadata) < MOST_METADATA_KEYS:
+        metadata = {**metadata, TRACEPARENT: item.traceparent}
     return {
         "id": item.id,
         "type": "work",
         "environment_id": item.environment_id,
         "data": {"type": "session", "id": item.session_id},
         "state": item.state,
-        "metadata": item.metadata,
+        "metadata": metadata,
         "secret": None if item.sessions_token is None else _secret(item.sessions_token),
         "created_at": format_instant(item.created_at),
         "acknowledged_at": optional_instant(item.acknowledged_at),
