@@ -101,12 +101,15 @@ def _tree(error: type[WorkyardError]) -> set[type[WorkyardError]]:
 ABOVE = {WorkyardError, StartupRefused, errors.InvalidRequest, errors.NotFound, errors.Conflict, errors.TooLarge}
 
 
-@pytest.mark.parametrize("error", sorted(_tree(WorkyardError) - ABOVE, key=str))
-def test_every_domain_error_is_about_a_rule_of_its_own(error: type[WorkyardError]) -> None:
+def test_every_domain_error_is_about_a_rule_of_its_own() -> None:
     """By its class or that of an ancestor."""
-    raised = error.__new__(error)
-    raised.message, raised.rule = "It is so.", None
-    assert of_error(raised, "poll") in rule_ids() - {FALLBACK}
+    without = set[str]()
+    for error in _tree(WorkyardError) - ABOVE:
+        raised = error.__new__(error)
+        raised.message, raised.rule = "It is so.", None
+        if of_error(raised, "poll") not in rule_ids() - {FALLBACK}:
+            without.add(error.__name__)
+    assert without == set()
 
 
 async def test_a_fault_of_ours_is_500_in_the_envelope_and_says_nothing() -> None:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from urllib.parse import quote_from_bytes, unquote
 
 import pytest
-from harness import REQUEST_ID, Api, WorkyardServer
+from harness import REQUEST_ID, Api, WorkyardServer, rule_ids
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
@@ -96,6 +96,7 @@ def check(reply: Reply, method: str = "GET", target: str | None = None) -> None:
         assert value["request_id"] == reply.headers["request-id"]
         assert {"type", "message"} <= set(value["error"]) <= {"type", "message", "details"}
         assert reply.headers["x-should-retry"] == "false"
+        assert reply.headers["workyard-rule"] in rule_ids()
         assert ("allow" in reply.headers) is (reply.status == 405)
         # Refused before it was known what was asked.
         if reply.status in (403, 404, 405, 408, 414, 431) or value["error"]["message"] in (
