@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
-from harness import NOON, Api, WorkyardServer, after, refused, wait_until
+from harness import NOON, Api, WorkyardServer, after, instant, refused, wait_until
 
 UNKNOWN_ENVIRONMENT = "env_011CZkZ9X2dpNyB7HsEFoRfW"
 UNKNOWN_WORK = "work_011CZkZ9X2dpNyB7HsEFoRfW"
@@ -797,6 +797,27 @@ def test_412_names_the_ttl_last_applied(api: Api) -> None:
     assert named() == 120
     api.ok(api.ack(queue, work))
     assert named() == 120
+
+
+# -- lapse
+
+
+def test_a_lapse_by_the_passing_of_time_shows_to_whoever_looks_first(api: Api) -> None:
+    """Nobody changes the clock, and nothing but the call itself can have noticed: get, list, figures, enqueue, delete."""
+    got, listed, counted, entered, deleted = queues = [api.queue() for _ in range(5)]
+    taken = []
+    for queue in queues:
+        api.enqueue(queue)
+        taken.append(api.active(queue, ttl=1))
+    api.advance(0.4)
+    end = instant(after(taken[-1][1], 1))
+    wait_until(lambda: instant(api.ok(api.get("/_emulator/clock"))["now"]) >= end, "the last lease has ended")
+    assert api.work(got, taken[0][0])["state"] == "queued"
+    assert [row["state"] for row in api.ok(api.get(api.path(listed)))["data"]] == ["queued"]
+    assert api.stats(counted)["depth"] == 1
+    [new] = api.enqueue(entered)
+    assert [api.poll(entered)["id"], api.poll(entered)["id"]] == [taken[3][0], new["id"]]
+    assert api.delete(f"/v1/environments/{deleted}").status_code == 409
 
 
 # -- stop
