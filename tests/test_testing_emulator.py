@@ -227,9 +227,13 @@ if child == 0:
 assert os.waitpid(child, 0)[1] == 0
 assert len(emu.work(queue)) == 1
 url = emu.url
+(ends, lives), (begun, begins) = os.pipe(), os.pipe()
 if os.fork() == 0:
-    sys.stdin.read()  # lives on
+    os.close(lives)
+    os.write(begins, b".")
+    os.read(ends, 1)  # lives on until its parent has ended
     os._exit(0)
+os.read(begun, 1)
 emu.close()
 with Emulator(port=int(url.rpartition(":")[2])) as again:  # the port is free though a child lives
     assert again.url == url
@@ -248,7 +252,6 @@ def test_processes_may_be_forked_off_and_no_warning_is_given() -> None:
         capture_output=True,
         text=True,
         timeout=60,
-        input="",
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "2\n", "")
     assert time.monotonic() - begun < 30

@@ -91,7 +91,11 @@ class HostedServer:
 
     def forget(self) -> None:
         """Let go of the port in a process that was forked off: else nobody could take it while that lives."""
-        self._listener.close()
+        number = self._listener.fileno()
+        if number >= 0:
+            # Not closed: the event loop holds it too, so that would come to nothing, and may close it by its number yet.
+            with open(os.devnull) as nothing:
+                os.dup2(nothing.fileno(), number, inheritable=False)
 
     def _run(self) -> None:
         try:
