@@ -66,7 +66,6 @@ FAIL: dict[str, Any] = {"on": "stats", "do": {"status": 500}}
     ],
     ids=str,
 )
-@pytest.mark.one_redis
 def test_a_rule_counts_the_calls_it_is_about(api: Api, rule: dict[str, Any], hit: list[int], left: int | None) -> None:
     """And is applied to those that it says."""
     queue = api.queue()
@@ -131,7 +130,6 @@ def test_rules_are_counted_seeded_ended_and_forgotten(api: Api) -> None:
     assert statuses(api, api.queue(), 1) == [200]
 
 
-@pytest.mark.one_redis
 def test_a_rule_is_about_what_it_names(api: Api) -> None:
     """Environment, item, session, worker; an item by its session and a session by its item; of polls, what they hand out."""
     queue, other = api.queue(), api.queue()
@@ -167,7 +165,6 @@ def test_a_rule_is_about_what_it_names(api: Api) -> None:
     assert [event["event"] for event in timeline(api, second)["events"]] == ["enqueued", "offered", "fault"]
 
 
-@pytest.mark.one_redis
 def test_every_call_of_the_api_can_be_hit(api: Api) -> None:
     """Before it has any effect; and no call of the control plane."""
     queue = api.queue()
@@ -211,7 +208,6 @@ def test_every_call_of_the_api_can_be_hit(api: Api) -> None:
 # -- what a client gets -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.one_redis
 def test_an_injected_error_is_told_as_a_real_one(api: Api) -> None:
     """The envelope, its type and headers, and the API's own words where it has any for the call."""
     noon = api.freeze()
@@ -254,7 +250,6 @@ def test_an_injected_error_is_told_as_a_real_one(api: Api) -> None:
     assert api.work(queue, work)["state"] == "queued"
 
 
-@pytest.mark.one_redis
 def test_an_item_that_is_delivered_twice_goes_to_another_worker_whatever_became_of_it(api: Api) -> None:
     """Never to the worker that has it; as it was when it was queued, with a secret of its own; of no worker, to any."""
     queue = api.queue()
@@ -276,7 +271,6 @@ def test_an_item_that_is_delivered_twice_goes_to_another_worker_whatever_became_
     assert api.poll(queue)["id"] == api.poll(queue)["id"] == work
 
 
-@pytest.mark.one_redis
 def test_what_changes_an_answer_leaves_the_rest_of_it(api: Api) -> None:
     """A poll that finds nothing, a secret that is none, a heartbeat that says something else, a lease that is lost."""
     api.freeze()
@@ -301,7 +295,6 @@ def test_what_changes_an_answer_leaves_the_rest_of_it(api: Api) -> None:
     assert counts(api) == [(2, 1, 0), (1, 1, 0), (2, 1, 0), (1, 1, 0), (1, 1, 0)]
 
 
-@pytest.mark.one_redis
 def test_a_poll_that_is_blocked_already_is_not_asked(api: Api) -> None:
     """The next one is."""
     queue = api.queue()
@@ -365,7 +358,6 @@ def test_the_end_of_the_server_ends_pauses() -> None:
         api.close()
 
 
-@pytest.mark.one_redis
 def test_a_stream_is_cut_behind_its_first_frame(api: Api) -> None:
     """And after that another one stands."""
     stream = f"/v1/sessions/{session(api, api.queue())['id']}/events/stream"
@@ -430,7 +422,6 @@ BAD: list[tuple[Any, str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.one_redis
 def test_what_is_no_rule_is_refused_by_its_path_and_nothing_is_applied(api: Api) -> None:
     """As JSON and as YAML; the rules that were there stay."""
     kept = put(api, FAIL)

@@ -101,7 +101,6 @@ def test_a_reader_sees_what_was_answered_before_it_asked(api: Api) -> None:
     }  # fmt: skip
 
 
-@pytest.mark.one_redis
 def test_requests_are_told_in_the_order_of_their_arrival(api: Api) -> None:
     """A poll that blocked came before what was answered meanwhile, and was written after it."""
     queue = api.queue()
@@ -118,7 +117,6 @@ def test_requests_are_told_in_the_order_of_their_arrival(api: Api) -> None:
     ]
 
 
-@pytest.mark.one_redis
 def test_a_request_is_told_to_the_workspace_of_what_it_is_about(api: Api, new_api: Callable[..., Api]) -> None:
     """Whoever made it, and when the environment is gone as well; one about nothing is its token's."""
     stranger, queue = new_api(api.url), api.queue()
@@ -208,7 +206,6 @@ def test_verify_counts_within_spans_and_in_order(api: Api) -> None:
         ({"expect": [{"sort": 1}]}, "expect.0.sort: Extra inputs are not permitted"),
     ],
 )  # fmt: skip
-@pytest.mark.one_redis
 def test_bad_expectations_are_refused(api: Api, body: Any, message: str) -> None:
     """A typo must not be a test that passes."""
     refused(api.post("/_emulator/verify", json=body), 400, message)
@@ -237,7 +234,6 @@ def test_a_workspace_is_named_or_all_are_shown(embedded: WorkyardServer, new_api
     nobody.ok(nobody.post("/_emulator/reset?workspace=default"))
 
 
-@pytest.mark.one_redis
 def test_what_the_journal_has_dropped_it_does_not_deny(
     engine_options: tuple[str, ...], new_api: Callable[..., Api]
 ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from harness import NOON, Api, after
 
 
@@ -90,7 +89,6 @@ def test_a_claim_in_the_microsecond_of_an_earlier_lifes_heartbeat_is_dated_after
     assert (found["started_at"], found["latest_heartbeat_at"]) == (now, fresh)
 
 
-@pytest.mark.one_redis
 def test_no_step_is_dated_before_the_last_one_of_its_environment(api: Api) -> None:
     """Not even where the clock is behind that, as on another machine."""
     queue = api.queue()

@@ -359,7 +359,6 @@ def test_a_bad_document_is_refused_by_path_and_nothing_of_it_applied(
     )
 
 
-@pytest.mark.one_redis
 def test_a_document_that_breaks_a_rule_changes_nothing(api: Api) -> None:
     """On each engine: another version, a broken reference, a bound; and one that names no workspace."""
     env = api.queue()
@@ -380,7 +379,6 @@ def test_a_document_that_breaks_a_rule_changes_nothing(api: Api) -> None:
     assert api.get(api.path(env, first["id"])).status_code == 404
 
 
-@pytest.mark.one_redis
 def test_restores_at_once_take_their_turns_and_a_reset_wins(api: Api) -> None:
     """Each of them succeeds, one behind the other; one that a reset has overtaken leaves nothing."""
     noon = api.freeze()
@@ -407,7 +405,6 @@ def test_restores_at_once_take_their_turns_and_a_reset_wins(api: Api) -> None:
     assert (status, "The workspace was reset while its state was being restored" in text) == (409, True)
 
 
-@pytest.mark.one_redis
 def test_a_document_of_two_mebibytes_is_taken(api: Api) -> None:
     """Where other bodies may have one; blanks are as good as anything."""
     api.queue()
