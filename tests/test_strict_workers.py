@@ -180,6 +180,26 @@ def test_environments_of_another_workspace_are_not_there(api: Api, other: Api) -
     assert api.ok(api.post("/v1/sessions", json={**body, "metadata": {"workyard_script": "mine"}}))["id"]
 
 
+def test_what_was_issued_for_an_environment_goes_with_it_and_the_control_plane_asks_for_none(
+    api: Api, new_worker: NewWorker
+) -> None:
+    """Nobody knows any more that it was issued. To the control plane a token only names a workspace."""
+    queue = api.queue()
+    session(api, queue)
+    holder = new_worker(api, queue)
+    item = holder.poll(queue)
+    token = api.as_key(sessions_token(item))
+    api.ok(api.delete(f"/v1/environments/{queue}?force=true"))
+    refused(holder.get(holder.path(queue, "poll")), 401, "Invalid bearer token")
+    refused(holder.get("/v1/agents/agent_1"), 401, "Invalid bearer token")
+    refused(token.heartbeat(queue, item["id"]), 401, REVOKED)
+    refused(token.get("/v1/agents/agent_1"), 401, REVOKED)
+    refused(api.get(api.path(queue, "stats")), 404, f"Environment {queue} not found.")
+    for client in (holder, token):
+        client.ok(client.get("/_emulator/clock"))
+    token.close()
+
+
 @pytest.mark.no_redis
 def test_headers_faults_and_fixtures_keep_the_lanes() -> None:
     """One server for what is set when it starts: the headers of the siblings of this API are asked for, behind the
