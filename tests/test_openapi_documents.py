@@ -316,7 +316,10 @@ def test_the_check_names_the_stale_document_and_a_run_mends_it(tmp_path: Path) -
     """On a copy: one document changed, one missing."""
     copy = tmp_path / "scripts" / "openapi"
     copy.parent.mkdir()
-    copy.write_text(SCRIPT.read_text())
+    for name in ("scripts/openapi", "scripts/openapi_examples.py", "openapi/examples.json"):
+        target = tmp_path / name
+        target.parent.mkdir(exist_ok=True)
+        target.write_text((ROOT / name).read_text())
     written = script(str(copy))
     assert written.returncode == 0, written.stderr
     for name in SERVED:
@@ -362,7 +365,7 @@ def test_every_reference_leads_somewhere_and_every_component_is_used(name: str) 
     document = committed(name)
     used = {node["$ref"] for node in schemas(document, document) if isinstance(node.get("$ref"), str)}
     kept = {
-        f"#/components/{kind}/{part}" for kind in ("schemas", "headers", "parameters")
+        f"#/components/{kind}/{part}" for kind in ("schemas", "headers", "parameters", "examples")
         for part in document["components"][kind]
     }  # fmt: skip
     mapped = {target for node in schemas(document, document) for target in node.get("mapping", {}).values()}
@@ -521,6 +524,30 @@ def test_the_schema_of_a_body_knows_the_rules_across_fields(
         "change_clock": "/_emulator/clock",
     }
     assert api.post(paths[operation_id], json=body).status_code == (200 if good else 400)
+
+
+#: Answers that no run can be brought to at will: two exports at once, a body of 64 MiB, a session caught while it runs.
+NOT_SHOWN = {
+    ("export_state", "409"), ("restore_state", "409"), ("restore_state", "413"), ("delete_session", "400"),
+    ("archive_session", "400"), ("download_skill_version", "200"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SERVED)
+def test_every_answer_has_an_example_of_its_schema(name: str) -> None:
+    """From a real run, for each status of each operation; nothing in it is by chance but in form."""
+    missing = set()
+    for document, operation in operations(name):
+        for status, response in operation["responses"].items():
+            for content in response["content"].values():
+                examples = [resolved(document, each)["value"] for each in content.get("examples", {}).values()]
+                if not examples:
+                    missing.add((operation["operationId"], status))
+                for example in examples:
+                    problems = [*Draft202012Validator({**document, **content["schema"]}).iter_errors(example)]
+                    assert problems == [], (operation["operationId"], status)
+                    assert status == "200" or example["request_id"] == "req_011CZkZ9X2dpNyB7HsEFoRfW"
+    assert missing <= NOT_SHOWN
 
 
 @pytest.mark.parametrize("name", SERVED)

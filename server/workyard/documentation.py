@@ -249,10 +249,14 @@ def build(app: FastAPI, *, control: bool) -> dict[str, Any]:
     return document
 
 
-def files(app: FastAPI) -> dict[str, str]:
-    """Return the committed documents: name of the file, text."""
-    built = {documents.V1: build(app, control=False), documents.CONTROL: build(app, control=True)}
-    return {name: json.dumps(document, indent=2, ensure_ascii=False) + "\n" for name, document in built.items()}
+def documents_of(app: FastAPI) -> dict[str, dict[str, Any]]:
+    """Return the documents by the names of their files."""
+    return {documents.V1: build(app, control=False), documents.CONTROL: build(app, control=True)}
+
+
+def text_of(document: Any) -> str:
+    """Return a document as it is committed."""
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
 def _tags(routes: Sequence[APIRoute]) -> list[dict[str, Any]]:
