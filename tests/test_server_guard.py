@@ -121,7 +121,7 @@ def test_the_control_plane_asks_for_its_token(guarded: WorkyardServer) -> None:
         ):
             refused(http.request(method, path), 401, message.format("is required"))
             for wrong in ("", TOKEN[:-1], TOKEN + "x", TOKEN.upper(), "é"):
-                response = http.request(method, path, headers={"workyard-control-token": wrong.encode()})
+                response = http.request(method, path, headers={b"workyard-control-token": wrong.encode()})
                 refused(response, 401, message.format("is wrong"))
                 assert response.headers["workyard-rule"] == "limits.control-token"
         assert http.get("/_emulator/clock", headers={"workyard-control-token": TOKEN}).status_code == 200
