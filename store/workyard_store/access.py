@@ -234,8 +234,6 @@ class Access:
                     await self.ask(await self.engine.command("HGET", key, "ws"))
                     continue
                 case "GONE":
-                    if caller.unjudged:
-                        raise _never_issued(caller)  # Whatever was issued for it has gone with it.
                     raise EnvironmentNotFound(environment_id)
                 case "DEAD" | "REVOKED":
                     raise TokenRevoked

@@ -19,7 +19,7 @@ _MOST_REMEMBERED = 512
 
 #: What stands for a secret.
 MASK = "***"
-_TOKENS = re.compile(r"sk-ant-[0-9A-Za-z_-]*")
+_TOKENS = re.compile(r"sk-ant-[0-9A-Za-z_-]+")
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
 
