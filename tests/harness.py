@@ -131,7 +131,9 @@ class RedisServer:
 
 def clean_environment(variables: dict[str, str] | None = None) -> dict[str, str]:
     """Return this process's environment with no setting of Workyard or its clients in it but *variables*."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("WORKYARD_", "ANTHROPIC_"))}
+    clean = {
+        name: value for name, value in os.environ.items() if not name.startswith(("WORKYARD_", "ANTHROPIC_", "OTEL_"))
+    }
     return clean | (variables or {})
 
 

@@ -63,6 +63,6 @@ class RequestLog:
             "request_body": entry.request_body,
             "response_body": entry.response_body,
         }
-        told = {name: value for name, value in fields.items() if value not in ("", [], False) or name == "status"}
+        told = {name: value for name, value in fields.items() if value != "" and value != [] and value is not False}
         line = f"{entry.method} {entry.path} {entry.status} {exchange.took * 1e3:.1f} ms"
         _log.log(self._level, "%s", line, extra={"fields": told})

@@ -158,12 +158,13 @@ class Telemetry:
             "workyard.session_id": entry.session_id,
             "workyard.worker_id": entry.worker_id,
             "workyard.faults": entry.faults,
-            "workyard.cut": exchange.cut,
         }
         server = exchange.scope.get("server")
+        if exchange.cut:
+            told["workyard.cut"] = True
         if server:
             told |= {"server.address": server[0], "server.port": server[1] or 0}
-        span.set_attributes({name: value for name, value in told.items() if value not in ("", [], False)})
+        span.set_attributes({name: value for name, value in told.items() if value not in ("", [])})
         if call is not None and call.handed_out:
             span.add_link(_context(call.handed_out), {"workyard.link": "enqueued"})
         if "error.type" in measured:
