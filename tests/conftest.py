@@ -35,12 +35,13 @@ def pytest_configure() -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the choice of engines."""
+    """Add the choice of engines, and of tests that take long."""
     parser.addoption("--engine", action="append", choices=ENGINES, help="test on this engine only; may be repeated")
+    parser.addoption("--long", action="store_true", help="run the tests marked `long`, too")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests of engines that `--engine` does not name.
+    """Leave out the tests of engines that `--engine` does not name, and those that take long.
 
     Unless engines are named, one real Redis does, always the same for a test and each for about half of them, unless the
     test is marked `every_redis`; and none for what is marked `no_redis`.
@@ -58,6 +59,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 spared = True
             elif item.get_closest_marker("every_redis") is None:
                 spared = named != {_redis_for(item.nodeid)}
+        spared |= item.get_closest_marker("long") is not None and not config.getoption("--long")
         (chosen if named <= wanted and not spared else rest).append(item)
     if rest:
         config.hook.pytest_deselected(items=rest)

@@ -21,8 +21,6 @@ from model_calls import SCRIPT, SELF_HOSTED, STORIES, calls, some_item
 from model_records import instant
 from model_script import Line, Request, Session
 
-pytestmark = pytest.mark.every_redis
-
 EXAMPLES = int(os.environ.get("WORKYARD_MODEL_EXAMPLES", "0"))
 #: Examples in CI: the embedded engine takes three times as long.
 IN_CI = {"embedded": 10, "redis": 12}

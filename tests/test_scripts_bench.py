@@ -65,6 +65,7 @@ def test_a_quick_bench_prints_a_table_and_writes_its_figures(tmp_path: Path) -> 
     assert {"req_s", "p50_ms", "p99_ms", "server_us", "redis_us", "ratio_by_server_cpu"} <= get["details"].keys()
 
 
+@pytest.mark.long
 def test_the_big_cases_run_when_they_are_named(tmp_path: Path) -> None:
     target = tmp_path / "figures.json"
     sizes = ["--scale", "600", "--tombstones", "200", "--pollers", "20"]
@@ -80,6 +81,7 @@ def test_the_big_cases_run_when_they_are_named(tmp_path: Path) -> None:
     assert 2 < connections["value"] <= 18
 
 
+@pytest.mark.long
 def test_start_up_and_memory_are_measured_on_both_engines(tmp_path: Path) -> None:
     target = tmp_path / "figures.json"
     command = _command("--cases", "memory,start-up", "--json", str(target))
