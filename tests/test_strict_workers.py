@@ -20,6 +20,8 @@ from test_server_workspaces import issue, sessions_token
 from test_sessions_lifecycle import MESSAGE, session
 from workers import Worker
 
+from workyard.testing import Emulator, WorkyardRefused
+
 pytestmark = pytest.mark.xdist_group("strict")
 
 REVOKED = "OAuth access token has been revoked."
@@ -198,6 +200,19 @@ def test_what_was_issued_for_an_environment_goes_with_it_and_the_control_plane_a
     for client in (holder, token):
         client.ok(client.get("/_emulator/clock"))
     token.close()
+
+
+def test_the_helpers_of_an_emulator_work_in_this_mode_too(strict_server: WorkyardServer) -> None:
+    """The list of work is not for API keys: they take a key of the environment, and make one where they have none."""
+    with Emulator(url=strict_server.url) as emu:
+        queue = emu.environment()
+        made = emu.enqueue(queue)
+        assert emu.work(queue) == emu.work(queue.id) == made
+        assert emu.stats(queue).depth == 1
+        assert queue.key not in repr(queue)
+        with pytest.raises(WorkyardRefused, match="not found"):
+            emu.work("env_unknown")
+        emu.reset()
 
 
 @pytest.mark.no_redis

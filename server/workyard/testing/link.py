@@ -9,7 +9,7 @@ import socket
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -45,6 +45,7 @@ class Request:
         query: parameters; those that are None are left out.
         body: JSON; a text goes as YAML.
         within_s: seconds until the answer, at the most.
+        token: the credential, where it is not the workspace's API key.
     """
 
     method: str
@@ -52,6 +53,7 @@ class Request:
     body: Any = None
     query: Mapping[str, Any] | None = None
     within_s: float = _TIMEOUT_S
+    token: str | None = field(default=None, repr=False)
 
     @property
     def target(self) -> str:
@@ -93,7 +95,7 @@ class Link:
             kind = "application/yaml"
         elif body is not None:
             body = json.dumps(body)
-        headers = {"x-api-key": api_key, "content-type": kind}
+        headers = {"x-api-key": request.token or api_key, "content-type": kind}
         if self._control_token:
             headers["workyard-control-token"] = self._control_token
         connection = self._connection()

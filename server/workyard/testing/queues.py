@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
@@ -12,7 +12,7 @@ from ..schemas.control import LeaseSettings, Recount, ResetDone
 from ..schemas.state_shapes import StateRestored
 from ..schemas.work import Work, WorkQueueStats
 from .asking import Helpers, Steps, helper, read
-from .link import Request
+from .link import Request, WorkyardRefused
 
 _MOST_PER_PAGE = 1000
 
@@ -27,9 +27,9 @@ class Environment:
     """
 
     id: str
-    key: str
+    key: str = field(repr=False)
     url: str
-    api_key: str
+    api_key: str = field(repr=False)
 
     @property
     def variables(self) -> dict[str, str]:
@@ -83,9 +83,21 @@ class QueueHelpers(Helpers):
         """Return all items of an environment as they are now, newest first."""
         rows: list[Work] = []
         page: str | None = None
+        token: str | None = None
         while True:
             query = {"limit": _MOST_PER_PAGE, "page": page}
-            found = yield Request("GET", path_of(environment, "/work"), query=query)
+            try:
+                found = yield Request("GET", path_of(environment, "/work"), query=query, token=token)
+            except WorkyardRefused as refusal:
+                if token is not None or refusal.status != 401:
+                    raise
+                # In mode `strict` the list is for those who work.
+                if isinstance(environment, Environment):
+                    token = environment.key
+                else:
+                    issued = yield Request("POST", path_of(environment, "/keys", below="/_emulator"), {"name": "list"})
+                    token = str(issued["key"])
+                continue
             rows += [read(Work, item) for item in found["data"]]
             page = found["next_page"]
             if page is None:
