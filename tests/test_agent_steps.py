@@ -20,6 +20,7 @@ from agent_session import (
 )
 
 from workyard_queue.agent import DEFAULT_SCRIPT, Event, State, advance
+from workyard_queue.agent.events import CUT, MOST_FILLED
 
 BASH = "steps: [{use_tool: {name: bash, input: {command: ls}}}]"
 TWO = "steps: [{together: [{use_tool: {name: bash}}, {use_custom_tool: {name: ask_user}}]}, {say: 'got {{result}}'}]"
@@ -461,3 +462,32 @@ def test_a_step_that_was_lost_is_computed_again_the_same() -> None:
     first, second = advance(*arguments), advance(*arguments)
     assert first == second
     assert json.loads(first.state.model_dump_json()) == State.model_validate(first.state.model_dump()).model_dump()
+
+
+def test_a_script_that_grows_without_end_is_cut() -> None:
+    """A result that holds those before it twice would be 2 to the 400th long, and a text of messages seven thousand of them."""
+    doubles = {"use_mcp_tool": {"server": "s", "name": "n", "result": {"text": "{{result}}{{result}}{{message}}"}}}
+    for steps in (
+        [doubles] * 400,
+        [{"say": "{{message}}" * 5000}] * 20,
+        [{"use_tool": {"name": "n", "input": {"a": ["{{message}}"] * 9000}}}],
+    ):
+        session = Session(json.dumps({"steps": steps}))
+        said = session.say("m" * 10_000)
+        assert 0.9 * MOST_FILLED < len(json.dumps(said, ensure_ascii=False)) < 2 * MOST_FILLED
+        assert CUT in json.dumps(said, ensure_ascii=False)
+
+
+def test_after_much_was_said_the_next_message_waits_for_a_step_of_its_own() -> None:
+    """A thousand messages for a heavy script do not hold everybody up; nothing of them is lost."""
+    session = Session(json.dumps({"steps": [{"say": "x" * 60_000}] * 4 + ["idle"], "repeat": True}))
+    session.send(*[message(str(n)) for n in range(50)])
+    turns = 0
+    while session.step.due_at_us is not None:
+        assert len(json.dumps(session.events)) < (turns + 2) * 2 * MOST_FILLED
+        assert session.step.busy
+        turns += 1
+        session.send()
+    assert 2 <= turns <= 5
+    assert types(session.events).count("agent.message") == 200
+    assert not session.step.busy

@@ -19,6 +19,7 @@ from workyard_store.errors import EnvironmentNotFound, StorageUnavailable, Worky
 from workyard_store.ids import derived_suffix, work_id
 from workyard_store.workspaces import WorkspaceStore
 
+from .agent.events import MOST_FILLED
 from .lua import session_script
 from .records import ChosenScript, Event, event_of, rendered
 
@@ -125,11 +126,14 @@ class Turns:
                 return
             _, version, now, workspace, cloud, held_since, script, state, metadata, seen, entries = reply
             chosen = None if script else await self._default_script(workspace)
+            # Each may be a message that a heavy script is run for: nobody waits for all of them at once.
+            text = script if chosen is None else chosen.text
+            entries = entries[: max(MOST_FILLED // len(text), 1)]
             events = [rendered(event_of(entry)) for entry in entries]
             step = self._agent(
                 Turn(
                     session_id=session_id,
-                    script=script if chosen is None else chosen.text,
+                    script=text,
                     state=json.loads(state),
                     unseen=[event for event in events if event["type"].startswith(FROM_CLIENTS)],
                     now=int(now),

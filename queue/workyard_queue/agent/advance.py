@@ -68,6 +68,7 @@ def advance(
         play.pass_time(now_us if happened is None else min(happened, now_us))
         play.take(event)
     play.pass_time(now_us)
+    play.go_on()
     return play.step()
 
 
@@ -76,7 +77,9 @@ class _Agent(Player):
 
     def step(self) -> Step:
         state = self.state
-        return Step(state, self.events, state.status, state.due_us, state.in_turn or bool(state.queue))
+        goes_on = bool(state.queue) and not state.in_turn
+        due = self.now_us if goes_on else state.due_us
+        return Step(state, self.events, state.status, due, state.in_turn or bool(state.queue))
 
     def pass_time(self, until_us: int) -> None:
         """Do what is due by *until_us*, each thing at its own time."""

@@ -14,6 +14,9 @@ from .script import Call, McpToolCall, ToolCall
 Event = dict[str, Any]
 _T = TypeVar("_T")
 _PLACEHOLDER = re.compile(r"\{\{(message|result)\}\}")
+#: Characters that placeholders stand for in what the agent does at once; and what stands where more were left out.
+MOST_FILLED = 4_194_304
+CUT = "…"
 #: Event of a result → the call it answers, and the member that names it.
 RESULTS = {
     "user.tool_result": ("agent.tool_use", "tool_use_id"),
@@ -38,23 +41,35 @@ def text_block(text: str) -> list[Event]:
     return [{"type": "text", "text": text}]
 
 
-def filled(value: _T, texts: Mapping[str, str]) -> _T:
-    """Return *value* with the placeholders in its strings replaced, keys left as they are.
+class Filler:
+    """Puts texts in the place of placeholders, `MOST_FILLED` characters at the most: a result that holds the results before it twice
+    doubles with each step, and a message fits into a step a thousand times. What is beyond is cut."""
 
-    A text that is put in is not looked through again: nobody can make a placeholder by sending one.
-    """
-    if isinstance(value, str):
-        return _PLACEHOLDER.sub(lambda found: texts[found[1]], value)  # type: ignore[return-value]
-    if isinstance(value, dict):
-        return {key: filled(each, texts) for key, each in value.items()}  # type: ignore[return-value]
-    if isinstance(value, list):
-        return [filled(each, texts) for each in value]  # type: ignore[return-value]
-    return value
+    def __init__(self) -> None:
+        self._room = MOST_FILLED
+
+    def filled(self, value: _T, texts: Mapping[str, str]) -> _T:
+        """Return *value* with the placeholders in its strings replaced, keys left as they are.
+
+        A text that is put in is not looked through again: nobody can make a placeholder by sending one.
+        """
+        if isinstance(value, str):
+            return _PLACEHOLDER.sub(lambda found: self._cut(texts[found[1]]), value)  # type: ignore[return-value]
+        if isinstance(value, dict):
+            return {key: self.filled(each, texts) for key, each in value.items()}  # type: ignore[return-value]
+        if isinstance(value, list):
+            return [self.filled(each, texts) for each in value]  # type: ignore[return-value]
+        return value
+
+    def _cut(self, text: str) -> str:
+        room = self._room
+        self._room = max(room - len(text), 0)
+        return text if len(text) <= room else text[:room] + CUT
 
 
-def call_fields(call: Call, texts: Mapping[str, str]) -> Event:
+def call_fields(call: Call, texts: Mapping[str, str], filler: Filler) -> Event:
     """Return what the event of a call says of it."""
-    fields: Event = {"name": call.name, "input": filled(call.input, texts)}
+    fields: Event = {"name": call.name, "input": filler.filled(call.input, texts)}
     if isinstance(call, McpToolCall):
         fields["mcp_server_name"] = call.server
     if isinstance(call, ToolCall | McpToolCall):

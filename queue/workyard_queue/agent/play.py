@@ -10,7 +10,7 @@ from typing import Any
 
 from workyard_store.clock import format_instant
 
-from .events import SERVED, Event, call_fields, filled, text_block
+from .events import MOST_FILLED, SERVED, Event, Filler, call_fields, text_block
 from .script import (
     Call,
     ErrorType,
@@ -68,13 +68,17 @@ class Player:
         self.at_us = 0
         self.event_id = event_id
         self.events: list[Event] = []
+        self._filler = Filler()
+        # Characters of what was said, its form included.
+        self._said = 0
 
     def go_on(self) -> None:
         """Play steps until something must happen first."""
         state = self.state
         while state.status != "terminated":
             if not state.in_turn:
-                if not state.queue:
+                # After much was said, the next message has its turn in a step of its own.
+                if not state.queue or self._said > MOST_FILLED:
                     return
                 self._begin_turn()
             elif state.wait_until_us is not None or state.open_calls:
@@ -100,7 +104,7 @@ class Player:
     def _play(self, step: object) -> None:
         match step:
             case Say(say=text):
-                self.emit("agent.message", content=text_block(filled(text, self._texts())))
+                self.emit("agent.message", content=text_block(self._filler.filled(text, self._texts())))
                 self.next_step()
             case ExpectResult(expect_result=matcher):
                 call = self.state.calls[matcher.call]
@@ -170,7 +174,7 @@ class Player:
         """Make all calls, then wait for those that somebody else runs or confirms."""
         made = []
         for call in calls:
-            id = self.emit(call.event, **call_fields(call, self._texts()))
+            id = self.emit(call.event, **call_fields(call, self._texts(), self._filler))
             made.append(MadeCall(id=id, event=call.event, name=call.name))
         self.state.calls = made
         for call, record in zip(calls, made, strict=True):
@@ -194,7 +198,7 @@ class Player:
             self._wait_for("result", record)
             return
         self.run_again()
-        record.text, record.is_error = filled(result.text, self._texts()), result.is_error
+        record.text, record.is_error = self._filler.filled(result.text, self._texts()), result.is_error
         kind, member = SERVED[record.event]
         self.emit(kind, **{member: record.id, "content": text_block(record.text), "is_error": record.is_error})
         self.close(record, "was run by the service")
@@ -260,7 +264,9 @@ class Player:
         """Add an event; return its id."""
         id = self.event_id(self.state.emitted)
         self.state.emitted += 1
-        self.events.append({"type": kind, "id": id, "processed_at": format_instant(self.now_us), **fields})
+        event = {"type": kind, "id": id, "processed_at": format_instant(self.now_us), **fields}
+        self._said += len(str(event))
+        self.events.append(event)
         return id
 
     def _texts(self) -> dict[str, str]:
