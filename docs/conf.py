@@ -25,6 +25,8 @@ source_suffix = {".md": "markdown"}
 include_patterns = ["*.md", "docs/*.md"]
 exclude_patterns = sorted(f"{each.name}" for each in ROOT.iterdir() if each.is_dir() and each.name != "docs")
 nitpicky = True
+#: Two hyphens are an option, not a dash.
+smartquotes = False
 #: A link to a heading is checked against the names that GitHub gives headings.
 myst_heading_anchors = 4
 
@@ -42,8 +44,8 @@ def menu(index: str) -> str:
     parts = re.split(r"^## +(.*)$", index, flags=re.MULTILINE)[1:]
     shown = []
     for title, text in zip(parts[::2], parts[1::2], strict=True):
-        pages = dict.fromkeys(re.findall(r"^- .*?\]\(([\w./-]+)\.md\)", text, re.MULTILINE))
-        entries = [f"/docs/{page}" if not page.startswith("../") else f"/{page[3:]}" for page in pages]
+        pages = re.findall(r"^- \[(.*?)\]\(([\w./-]+)\.md\)", text, re.MULTILINE)
+        entries = [f"{name} <{f'/{page[3:]}' if page.startswith('../') else f'/docs/{page}'}>" for name, page in pages]
         shown.append("\n".join(["```{toctree}", ":hidden:", f":caption: {title}", "", *entries, "```"]))
     return "\n\n".join(shown)
 
