@@ -24,7 +24,8 @@ def false_claims(rules: Mapping[str, Rule], root: Path = ROOT) -> list[str]:
     """Return a line for each thing that an entry names and that is not there."""
     tests, routes, functions = _tests(root), _routes(root), _functions(root)
     problems = [f"{name}: {problem}" for name, rule in rules.items() for problem in _of(rule, tests, routes, functions)]
-    problems += [f"{where}: there is no rule {name}" for name, where in _constants(root) if name not in rules]
+    constants = sorted(set(_constants(root)))
+    problems += [f"{where}: there is no rule {name}" for name, where in constants if name not in rules]
     if FALLBACK not in rules:
         problems.append(f"there is no rule {FALLBACK}")
     return problems + [

@@ -90,6 +90,8 @@ REFUSALS = {
     "clear_faults": {400},
     "delete_fault": {400, 404},
     "list_scenarios": set(),
+    "list_rules": {400},
+    "get_rule": {404},
     "get_scenario": {404},
     "export_state": {400, 409},
     "restore_state": {400, 409, 413},

@@ -607,5 +607,5 @@ def invariants(url: str, api_key: str, everything: bool) -> None:
         sys.exit(1)
 
 
-# The groups `fault` and `scenario` add themselves.
-from . import cli_faults  # noqa: E402, F401
+# The groups `fault` and `scenario` and the command `explain` add themselves.
+from . import cli_faults, cli_ledger  # noqa: E402, F401

@@ -50,6 +50,7 @@ _TAGS = {
     "Server": "The server itself.",
     "Sight": "What happened to work and why, and waiting for it (docs/sight.md).",
     "Journal": "The requests to the API: listed, counted, and checked against what there must have been.",
+    "Rules": "The behaviour ledger: what the server keeps, on what evidence, and how to avoid an error.",
     "Queues": "Work and keys of one environment.",
     "Workspaces": "Clock, lease settings and reset of a workspace. Each API key is a workspace of its own.",
 }

@@ -199,8 +199,8 @@ def index(of: Mapping[str, Rule]) -> dict[str, dict[str, str]]:
 # -- finding rules ---------------------------------------------------------------------------------------------
 
 
-def found(words: str) -> list[Rule]:
-    """Return the rules that have all of some words in id, endpoint, text or source, whatever their case."""
+def matching(words: str) -> list[Rule]:
+    """Return the rules that have all of some words in id, endpoint, text, grade or source, whatever their case."""
     wanted = re.findall(r"\S+", words.lower())
     return [
         rule

@@ -30,6 +30,7 @@ WorkyardError
 │   ├── KeyNotFound
 │   ├── MemoryNotFound
 │   ├── MemoryStoreNotFound
+│   ├── RuleNotFound
 │   ├── ScenarioNotFound
 │   ├── ScriptNotFound
 │   ├── SessionNotFound
@@ -235,6 +236,13 @@ class ScenarioNotFound(NotFound):
 
     def __init__(self, name: str) -> None:
         super().__init__(f"Scenario {name} not found.")
+
+
+class RuleNotFound(NotFound):
+    """The behaviour ledger has no such rule."""
+
+    def __init__(self, rule_id: str) -> None:
+        super().__init__(f"Rule {rule_id} not found.")
 
 
 class ScriptNotFound(NotFound):

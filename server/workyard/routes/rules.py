@@ -1,0 +1,54 @@
+"""`/_emulator/rules`: the behaviour ledger. Source: issue E, 1; docs/behaviours.md."""
+
+from __future__ import annotations
+
+import asyncio
+from enum import Enum
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+from pydantic import Field
+from starlette.responses import Response
+
+from workyard_store.errors import RuleNotFound
+
+from ..dependencies import Call, ControlRoute
+from ..documentation import link, refusals, success
+from ..ledger import matching, rules
+from ..responses import JsonResponse
+from ..schemas.rules import LedgerRule, LedgerRules, render_rule
+
+_TAGS: list[str | Enum] = ["Rules"]
+router = APIRouter(prefix="/_emulator", tags=_TAGS, route_class=ControlRoute)
+
+
+@router.get(
+    "/rules",
+    responses=success(LedgerRules, "The rules.", read=link("Read the first of them.", "get_rule", rule_id="data/0/id"))
+    | refusals(400, because={400: "The words are too long."}),
+)
+async def list_rules(
+    call: Call,
+    search: Annotated[
+        Annotated[str, Field(max_length=256)] | None,
+        Query(description="Words, all of which stand in id, endpoint, rule, grade or source; unset: all rules."),
+    ] = None,
+) -> Response:
+    """List the rules that the server keeps, each with its evidence."""
+    # In a thread: the first time it takes some tenths of a second.
+    found = await asyncio.to_thread(matching, search or "")
+    return JsonResponse({"data": [render_rule(rule) for rule in found]})
+
+
+@router.get(
+    "/rules/{rule_id}",
+    responses=success(LedgerRule, "The rule.") | refusals(404, because={404: "There is no such rule."}),
+)
+async def get_rule(
+    rule_id: Annotated[str, Path(description="Id of the rule.", examples=["conventions.validation"])], call: Call
+) -> Response:
+    """Read a rule: that of an error is in its header `workyard-rule`."""
+    found = (await asyncio.to_thread(rules)).get(rule_id)
+    if found is None:
+        raise RuleNotFound(rule_id)
+    return JsonResponse(render_rule(found))
