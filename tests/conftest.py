@@ -17,6 +17,7 @@ from zlib import crc32
 
 import pytest
 from harness import REDIS_ENGINES, Api, RedisServer, WorkyardServer, redis_binary, running_server, wait_until
+from ledger_run import LedgerRun
 from sdk_example import ENDS_WITHIN_S, Outcome, outcome_in
 from sdk_example import run as run_sdk_example
 from sdk_suites import Run, runs_in
@@ -28,8 +29,13 @@ ENGINES = ("embedded", *REDIS_ENGINES)
 BESIDE = {"sdk_example": run_sdk_example, "sdk_suites": run_sdk_suites}
 
 
-def pytest_configure() -> None:
-    """Take Ctrl-C as it is: a shell that starts the tests in the background has it ignored, by all they start too."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Judge the rules of the ledger where all reports come together.
+
+    Take Ctrl-C as it is: a shell that starts the tests in the background has it ignored, by all they start too.
+    """
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(LedgerRun(config))
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

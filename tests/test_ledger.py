@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
-from harness import REQUEST_ID, rule_ids
-from starlette.types import Message, Receive, Scope, Send
+from harness import rule_ids
+from ledger_run import Proofs
 
 from ledger_claims import false_claims
-from workyard.headers import Envelope
+from workyard.app import create_app
 from workyard.ledger import LedgerError, read
 from workyard.rule_ids import FALLBACK, of_error
-from workyard.traffic import Traffic
+from workyard.settings import Settings
 from workyard_store import errors
 from workyard_store.errors import StartupRefused, WorkyardError
 
@@ -115,22 +115,44 @@ def test_every_domain_error_is_about_a_rule_of_its_own() -> None:
 async def test_a_fault_of_ours_is_500_in_the_envelope_and_says_nothing() -> None:
     """Neither the exception nor where it came from."""
 
-    async def broken(scope: Scope, receive: Receive, send: Send) -> None:
+    def broken() -> None:
         raise ZeroDivisionError("a secret")
 
-    async def receive() -> Message:
-        return {"type": "http.request"}
+    app = create_app(Settings())
+    app.add_api_route("/v1/broken", broken)
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+        answer = await client.get("/v1/broken")
+    assert answer.status_code == 500
+    assert answer.json()["error"] == {"type": "api_error", "message": "Internal server error"}
+    assert answer.json()["request_id"] == answer.headers["request-id"]
+    assert answer.headers["workyard-rule"] == "conventions.fault-of-ours"
 
-    async def send(message: Message) -> None:
-        sent.append(message)
 
-    sent: list[Message] = []
-    scope = {"type": "http", "method": "GET", "path": "/v1/environments", "headers": [], "query_string": b""}
-    await Envelope(broken, Traffic(0, None))(scope, receive, send)
-    start, body = sent
-    headers = {name.decode(): value.decode() for name, value in start["headers"]}
-    answer = json.loads(body["body"])
-    assert start["status"] == 500
-    assert answer["error"] == {"type": "api_error", "message": "Internal server error"}
-    assert REQUEST_ID.fullmatch(answer["request_id"])
-    assert headers["workyard-rule"] == "conventions.fault-of-ours"
+@pytest.mark.parametrize(
+    ("engine", "cases", "missing"),
+    [
+        ("every", {"[embedded]": True, "[redis-8]": True}, []),
+        ("every", {"[a-embedded-b]": True, "[a-redis-7-b]": True}, []),
+        ("every", {"[embedded]": True}, ["{} has not passed on redis"]),
+        ("every", {"": True}, ["{} has not passed on embedded and redis"]),
+        ("every", {"[embedded]": True, "[redis-8]": False}, ["{} failed"]),
+        (
+            "every",
+            {"[redis-7-a]": True, "[redis-8-a]": True, "[embedded-a]": True, "[embedded-b]": False},
+            ["{} failed"],
+        ),
+        ("redis", {"[redis-7]": True}, []),
+        ("redis", {"[embedded]": True}, ["{} has not passed on redis"]),
+        ("none", {"": True}, []),
+        ("none", {"[case]": True}, []),
+        ("none", {}, ["{} has not passed"]),
+    ],
+)
+def test_a_rule_is_proven_where_its_tests_have_passed(engine: str, cases: dict[str, bool], missing: list[str]) -> None:
+    """On the embedded engine and on a Redis, unless its entry says otherwise; what failed anywhere proves nothing."""
+    rule = read({"work": f"rules:{ENTRY}    engine: {engine}"})["work.one"]
+    proofs = Proofs()
+    for case, passed in cases.items():
+        proofs.note(rule.tests[0] + case, passed=passed)
+    assert proofs.missing(rule) == [each.format(rule.tests[0]) for each in missing]
