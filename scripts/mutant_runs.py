@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import atexit
+import gc
 import importlib
 import json
 import logging
@@ -167,6 +168,7 @@ def _preload(files: Iterable[str]) -> None:
         if name.partition(".")[0] not in ours:
             with suppress(ImportError):
                 importlib.import_module(name)
+    gc.freeze()
 
 
 def _fork(bench: Path, tests: Sequence[str], options: Sequence[str]) -> int:
@@ -178,12 +180,14 @@ def _fork(bench: Path, tests: Sequence[str], options: Sequence[str]) -> int:
         return pid
     with _last_words(bench / "output.txt"):
         os.setsid()
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        sys.dont_write_bytecode = False
         _move_to(bench)
         _Command.bench = bench
         subprocess.Popen = _Command  # type: ignore[misc]
         reports = _Reports()
         plugins = [part for name in _PLUGINS for part in ("-p", name)]
-        fixed = ["--engine", "embedded", "-p", "no:cacheprovider", "-q", "--tb=short", "--no-header"]
+        fixed = ["--engine", "embedded", "-p", "no:cacheprovider", "-q", "--tb=native", "--no-header"]
         fixed += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
         limit = ["--timeout", str(_TEST_WITHIN_S)]
         base = ["--basetemp", str(bench.with_name(f"{bench.name}-tmp"))]

@@ -98,7 +98,15 @@ def _tree(error: type[WorkyardError]) -> set[type[WorkyardError]]:
 
 
 #: Those that are never answered themselves, and the one whose message tells the field.
-ABOVE = {WorkyardError, StartupRefused, errors.InvalidRequest, errors.NotFound, errors.Conflict, errors.TooLarge}
+ABOVE = {
+    WorkyardError,
+    StartupRefused,
+    errors.InvalidRequest,
+    errors.NotFound,
+    errors.Conflict,
+    errors.TooLarge,
+    errors.PermissionDenied,
+}
 
 
 def test_every_domain_error_is_about_a_rule_of_its_own() -> None:
