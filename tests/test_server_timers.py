@@ -45,7 +45,7 @@ class Wire:
 
     def ask(self, method: str, path: str, worker: str = "") -> None:
         """Send a request without a body."""
-        head = f"{method} {path} HTTP/1.1\r\nhost: x\r\nx-api-key: {self._key}\r\n"
+        head = f"{method} {path} HTTP/1.1\r\nhost: localhost\r\nx-api-key: {self._key}\r\n"
         self._connection.send(f"{head}anthropic-worker-id: {worker or id(self)}\r\ncontent-length: 0\r\n\r\n".encode())
 
     def read(self, status: int = 200) -> Any:

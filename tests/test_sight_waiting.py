@@ -318,7 +318,7 @@ def test_an_environment_that_comes_back_under_its_id_is_followed_on(api: Api) ->
 def test_who_reads_slowly_is_told_the_newest_and_of_a_gap(api: Api) -> None:
     """What comes while the client does not read is not passed over without a word."""
     queue, url = api.queue(), httpx.URL(api.url)
-    request = f"GET /_emulator/events HTTP/1.1\r\nhost: slow\r\nx-api-key: {api.api_key}\r\n\r\n"
+    request = f"GET /_emulator/events HTTP/1.1\r\nhost: localhost\r\nx-api-key: {api.api_key}\r\n\r\n"
     names = {"user-agent": "a" * 120, "anthropic-worker-id": "w" * 250, "x-stainless-helper": "h" * 80}
     with socket.socket() as slow:
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
