@@ -34,7 +34,7 @@ def test_its_commands_print_what_it_says(page: str) -> None:
     )
     assert done.returncode == 0, done.stderr
     printed = re.sub(r"req_\w+", "req_…", done.stdout)
-    assert printed == block(page, "json")
+    assert printed == block(page, "text")
 
 
 def test_every_operation_of_the_api_is_in_a_lane_and_in_the_table(page: str) -> None:
