@@ -180,7 +180,7 @@ def new_api() -> Iterator[Callable[..., Api]]:
 def strict_server(engine_options: tuple[str, ...]) -> Iterator[WorkyardServer]:
     """A strict server on each engine, beside others on the same Redis. Nothing it logs may be an error."""
     prefix = ("--key-prefix", "strict") if engine_options else ()
-    with running_server("--auth", "strict", "--log-level", "debug", *engine_options, *prefix) as server:
+    with running_server("--auth", "strict", "--log-level", "debug", "--log-bodies", *engine_options, *prefix) as server:
         yield server
         assert server.stop() == 0
         assert "ERROR" not in server.log(), server.log()

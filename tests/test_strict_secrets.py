@@ -30,7 +30,8 @@ def tail(token: str) -> str:
 
 def misplaced(client: Api, token: str, queue: str, work: str, made: str) -> list[str]:
     """Put a token into every place of requests where it does not belong; return the texts of the errors."""
-    headers = {"anthropic-worker-id": token, "user-agent": f"mine/1 ({token})", "x-stainless-helper": token}
+    named = ("anthropic-worker-id", "x-stainless-helper", "x-stainless-retry-count", "traceparent", "anthropic-beta")
+    headers = {**dict.fromkeys(named, token), "user-agent": f"mine/1 ({token})"}
     work_path, refusals = client.path(queue, work), []
     for answer in (
         client.get(client.path(queue, "poll"), headers=headers),
@@ -104,7 +105,7 @@ def test_no_token_is_written_down_wherever_it_was_put(
             assert answer.status_code == 200, answer.text
             shown[name + path] = answer.text
     assert '"on":"heartbeat"' in shown["requests?bodies=true&limit=1000"].replace(" ", "")
-    secrets = {tail(token) for token in (*tokens, plain.api_key)}
+    secrets = {tail(token) for token in (*tokens, plain.api_key, item["secret"], first["secret"])}
     found = [f"{secret} in {place}" for place, text in shown.items() for secret in secrets if secret in text]
     assert found == []
 
@@ -113,7 +114,8 @@ def test_no_token_is_in_a_repr(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of who calls, of a call, of the settings, of what refuses a token."""
     for token in (UNISSUED, f"sk-ant-req01-01A-01B-{MARK}", f"sk-ant-api03-{MARK}", f"my-{MARK}"):
         caller = Caller(token, strict=True)
-        told = ApiCall("poll", "req_1", caller.label, token, token, token, token, token, token)
+        told = ApiCall("poll", "req_1", caller.label, token, token, token, token)
+        told.environment_id = told.work_id = told.session_id = token
         settings = Settings(redis_url=f"redis://user:{MARK}@127.0.0.1:1/0")
         things = (caller, told, settings, TokenUnknown(), TokenRevoked(), LaneClosed())
         assert [thing for thing in things if MARK in repr(thing) + str(thing)] == []
