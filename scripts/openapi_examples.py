@@ -6,10 +6,11 @@ What is by chance all the same (request ids, durations) is put in by hand, so th
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import re
-from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import httpx
@@ -25,6 +26,7 @@ Examples = dict[str, dict[str, dict[str, Any]]]
 _NOON = "2026-09-16T12:00:00.000000Z"
 _SUFFIX = "011CZkZ9X2dpNyB7HsEFoRfW"
 _KEY = "examples"
+_HEADERS = {"user-agent": "example", "anthropic-version": "2023-06-01", "anthropic-beta": "managed-agents-2026-04-01"}
 #: What stands in a path that leads nowhere.
 _NOBODY = {
     "environment_id": f"env_{_SUFFIX}", "work_id": f"work_{_SUFFIX}", "session_id": f"session_{_SUFFIX}",
@@ -54,22 +56,28 @@ def examples(*documents: Document) -> Examples:
 
 
 async def _run(documents: tuple[Document, ...]) -> Examples:
+    found: Examples = {}
+    async with _server(Settings()) as http:
+        run = _Run(http, documents, found)
+        for part in (_prepare, _environments, _work, _sessions, _resources, _control, _refusals):
+            await part(run)
+    async with _server(Settings(auth="strict", require_headers=True)) as http:
+        await _lanes(_Run(http, documents, found))
+    return found
+
+
+@asynccontextmanager
+async def _server(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    """Run a server in this process whose wall clock stands; yield a client of it."""
     now = parse_instant(_NOON)
     assert now is not None
-    app = create_app(Settings(), wall=lambda: now)
+    app = create_app(settings, wall=lambda: now)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(app.router.lifespan_context(app))
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        http = await stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:4010"))
-        run = _Run(http, documents)
-        await _prepare(run)
-        await _environments(run)
-        await _work(run)
-        await _sessions(run)
-        await _resources(run)
-        await _control(run)
-        await _refusals(run)
-        return run.found
+        yield await stack.enter_async_context(
+            httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:4010", headers=_HEADERS)
+        )
 
 
 class _Run:
@@ -80,9 +88,9 @@ class _Run:
         operations: operation → method, path, document, description.
     """
 
-    def __init__(self, http: httpx.AsyncClient, documents: tuple[Document, ...]) -> None:
+    def __init__(self, http: httpx.AsyncClient, documents: tuple[Document, ...], found: Examples) -> None:
         self._http = http
-        self.found: Examples = {}
+        self.found = found
         self.operations: dict[str, tuple[str, str, Document, Document]] = {
             operation["operationId"]: (method, path, document, operation)
             for document in documents
@@ -97,9 +105,10 @@ class _Run:
         query: Mapping[str, Any] | None = None,
         *,
         key: str | None = _KEY,
+        headers: Mapping[str, str] | None = None,
         content: bytes | None = None,
         shown: bool = True,
-        **path: str,
+        **path: Any,
     ) -> Any:
         """Call an operation and return what it answers; without a body where its schema has an example, that is sent.
 
@@ -112,7 +121,7 @@ class _Run:
             method.upper(),
             template.format(**path),
             params=query,
-            headers={"user-agent": "example"} | ({} if key is None else {"x-api-key": key}),
+            headers={**({} if key is None else {"x-api-key": key}), **(headers or {})},
             content=content,
             json=body if content is None else None,
         )
@@ -164,7 +173,7 @@ def _fixed(value: Any) -> Any:
 
 def _event(stream: str) -> dict[str, str]:
     """Return the first event of a stream, as its schema has it."""
-    return dict(line.split(": ", 1) for line in stream.partition("\n\n")[0].splitlines())  # type: ignore[misc]
+    return dict(line.split(": ", 1) for line in stream.partition("\n\n")[0].splitlines())
 
 
 # -- the calls ------------------------------------------------------------------------------------------------
@@ -201,7 +210,7 @@ async def _work(run: _Run) -> None:
     queue = await _queue(run)
     await run("enqueue_work", {"count": 2, "metadata": {"suite": "smoke"}}, environment_id=queue)
     item = await run("poll_work", environment_id=queue)
-    place = {"environment_id": queue, "work_id": item["id"]}
+    place: dict[str, Any] = {"environment_id": queue, "work_id": item["id"]}
     await run("get_work_stats", environment_id=queue)
     await run("heartbeat_work", query={"expected_last_heartbeat": "NO_HEARTBEAT"}, **place)
     await run("ack_work", **place)
@@ -252,7 +261,7 @@ async def _sessions(run: _Run) -> None:
 
 async def _resources(run: _Run) -> None:
     skill = await run("put_skill", skill="skill_greeting")
-    version = {"skill_id": skill["id"], "version": skill["latest_version_id"]}
+    version: dict[str, Any] = {"skill_id": skill["id"], "version": skill["latest_version_id"]}
     await run("list_skills")
     await run("get_skill", skill_id=skill["id"])
     await run("list_skill_versions", skill_id=skill["id"])
@@ -267,7 +276,7 @@ async def _resources(run: _Run) -> None:
     memory = (await run("create_memory", note, memory_store_id=store))["id"]
     await run("create_memory", note, memory_store_id=store)
     await run("list_memories", memory_store_id=store)
-    place = {"memory_store_id": store, "memory_id": memory}
+    place: dict[str, Any] = {"memory_store_id": store, "memory_id": memory}
     await run("get_memory", **place)
     await run("update_memory", {"content": "Green."}, **place)
     stale = {"content": "Red.", "precondition": {"type": "content_sha256", "content_sha256": "0" * 64}}
@@ -308,7 +317,7 @@ async def _refusals(run: _Run) -> None:
     await run("add_faults", {"rules": [{"on": "environments.list", "do": {"status": 503}}]})
     await run("list_environments")
     for name, (_, path, _, operation) in run.operations.items():
-        place = {each: _NOBODY[each] for each in _NOBODY if f"{{{each}}}" in path}
+        place: dict[str, Any] = {each: _NOBODY[each] for each in _NOBODY if f"{{{each}}}" in path}
         statuses = operation["responses"]
         query = [each["name"] for each in operation["parameters"] if each.get("in") == "query"]
         if "404" in statuses:
@@ -325,6 +334,23 @@ async def _refusals(run: _Run) -> None:
                 await run(name, {"nonsense": True}, **place)
             if path.startswith("/_emulator") and name != "follow_events":
                 await run(name, key=None, **place)
+
+
+async def _lanes(run: _Run) -> None:
+    """Call each operation with a credential that is another's, and without the header that every request must have."""
+    await run("change_settings", {"id_seed": 42}, shown=False)
+    queue = (await run("create_environment", {"name": "a", "config": {"type": "self_hosted"}}, shown=False))["id"]
+    key = (await run("issue_key", environment_id=queue, shown=False))["key"]
+    await run("create_session", {"agent": _NOBODY["agent_id"], "environment_id": queue}, shown=False)
+    secret = (await run("poll_work", key=key, environment_id=queue, shown=False))["secret"]
+    token = json.loads(base64.urlsafe_b64decode(secret + "=" * (-len(secret) % 4)))["sessions_token"]
+    for name, (_, path, _, operation) in run.operations.items():
+        place: dict[str, Any] = {each: _NOBODY[each] for each in _NOBODY if f"{{{each}}}" in path}
+        if "403" in operation["responses"]:
+            await run(name, _BODIES.get(name), key=token if "session_id" in place else key, **place)
+        if "400" in operation["responses"] and path.startswith("/v1"):
+            lane = {"key": key, "environment_id": queue} if name == "ack_work" else {}
+            await run(name, headers={"anthropic-version": ""}, **(place | lane))
 
 
 # -- into the documents ---------------------------------------------------------------------------------------

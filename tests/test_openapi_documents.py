@@ -31,7 +31,7 @@ REFUSALS = {
     "update_environment": {400, 401, 404, 413},
     "delete_environment": {400, 401, 404, 409},
     "archive_environment": {400, 401, 404},
-    "poll_work": {400, 401, 403, 404},
+    "poll_work": {400, 401, 403, 404, 429},
     "get_work_stats": {400, 401, 403, 404},
     "list_work": {400, 401, 403, 404},
     "get_work": {400, 401, 403, 404},
@@ -39,7 +39,7 @@ REFUSALS = {
     "ack_work": {400, 401, 403, 404, 409},
     "heartbeat_work": {400, 401, 403, 404, 412},
     "stop_work": {400, 401, 403, 404, 413},
-    "create_session": {400, 401, 404, 413},
+    "create_session": {400, 401, 404, 409, 413},
     "list_sessions": {400, 401},
     "get_session": {400, 401, 403, 404},
     "update_session": {400, 401, 404, 413},
@@ -47,14 +47,14 @@ REFUSALS = {
     "archive_session": {400, 401, 404},
     "send_events": {400, 401, 403, 404, 413},
     "list_events": {400, 401, 403, 404},
-    "stream_events": {400, 401, 403, 404},
-    "create_agent": {400, 401, 413},
+    "stream_events": {400, 401, 403, 404, 429},
+    "create_agent": {400, 401, 409, 413},
     "get_agent": {400, 401, 404},
     "get_session_script": {404},
     "put_session_script": {400, 404, 409, 413},
     "list_scripts": {400},
     "get_script": {400, 404},
-    "put_script": {400, 413},
+    "put_script": {400, 409, 413},
     "delete_script": {400, 404},
     "list_skills": {400, 401},
     "get_skill": {400, 401, 404},
@@ -62,7 +62,7 @@ REFUSALS = {
     "list_skill_versions": {400, 401, 404},
     "get_skill_version": {400, 401, 404},
     "download_skill_version": {400, 401, 404},
-    "create_memory_store": {400, 401, 413},
+    "create_memory_store": {400, 401, 409, 413},
     "list_memory_stores": {400, 401},
     "get_memory_store": {400, 401, 404},
     "update_memory_store": {400, 401, 404, 413},
@@ -73,19 +73,19 @@ REFUSALS = {
     "get_memory": {400, 401, 404},
     "update_memory": {400, 401, 404, 409, 413},
     "delete_memory": {400, 401, 404, 409},
-    "put_skill": {400, 413},
+    "put_skill": {400, 409, 413},
     "health": set(),
-    "enqueue_work": {400, 404, 413},
+    "enqueue_work": {400, 404, 409, 413},
     "issue_key": {400, 404, 413},
     "list_keys": {404},
     "revoke_key": {404},
     "get_clock": set(),
-    "change_clock": {400, 413},
+    "change_clock": {400, 409, 413},
     "get_settings": set(),
-    "change_settings": {400, 413},
+    "change_settings": {400, 409, 413},
     "reset": {400},
     "recount": set(),
-    "add_faults": {400, 413},
+    "add_faults": {400, 409, 413},
     "list_faults": {400},
     "clear_faults": {400},
     "delete_fault": {400, 404},
@@ -97,7 +97,7 @@ REFUSALS = {
     "restore_state": {400, 409, 413},
     "get_timeline": {400, 404},
     "wait": {400, 404, 409, 413},
-    "follow_events": {400},
+    "follow_events": {400, 429},
     "show_queues": set(),
     "list_requests": {400},
     "count_requests": {400},
@@ -403,12 +403,13 @@ def test_every_answer_of_an_operation_is_described(operation_id: str) -> None:
     document, operation = named(operation_id)
     assert {int(status) for status in operation["responses"]} == {200, 503} | REFUSALS[operation_id]
     types = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",
-             409: "invalid_request_error", 413: "request_too_large", 503: "api_error"}  # fmt: skip
+             409: "invalid_request_error", 413: "request_too_large", 429: "rate_limit_error", 503: "api_error"}  # fmt: skip
     for code, response in operation["responses"].items():
         status = int(code)
         assert response["description"].endswith(".")
-        headers = {"request-id"} | ({"x-should-retry"} if 400 <= status < 500 else set())
-        assert set(response["headers"]) == headers | ({"retry-after"} if status == 503 else set())
+        headers = {"request-id"} | ({"workyard-rule"} if status >= 400 else set())
+        headers |= {"x-should-retry"} if 400 <= status < 500 and status != 429 else set()
+        assert set(response["headers"]) == headers | ({"retry-after"} if status in (429, 503) else set())
         for header in response["headers"].values():
             described = resolved(document, header)
             assert described["required"]
@@ -528,11 +529,8 @@ def test_the_schema_of_a_body_knows_the_rules_across_fields(
     assert api.post(paths[operation_id], json=body).status_code == (200 if good else 400)
 
 
-#: Answers that no run can be brought to at will: two exports at once, a body of 64 MiB, a session caught while it runs.
-NOT_SHOWN = {
-    ("export_state", "409"), ("restore_state", "409"), ("restore_state", "413"), ("delete_session", "400"),
-    ("archive_session", "400"), ("download_skill_version", "200"),
-}  # fmt: skip
+#: Answers that no run can be brought to at will: two exports at once, a session caught while it runs, bytes.
+NOT_SHOWN = {("export_state", "409"), ("restore_state", "409"), ("download_skill_version", "200")}
 
 
 @pytest.mark.parametrize("name", SERVED)
@@ -543,7 +541,8 @@ def test_every_answer_has_an_example_of_its_schema(name: str) -> None:
         for status, response in operation["responses"].items():
             for content in response["content"].values():
                 examples = [resolved(document, each)["value"] for each in content.get("examples", {}).values()]
-                if not examples:
+                # A limit of the settings takes thousands of calls to reach.
+                if not examples and not response["description"].startswith(("There is no room", "So many wait")):
                     missing.add((operation["operationId"], status))
                 for example in examples:
                     problems = [*Draft202012Validator({**document, **content["schema"]}).iter_errors(example)]
