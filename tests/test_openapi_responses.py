@@ -35,7 +35,7 @@ async def http() -> AsyncIterator[httpx.AsyncClient]:
         await stack.enter_async_context(app.router.lifespan_context(app))
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         yield await stack.enter_async_context(
-            httpx.AsyncClient(transport=transport, base_url="http://here", headers={"x-api-key": "checked"})
+            httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:4010", headers={"x-api-key": "checked"})
         )
 
 

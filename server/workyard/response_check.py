@@ -94,7 +94,7 @@ class _Answer:
         except Mismatch as mismatch:
             self._refused = True
             _log.error("%s %s: %s", self._scope["method"], self._scope["path"], mismatch)
-            answer = envelope(self._scope, 500, "api_error", str(mismatch), rule="conventions.fault-of-ours")
+            answer = envelope(self._scope, 500, "api_error", str(mismatch), rule="conventions.checked-answers")
             await answer(self._scope, self._receive, self._send)
             return
         self._passes = True
