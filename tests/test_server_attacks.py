@@ -128,7 +128,6 @@ def test_a_huge_limit_is_refused(api: Api, limit: str) -> None:
 # -- tokens, cursors and ids of others
 
 
-@pytest.mark.one_redis
 def test_what_is_forged_or_anothers_opens_nothing(api: Api) -> None:
     """Cursors of other lists and workspaces, tokens with another's names, ids of another workspace."""
     queue = api.queue()
@@ -173,7 +172,6 @@ def test_what_is_forged_or_anothers_opens_nothing(api: Api) -> None:
 # -- what is stored and shown
 
 
-@pytest.mark.one_redis
 def test_nothing_that_is_named_becomes_a_key_a_command_or_a_page(api: Api, server: WorkyardServer) -> None:
     """Names, metadata, worker ids, idempotency keys, sessions' texts: stored as they are, shown as data, and no key holds them."""
     logged = len(server.log())
@@ -182,10 +180,7 @@ def test_nothing_that_is_named_becomes_a_key_a_command_or_a_page(api: Api, serve
         assert (created["name"], created["metadata"]) == (nasty, {nasty[:64]: nasty})
         queue = created["id"]
         [item] = api.enqueue(queue, metadata={nasty[:64]: nasty}, idempotency_key=nasty)
-        worker = (
-            nasty.encode("ascii", "ignore").decode().translate(dict.fromkeys((*range(32), 127))).strip()
-            or "w"
-        )
+        worker = nasty.encode("ascii", "ignore").decode().translate(dict.fromkeys((*range(32), 127))).strip() or "w"
         assert api.poll(queue, worker=worker)["id"] == item["id"]
         api.ok(api.post("/v1/sessions", json={"agent": nasty, "environment_id": queue, "title": nasty}))
         # Pages and texts that people read.

@@ -236,7 +236,6 @@ def test_so_many_streams_are_open(small: Api) -> None:
 # -- what is stored
 
 
-@pytest.mark.one_redis
 def test_an_environment_holds_so_many_items(small: Api) -> None:
     """Whoever comes at once, and by whatever way; what is there already needs no room."""
     queue = small.queue()
@@ -264,7 +263,6 @@ def test_an_environment_holds_so_many_items(small: Api) -> None:
     told(add(0), 409, "stopped ones too")
 
 
-@pytest.mark.one_redis
 def test_a_workspace_holds_so_many_environments(small: Api) -> None:
     """Archived ones too; one that is deleted makes room."""
     found = at_once(8, lambda n: small.post("/v1/environments", json={"name": str(n)}))
@@ -277,7 +275,6 @@ def test_a_workspace_holds_so_many_environments(small: Api) -> None:
     assert small.post("/v1/environments", json={"name": "n"}).status_code == 409
 
 
-@pytest.mark.one_redis
 def test_a_server_keeps_so_many_workspaces(small: Api) -> None:
     """Whatever makes the first thing in one; those that are there go on, and a reset makes room."""
     small.environment()

@@ -218,7 +218,8 @@ class LongPoll:
         if len(line.waiters) >= self._most:
             raise TooManyAtOnce(
                 f"At most {self._most} polls of an environment may block in a server process (--max-blocked-polls / "
-                "WORKYARD_MAX_BLOCKED_POLLS)"
+                "WORKYARD_MAX_BLOCKED_POLLS)",
+                rule="limits.blocked-polls",
             )
         waiter = _Waiter(reclaim_older_than_ms)
         line.join(waiter)

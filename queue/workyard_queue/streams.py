@@ -30,7 +30,8 @@ _LAST = ("session.status_terminated",)
 def too_many_streams(most: int) -> TooManyAtOnce:
     """Return the refusal of one stream of events more."""
     return TooManyAtOnce(
-        f"At most {most} streams of this kind may be open in a server process (--max-streams / WORKYARD_MAX_STREAMS)"
+        f"At most {most} streams of this kind may be open in a server process (--max-streams / WORKYARD_MAX_STREAMS)",
+        rule="limits.streams",
     )
 
 

@@ -28,19 +28,22 @@ class Limits:
         """Return the refusal of one workspace more."""
         return LimitReached(
             f"This server keeps at most {self.workspaces} workspaces, and has them (--max-workspaces / "
-            "WORKYARD_MAX_WORKSPACES). Each API key is one; a reset makes room."
+            "WORKYARD_MAX_WORKSPACES). Each API key is one; a reset makes room.",
+            rule="limits.workspaces",
         )
 
     def full_of_environments(self) -> LimitReached:
         """Return the refusal of one environment more."""
         return LimitReached(
             f"A workspace holds at most {self.environments} environments, archived ones too, and this one has them "
-            "(--max-environments / WORKYARD_MAX_ENVIRONMENTS). Delete some, or reset the workspace."
+            "(--max-environments / WORKYARD_MAX_ENVIRONMENTS). Delete some, or reset the workspace.",
+            rule="limits.environments",
         )
 
     def full_of_items(self, environment_id: str) -> LimitReached:
         """Return the refusal of items for which an environment has no room."""
         return LimitReached(
             f"Environment {environment_id} holds at most {self.items} work items and as many sessions, stopped ones too, "
-            "and has no room for this (--max-items / WORKYARD_MAX_ITEMS). Delete the environment, or reset the workspace."
+            "and has no room for this (--max-items / WORKYARD_MAX_ITEMS). Delete the environment, or reset the workspace.",
+            rule="limits.items",
         )

@@ -155,7 +155,10 @@ async def enqueue_work(environment_id: EnvironmentId, call: Call, body: Enqueue 
     wanted = body or Enqueue()
     most = call.services.settings.max_count
     if wanted.count > most:
-        raise InvalidRequest(f"count: Input should be less than or equal to {most} (--max-count / WORKYARD_MAX_COUNT)")
+        raise InvalidRequest(
+            f"count: Input should be less than or equal to {most} (--max-count / WORKYARD_MAX_COUNT)",
+            rule="limits.count",
+        )
     items = await call.services.queue.enqueue(
         environment_id,
         count=wanted.count,
