@@ -465,11 +465,11 @@ def test_a_step_that_was_lost_is_computed_again_the_same() -> None:
 
 
 def test_a_script_that_grows_without_end_is_cut() -> None:
-    """A result that holds those before it twice would be 2 to the 400th long, and a text of messages seven thousand of them."""
+    """Each of 32 calls at once whose result holds those before it twice triples it; a text can hold a message 5000 times."""
     doubles = {"use_mcp_tool": {"server": "s", "name": "n", "result": {"text": "{{result}}{{result}}{{message}}"}}}
     for steps in (
-        [doubles] * 400,
-        [{"say": "{{message}}" * 5000}] * 20,
+        [{"together": [doubles] * 32}],
+        [{"say": "{{message}}" * 5000}] * 4,
         [{"use_tool": {"name": "n", "input": {"a": ["{{message}}"] * 9000}}}],
     ):
         session = Session(json.dumps({"steps": steps}))

@@ -42,8 +42,8 @@ def text_block(text: str) -> list[Event]:
 
 
 class Filler:
-    """Puts texts in the place of placeholders, `MOST_FILLED` characters at the most: a result that holds the results before it twice
-    doubles with each step, and a message fits into a step a thousand times. What is beyond is cut."""
+    """Puts texts in the place of placeholders, `MOST_FILLED` characters at the most: a result that holds twice the
+    results of the calls made with it, before it, triples with each call, and a message fits into a text a thousand times. What is beyond is cut."""
 
     def __init__(self) -> None:
         self._room = MOST_FILLED
