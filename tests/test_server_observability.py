@@ -131,7 +131,6 @@ def test_the_trace_of_an_enqueue_reaches_the_poll_that_gets_the_item(api: Api) -
         assert api.poll(plain)["metadata"] == metadata
 
 
-@pytest.mark.one_redis
 def test_spans_and_metrics_tell_of_requests_and_none_waits_for_the_collector(
     engine_options: tuple[str, ...], new_api: Callable[..., Api]
 ) -> None:
@@ -211,7 +210,6 @@ def test_spans_and_metrics_tell_of_requests_and_none_waits_for_the_collector(
         assert line["duration_ms"] > 0
 
 
-@pytest.mark.one_redis
 def test_log_lines_hold_bodies_but_no_secret_and_nothing_a_terminal_obeys(
     engine_options: tuple[str, ...], new_api: Callable[..., Api]
 ) -> None:

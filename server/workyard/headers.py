@@ -91,6 +91,6 @@ class Envelope:
             await internal_error(scope)(scope, receive, exchange.send)
         finally:
             exchange.end(cut=True)
-        log: RequestLog = scope["app"].state.request_log
-        if log.is_on:
+        log: RequestLog | None = getattr(scope["app"].state, "request_log", None)
+        if log is not None and log.is_on:
             await log.tell(exchange)

@@ -58,6 +58,7 @@ class RequestLog:
             "cut": exchange.cut,
             "faults": entry.faults,
             "error": entry.error_message,
+            "rule": entry.rule,
             "trace_id": trace[3:35],
             "span_id": trace[36:52],
             "request_body": entry.request_body,
