@@ -1,6 +1,7 @@
 """Log lines on standard error, as text or JSON. Owns their form only.
 
-A record may carry `fields`. Whatever clients send, a line is one line and holds no character that a terminal would obey.
+A record may carry `fields`. Whatever clients send, a line is one line and holds no character that a terminal would obey; a
+traceback has lines of its own, which are indented.
 """
 
 from __future__ import annotations
@@ -48,10 +49,17 @@ class _TextFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         fields: dict[str, Any] = getattr(record, "fields", {})
-        return harmless(" ".join([super().formatMessage(record), *map(_pair, fields.items())]))
+        line = " ".join([super().formatMessage(record), *map(_pair, fields.items())])
+        # Uvicorn has tracebacks as messages.
+        return _in_lines(line) if record.message.startswith("Traceback (") else harmless(line)
 
     def formatException(self, ei: Any) -> str:
-        return _OBEYED_BUT_BREAKS.sub(_escaped, super().formatException(ei))
+        return _in_lines(super().formatException(ei))
+
+
+def _in_lines(text: str) -> str:
+    """Return a text of several lines, of which none but the first can be taken for a log line of its own."""
+    return _OBEYED_BUT_BREAKS.sub(_escaped, text).replace("\n", "\n  ")
 
 
 def _pair(field: tuple[str, object]) -> str:
