@@ -61,7 +61,8 @@ def test_a_dead_link_and_a_page_outside_the_menu_fail_the_build(tmp_path: Path) 
     (docs / "index.md").write_text(
         "# Site\n\n## Part\n\n- [Page](page.md): [good](page.md#a-heading).\n", encoding="utf-8"
     )
-    (docs / "page.md").write_text("# Page\n\n## A heading\n\n[there](index.md#part)\n", encoding="utf-8")
+    text = "# Page\n\n## A heading\n\n[there](index.md#part): --i-know\n"
+    (docs / "page.md").write_text(text, encoding="utf-8")
     program = "import pathlib, sys; from docs_build import build; sys.exit(build(*map(pathlib.Path, sys.argv[1:])))"
 
     def built() -> tuple[int, str]:
@@ -72,7 +73,9 @@ def test_a_dead_link_and_a_page_outside_the_menu_fail_the_build(tmp_path: Path) 
 
     code, said = built()
     assert code == 0, said
-    assert "Page" in (tmp_path / "built" / "docs" / "index.html").read_text(encoding="utf-8")
+    shown = [(tmp_path / "built" / "docs" / f"{name}.html").read_text(encoding="utf-8") for name in ("index", "page")]
+    assert ">Page</a>" in shown[0]
+    assert "--i-know" in shown[1], "an option is no dash"
     dead = "[a](gone.md) [b](index.md#gone) [c](../gone.txt)\n"
     (docs / "page.md").write_text(f"# Page\n\n## A heading\n\n{dead}", encoding="utf-8")
     (docs / "lonely.md").write_text("# Lonely\n", encoding="utf-8")
