@@ -22,6 +22,7 @@ def test_the_recipes_run_as_they_stand(tmp_path: Path) -> None:
     assert stages == ["queued", "412", "stopping", "stopping", "stopped", "None"]
     types = [json.loads(each)["error"]["type"] for each in (asked, twice, bare)]
     assert types == ["invalid_request_error", "invalid_request_error", "authentication_error"]
+    assert lines[13].startswith("workyard-rule: credentials.")
     events = (tmp_path / "events.json").read_text(encoding="utf-8")
     assert '"agent.tool_use"' in events
-    assert "event: user.interrupt" in lines[13:]
+    assert "event: user.interrupt" in lines[14:]
