@@ -3,8 +3,8 @@
 -- is written behind a purge.
 -- KEYS[1] environment, which has no record until the last part. ARGV[1] which restore writes; [2] '1' for the first part;
 -- then commands on keys of this environment: how many words, then the words.
--- Answer, the others than OK with nothing written: {'OK'} | {'LIVE'}: it exists, or another restore writes it | {'PURGED'}:
--- what was written before is gone.
+-- Answer: {'OK'} | {'LIVE'}: it exists, or another restore writes it; nothing was written | {'PURGED'}: what was written
+-- before is gone; nothing was written.
 if call('EXISTS', ENV) == 1 then return {'LIVE'} end
 local writer = call('GET', RESTORE)
 if writer and writer ~= ARGV[1] then return {'LIVE'} end
