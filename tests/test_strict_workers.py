@@ -106,6 +106,7 @@ def test_a_blocked_poll_is_answered_when_its_key_is_revoked(api: Api, new_worker
         each.join()
     loser.close()
     refused(answers["loser"][0], 401, REVOKED)
+    assert answers["loser"][0].headers["workyard-rule"] == "credentials.strict.revoked"
     assert answers["loser"][1] - began < 0.5
     assert api.ok(answers["other"][0]) is None
 

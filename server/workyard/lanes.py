@@ -156,4 +156,5 @@ def check_headers(operation: str, headers: Headers) -> None:
     betas = _BETAS.get(operation.partition(".")[0], (_BETA,))
     given = {value.strip() for line in headers.getlist("anthropic-beta") for value in line.split(",")}
     if betas and given.isdisjoint(betas):
-        raise HeaderMissing(f"this API is in beta: add `{betas[0]}` to the `anthropic-beta` header")
+        text = f"this API is in beta: add `{betas[0]}` to the `anthropic-beta` header"
+        raise HeaderMissing(text, rule="credentials.headers.beta")

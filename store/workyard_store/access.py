@@ -15,7 +15,7 @@ from importlib.resources import files
 
 from .calls import CURRENT, MASK, ApiCall, without_tokens
 from .clock import wall_now
-from .errors import AuthenticationFailed, EnvironmentNotFound, TokenRevoked, TokenUnknown
+from .errors import AuthenticationFailed, EnvironmentNotFound, KeyRevoked, TokenRevoked, TokenUnknown
 from .ids import derived_suffix, is_id
 from .keys import Keys
 from .limits import Limits
@@ -209,7 +209,8 @@ class Access:
 
         Raises:
             EnvironmentNotFound: unknown, malformed, deleted, or another workspace's.
-            TokenRevoked: the caller's sessions token is of an earlier life of its item, or its key was revoked.
+            TokenRevoked: the caller's sessions token is of an earlier life of its item.
+            KeyRevoked: the caller's key has to be good, and was revoked.
             TokenUnknown: the caller's key has to be good, and was never issued.
             StorageUnavailable: Redis did not answer.
         """
@@ -235,8 +236,10 @@ class Access:
                     continue
                 case "GONE":
                     raise EnvironmentNotFound(environment_id)
-                case "DEAD" | "REVOKED":
+                case "DEAD":
                     raise TokenRevoked
+                case "REVOKED":
+                    raise KeyRevoked
                 case "UNISSUED":
                     raise TokenUnknown
                 case "FOREIGN":
@@ -284,7 +287,7 @@ class Access:
         if workspace is None or not found:
             return _never_issued(caller)
         if caller.work_id is None and json.loads(found)["revoked_at"] is not None:
-            return TokenRevoked()
+            return KeyRevoked()
         return str(workspace)
 
 

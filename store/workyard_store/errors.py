@@ -6,6 +6,7 @@ WorkyardError
 ├── AuthenticationFailed
 │   ├── LaneClosed
 │   ├── TokenRevoked
+│   │   └── KeyRevoked
 │   └── TokenUnknown
 ├── PermissionDenied
 │   ├── EnvironmentNotTheTokens
@@ -97,6 +98,10 @@ class TokenRevoked(AuthenticationFailed):
 
     def __init__(self) -> None:
         super().__init__("OAuth access token has been revoked.")
+
+
+class KeyRevoked(TokenRevoked):
+    """The environment key was good once."""
 
 
 class TokenUnknown(AuthenticationFailed):
