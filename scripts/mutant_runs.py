@@ -187,7 +187,7 @@ def _fork(bench: Path, tests: Sequence[str], options: Sequence[str]) -> int:
         subprocess.Popen = _Command  # type: ignore[misc]
         reports = _Reports()
         plugins = [part for name in _PLUGINS for part in ("-p", name)]
-        fixed = ["--engine", "embedded", "-p", "no:cacheprovider", "-q", "--tb=native", "--no-header"]
+        fixed = ["--engine", "embedded", "-p", "no:cacheprovider", "-q", "--tb=no", "--no-header"]
         fixed += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
         limit = ["--timeout", str(_TEST_WITHIN_S)]
         base = ["--basetemp", str(bench.with_name(f"{bench.name}-tmp"))]

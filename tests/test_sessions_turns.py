@@ -17,6 +17,7 @@ from harness import NOON, after, refused
 from workyard.app import create_app
 from workyard.dependencies import Services
 from workyard.settings import Settings
+from workyard_queue import streams
 from workyard_queue.records import Event
 from workyard_queue.turns import Agent, Step, Turn
 from workyard_store.access import Caller
@@ -209,6 +210,18 @@ async def test_an_agent_that_waits_acts_in_real_time_too(stage: Any) -> None:
         heard = await anext(listener.events())
     listener.close()
     assert heard.content["type"] == "session.status_idle"
+
+
+async def test_a_stream_without_events_pings(stage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every 15 s, which are shortened here."""
+    assert streams.PING_EVERY_S == 15
+    monkeypatch.setattr(streams, "PING_EVERY_S", 0.05)
+    on = await stage(echo)
+    listener = await on.services.streams.listen(on.session, Caller(API_KEY))
+    async with asyncio.timeout(5):
+        heard = listener.events()
+        assert [await anext(heard), await anext(heard)] == ["ping", "ping"]
+    listener.close()
 
 
 async def test_a_running_session_is_neither_archived_nor_deleted(stage: Any) -> None:
