@@ -122,7 +122,7 @@ async def stage() -> AsyncIterator[Callable[[Agent], Any]]:
             await stack.enter_async_context(app.router.lifespan_context(app))
             transport = httpx.ASGITransport(app, raise_app_exceptions=False)
             http = await stack.enter_async_context(
-                httpx.AsyncClient(transport=transport, base_url="http://workyard", headers={"x-api-key": API_KEY})
+                httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", headers={"x-api-key": API_KEY})
             )
             new = Stage(http, app.state.services, "", "")
             await new.call("POST", "/_emulator/clock", json={"mode": "frozen", "at": NOON})

@@ -58,7 +58,7 @@ async def _serving(redis_url: str | None) -> AsyncIterator[Serve]:
             http = await stack.enter_async_context(
                 httpx.AsyncClient(
                     transport=httpx.ASGITransport(app, raise_app_exceptions=False),
-                    base_url="http://workyard",
+                    base_url="http://127.0.0.1",
                     headers={"x-api-key": API_KEY},
                 )
             )
