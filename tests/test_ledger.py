@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -97,16 +98,19 @@ def _tree(error: type[WorkyardError]) -> set[type[WorkyardError]]:
     return {error}.union(*(_tree(child) for child in error.__subclasses__()))
 
 
-#: Those that are never answered themselves, and the one whose message tells the field.
-ABOVE = {
-    WorkyardError,
-    StartupRefused,
-    errors.InvalidRequest,
-    errors.NotFound,
-    errors.Conflict,
-    errors.TooLarge,
-    errors.PermissionDenied,
-}
+#: Those of several rules: whoever raises one names the rule.
+NAMED = {errors.TooManyAtOnce, errors.LimitReached, errors.NotFound, errors.Conflict, errors.PermissionDenied}
+#: Those that are never answered, and those whose message tells the field.
+ABOVE = {WorkyardError, StartupRefused, errors.InvalidRequest, errors.TooLarge, *NAMED}
+
+
+def test_an_error_of_several_rules_is_raised_with_one() -> None:
+    """Its class alone would not tell what to read."""
+    names = {error.__name__ for error in NAMED}
+    for file in (each for source in ("server", "store", "queue") for each in (ROOT / source).rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names:
+                assert "rule" in {keyword.arg for keyword in node.keywords}, f"{file}:{node.lineno}"
 
 
 def test_every_domain_error_is_about_a_rule_of_its_own() -> None:
