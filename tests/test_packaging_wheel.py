@@ -53,8 +53,9 @@ def test_the_wheel_holds_three_packages_and_hides_nothing_of_the_standard_librar
 
 
 def test_the_wheel_holds_every_file_of_the_packages(wheel: Path) -> None:
-    """The Lua scripts, the marks of typing, and the licence too."""
+    """The Lua scripts, the marks of typing, the documents that are served, and the licence too."""
     held = set(names(wheel))
+    assert {"workyard/openapi/workyard.json", "workyard/openapi/control.json"} < held
     for source in ("server", "store", "queue"):
         for path in (ROOT / source).rglob("*"):
             if path.is_file() and "__pycache__" not in path.parts:
