@@ -32,12 +32,12 @@ _NOBODY = {
     "environment_id": f"env_{_SUFFIX}", "work_id": f"work_{_SUFFIX}", "session_id": f"session_{_SUFFIX}",
     "agent_id": f"agent_{_SUFFIX}", "skill_id": f"skill_{_SUFFIX}", "version": "1759178010641129",
     "memory_store_id": f"memstore_{_SUFFIX}", "memory_id": f"mem_{_SUFFIX}", "key_id": f"envkey_{_SUFFIX}",
-    "fault_id": "fault_99", "name": "nothing", "skill": "greeting",
+    "fault_id": "fault_99", "skill": "greeting",
 }  # fmt: skip
 #: A query that each operation refuses which has such a parameter.
 _BAD_QUERY = {
     "limit": "0", "block_ms": "1000", "desired_ttl_seconds": "long", "force": "perhaps", "view": "half",
-    "expected_content_sha256": "0", "format": "drawn", "seconds": "-1", "status": "99x", "on": "everything",
+    "expected_content_sha256": "0", "format": "drawn", "search": "a" * 257, "seconds": "-1", "status": "99x", "on": "everything",
 }  # fmt: skip
 #: Member → what it is given in place of what a run happens to take.
 _BY_CHANCE = {"duration_ms": 1.25, "waited_ms": 0}
@@ -293,6 +293,8 @@ async def _control(run: _Run) -> None:
     await run("list_scripts")
     await run("get_script", name="default")
     await run("delete_script", name="default")
+    await run("list_rules", query={"search": "conventions.trailing-slash"})
+    await run("get_rule", rule_id="conventions.trailing-slash")
     await run("list_scenarios")
     await run("get_scenario", name="lost-ack")
     rules = (await run("add_faults"))["data"]
@@ -317,7 +319,7 @@ async def _refusals(run: _Run) -> None:
     await run("add_faults", {"rules": [{"on": "environments.list", "do": {"status": 503}}]})
     await run("list_environments")
     for name, (_, path, _, operation) in run.operations.items():
-        place: dict[str, Any] = {each: _NOBODY[each] for each in _NOBODY if f"{{{each}}}" in path}
+        place: dict[str, Any] = {each: _NOBODY.get(each, "nothing") for each in re.findall(r"{(\w+)}", path)}
         statuses = operation["responses"]
         query = [each["name"] for each in operation["parameters"] if each.get("in") == "query"]
         if "404" in statuses:
@@ -345,7 +347,7 @@ async def _lanes(run: _Run) -> None:
     secret = (await run("poll_work", key=key, environment_id=queue, shown=False))["secret"]
     token = json.loads(base64.urlsafe_b64decode(secret + "=" * (-len(secret) % 4)))["sessions_token"]
     for name, (_, path, _, operation) in run.operations.items():
-        place: dict[str, Any] = {each: _NOBODY[each] for each in _NOBODY if f"{{{each}}}" in path}
+        place: dict[str, Any] = {each: _NOBODY.get(each, "nothing") for each in re.findall(r"{(\w+)}", path)}
         if "403" in operation["responses"]:
             await run(name, _BODIES.get(name), key=token if "session_id" in place else key, **place)
         if "400" in operation["responses"] and path.startswith("/v1"):
