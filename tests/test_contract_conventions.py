@@ -279,7 +279,14 @@ def test_every_route_takes_anthropic_headers_beta_and_unknown_parameters_and_ans
     assert response.headers["content-type"] == "application/json"
     assert REQUEST_ID.fullmatch(response.headers["request-id"])
     ours = {name for name in response.headers if not name.startswith("workyard")}
-    assert ours == {"date", "content-length", "content-type", "request-id"}
+    # What only browsers look at (docs/limits.md).
+    for_browsers = {
+        "x-content-type-options",
+        "cache-control",
+        "cross-origin-resource-policy",
+        "content-security-policy",
+    }
+    assert ours == {"date", "content-length", "content-type", "request-id"} | for_browsers
 
 
 @pytest.mark.parametrize(
