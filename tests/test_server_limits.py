@@ -151,11 +151,12 @@ def test_a_head_without_end_is_refused_before_it_fills_the_memory(limited: Worky
 
 @pytest.mark.no_redis
 def test_json_is_nested_at_most_so_deep(small: Api) -> None:
-    """Lists and objects alike; the outermost is the first level."""
+    """Lists and objects alike; the outermost is the first level. How many stand side by side does not matter."""
     for depth in around(DEPTH):
         lists = b'{"x":' + b"[" * (depth - 1) + b"]" * (depth - 1) + b"}"
         objects = b'{"x":' * (depth - 1) + b"{}" + b"}" * (depth - 1)
-        for content in (lists, objects):
+        wide = lists[:-1] + b',"y":[[],{},[]],"z":[{},{}]}'
+        for content in (lists, objects, wide):
             response = small.post("/v1/environments", content=content, headers={"content-type": "application/json"})
             if depth <= DEPTH:
                 assert "x: Extra inputs are not permitted" in response.json()["error"]["message"]
