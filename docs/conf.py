@@ -42,10 +42,14 @@ html_extra_path = ["site"]
 def menu(index: str) -> str:
     """Return the menu in Sphinx's words: a part for each heading of the index page, with the pages that it links to."""
     parts = re.split(r"^## +(.*)$", index, flags=re.MULTILINE)[1:]
-    shown = []
+    shown: list[str] = []
+    listed: set[str] = set()
     for title, text in zip(parts[::2], parts[1::2], strict=True):
-        pages = re.findall(r"^- \[(.*?)\]\(([\w./-]+)\.md\)", text, re.MULTILINE)
-        entries = [f"{name} <{f'/{page[3:]}' if page.startswith('../') else f'/docs/{page}'}>" for name, page in pages]
+        entries = []
+        for name, page in re.findall(r"\[([^]]*)\]\(([\w./-]+)\.md\)", text):
+            if page not in listed:
+                entries.append(f"{name} <{f'/{page[3:]}' if page.startswith('../') else f'/docs/{page}'}>")
+            listed.add(page)
         shown.append("\n".join(["```{toctree}", ":hidden:", f":caption: {title}", "", *entries, "```"]))
     return "\n\n".join(shown)
 
