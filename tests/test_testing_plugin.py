@@ -34,9 +34,11 @@ APART = (
 
 
 #: The plugin, and no other that takes long.
-OPTIONS = ("-p", "xdist", "-p", "workyard.pytest_plugin", "-W", "error")
-#: Whoever runs these tests may have imported the plugins before, as scripts/mutants does.
-OPTIONS += ("-W", "ignore::pytest.PytestAssertRewriteWarning")
+OPTIONS = (
+    *("-p", "xdist", "-p", "workyard.pytest_plugin", "-W", "error"),
+    # Whoever runs these tests may have imported the plugins before, as scripts/mutants does.
+    *("-W", "ignore::pytest.PytestAssertRewriteWarning"),
+)
 
 
 @pytest.fixture(autouse=True)
