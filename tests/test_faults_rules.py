@@ -301,10 +301,10 @@ def test_a_poll_that_is_blocked_already_is_not_asked(api: Api) -> None:
     with ThreadPoolExecutor(1) as pool:
         blocked = pool.submit(api.poll, queue, "a", block_ms=300)
         wait_until(lambda: api.stats(queue)["workers_polling"] == 1, "it is blocked")
-        put(api, {"on": "poll", "do": {"status": 500}})
+        put(api, {"on": "poll", "do": {"status": 529}})
         assert blocked.result() is None
     assert counts(api) == [(0, 0, 1)]
-    assert api.get(api.path(queue, "poll")).status_code == 500
+    assert api.get(api.path(queue, "poll")).status_code == 529
 
 
 # -- pauses -----------------------------------------------------------------------------------------------------
