@@ -169,6 +169,8 @@ def _preload(files: Iterable[str]) -> None:
             with suppress(ImportError):
                 importlib.import_module(name)
     gc.freeze()
+    # No process here lives for long.
+    gc.disable()
 
 
 def _fork(bench: Path, tests: Sequence[str], options: Sequence[str]) -> int:
