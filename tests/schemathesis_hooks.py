@@ -147,11 +147,11 @@ ACCEPTED: dict[str, dict[tuple[int, str], str]] = {
 
 #: Calls that only a worker makes.
 _WORKERS = {f"GET {_WORK}", f"GET {_WORK}/poll", f"POST {_WORK}/{{work_id}}/ack", f"POST {_WORK}/{{work_id}}/heartbeat"}
-#: Calls that name nothing which could be another workspace's.
+#: Calls that name nothing which could be another workspace's; an agent that is not there stands for a default one.
 _NAME_NOTHING = {
     f"{method} /v1/{name}" for name in ("environments", "sessions", "memory_stores", "agents", "skills")
     for method in ("GET", "POST")
-}  # fmt: skip
+} | {"GET /v1/agents/{agent_id}"}  # fmt: skip
 #: The environments that the run has made, and their keys.
 _environments: list[str] = []
 _keys: dict[str, str] = {}
@@ -199,8 +199,10 @@ def filter_failure(
 ) -> bool:
     """Drop a failure that `ACCEPTED` explains, or that shows that any value is an API key."""
     if isinstance(failure, IgnoredAuth):
-        # Contract §2: what was not issued is an API key, a workspace of its own. With none at all, nothing is answered.
-        return not (failure.scenario is AuthScenario.INVALID_AUTH and case.operation.label in _NAME_NOTHING)
+        # Contract §2: what was not issued is an API key, a workspace of its own, which meets 404 where the path names
+        # something of another's. That it reads it would be a failure, and so is an answer to no token at all.
+        elsewhere = failure.title.startswith("Unexpected response") or case.operation.label in _NAME_NOTHING
+        return not (failure.scenario is AuthScenario.INVALID_AUTH and elsewhere)
     return not (
         isinstance(failure, RejectedPositiveData)
         and accepted(case.operation.label, response.status_code, response.content)

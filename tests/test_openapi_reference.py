@@ -64,12 +64,12 @@ CHANGES: list[tuple[Callable[[Json], Any], str, str]] = [
         "optional",
     ),
     (
-        lambda it: it["components"]["parameters"]["anthropic-beta"]["schema"]["items"]["anyOf"][1]["enum"].pop(),
+        lambda it: it["components"]["parameters"]["anthropic-beta"]["schema"]["items"]["x-extensible-enum"].pop(),
         "AnthropicBeta",
         "enum",
     ),
     (
-        lambda it: it["components"]["parameters"]["anthropic-beta"]["schema"]["items"]["anyOf"].pop(0),
+        lambda it: it["components"]["parameters"]["anthropic-beta"]["schema"]["items"].update(type="integer"),
         f"GET {WORK}/poll parameter anthropic-beta",
         "type",
     ),
