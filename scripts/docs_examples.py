@@ -93,7 +93,7 @@ def examples() -> dict[str, Example]:
 def _tell(story: _Story) -> None:
     show, ask = story.show, story.ask
     show("health", "GET", "/_emulator/health")
-    show("list_rules", "GET", "/_emulator/rules?search=ack+recorded")
+    show("list_rules", "GET", "/_emulator/rules?search=work.ack.state")
     show("get_rule", "GET", "/_emulator/rules/work.ack.state")
     show("change_settings", "POST", "/_emulator/settings", {"id_seed": 42, "startup_lease_seconds": 60})
     show("get_settings", "GET", "/_emulator/settings")
