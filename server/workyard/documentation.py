@@ -106,7 +106,7 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
         "description": "Beta versions, separated by commas. Any are accepted, and none unless the server asks for one.",
         "schema": {
             "type": "array",
-            "items": {"type": "string", "x-extensible-enum": list(BETAS)},
+            "items": {"type": "string", "x-known-values": list(BETAS)},
             "examples": [["managed-agents-2026-04-01"]],
         },
         "style": "simple",
