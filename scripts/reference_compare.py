@@ -128,7 +128,9 @@ class _Document:
             if name == BETA_HEADER and schema["items"].get("type") == "string":
                 # Any string, and these are known. An `enum` beside `type: string` would say that others are refused.
                 facts["type"] = f"array of {BETA}"
-                self._said[BETA] = {"enum": sorted(schema["items"].get("x-known-values", []))}
+                self._said[BETA] = {
+                    "enum": sorted(self._document["components"]["parameters"][name].get("x-known-values", []))
+                }
             self._said[f"{endpoint} parameter {name}"] = facts | ({"enum": enum} if enum else {})
         self._said[endpoint] = {"path": path, "parameters": sorted(names)}
         answer, null = self._type(operation["responses"]["200"]["content"]["application/json"]["schema"])

@@ -64,7 +64,7 @@ CHANGES: list[tuple[Callable[[Json], Any], str, str]] = [
         "optional",
     ),
     (
-        lambda it: it["components"]["parameters"]["anthropic-beta"]["schema"]["items"]["x-known-values"].pop(),
+        lambda it: it["components"]["parameters"]["anthropic-beta"]["x-known-values"].pop(),
         "AnthropicBeta",
         "enum",
     ),
