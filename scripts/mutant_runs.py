@@ -40,8 +40,8 @@ _COMMAND = [sys.executable, "-m", "workyard"]
 #: Only the plugins that these tests use: to load all that are installed takes longer than most of the tests.
 _PLUGINS = ("anyio", "pytest_timeout", "xdist")
 _AUTOLOAD = "PYTEST_DISABLE_PLUGIN_AUTOLOAD"
-_WITHIN_S = 300
-_TEST_WITHIN_S = 60
+_WITHIN_S = 120
+_TEST_WITHIN_S = 30
 #: Seconds from 1970 on: no file of a checkout has such a date, so what is compiled of a mutant is not taken for the original.
 _DATE_OF_MUTANTS = 86_400 * 365
 #: What a test says when the product did not break a rule, but is broken.
