@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from jsonschema.validators import validator_for
 from ruamel.yaml import YAML
@@ -94,10 +96,23 @@ def test_the_script_for_any_worker_runs(page: str, tmp_path: Path) -> None:
 
 
 def test_the_compose_file_of_the_guide_is_valid(tmp_path: Path) -> None:
-    """And what it seeds the server with is a seed file."""
+    """What it seeds the server with is a seed file, and the server answers by the name that the worker calls it."""
+    from workyard.app import create_app
     from workyard.seed_file import parse_seed_file
+    from workyard.settings import Settings
 
     text = block((ROOT / "docs" / "docker.md").read_text(encoding="utf-8"), "yaml")
     assert follows("compose-spec", text)
     seeds = parse_seed_file(read(text)["configs"]["seed"]["content"], tmp_path)
     assert [each.name for each in seeds.file.environments] == ["build"]
+    services = read(text)["services"]
+    options = services["workyard"]["command"]
+    allowed = options[options.index("--allowed-hosts") + 1]
+    url = services["worker"]["environment"]["ANTHROPIC_BASE_URL"]
+
+    async def status(allowed_hosts: str | None) -> int:
+        app = create_app(Settings(host="0.0.0.0", i_know=True, allowed_hosts=allowed_hosts))
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=url) as http:
+            return (await http.get("/nothing")).status_code
+
+    assert (asyncio.run(status(None)), asyncio.run(status(allowed))) == (403, 404)
