@@ -145,7 +145,10 @@ def test_the_command_and_the_emulator_send_the_token(guarded: WorkyardServer, mo
     with Emulator(url=guarded.url) as emulator:
         emulator.reset()
     monkeypatch.delenv("WORKYARD_CONTROL_TOKEN")
-    with Emulator(control_token=TOKEN) as emulator:
+    with Emulator(control_token=TOKEN) as emulator, emulator.workspace() as other:
+        emulator.reset()
+        other.reset()
+    with Emulator(url=guarded.url, control_token=TOKEN) as emulator:
         emulator.reset()
 
 

@@ -14,12 +14,14 @@ from contextlib import ExitStack
 import httpx
 import pytest
 import redis
+from click.testing import CliRunner
 from harness import Api, WorkyardServer, refused, running_server, wait_until
 from sdk_processes import BOTH, claimed, credentials, texts
 from test_server_workspaces import issue, sessions_token
 from test_sessions_lifecycle import MESSAGE, session
 from workers import Worker
 
+from workyard.cli import main
 from workyard.testing import Emulator, WorkyardRefused
 
 pytestmark = pytest.mark.xdist_group("strict")
@@ -248,6 +250,12 @@ def test_headers_faults_and_fixtures_keep_the_lanes() -> None:
         refused(unknown.get(stores), 401, "Invalid bearer token")
         refused(unknown.get("/v1/nothing"), 404, "Not found")
         clients.callback(unknown.close)
+
+        # Workyard's own calls keep to it.
+        made = CliRunner().invoke(main, ["env", "--create", "demo", "--url", server.url])
+        assert made.exit_code == 0, made.output
+        with Emulator(url=server.url) as emulator:
+            assert emulator.work(emulator.environment()) == []
 
         api.http.headers.update(version | beta)
         queue = api.queue()

@@ -25,7 +25,7 @@ import click
 from workyard_store.errors import InvalidRequest, StartupRefused
 
 from . import __version__
-from .exports import exports
+from .exports import API_HEADERS, exports
 
 if TYPE_CHECKING:
     from workyard_queue.agent import Script
@@ -271,7 +271,7 @@ def _call(url: str, api_key: str, method: str, path: str, body: Mapping[str, Any
             url.rstrip("/") + path,
             method=method,
             data=None if text is None else text.encode(),
-            headers={"x-api-key": api_key, "content-type": f"application/{kind}", **_control_token()},
+            headers={"x-api-key": api_key, "content-type": f"application/{kind}", **API_HEADERS, **_control_token()},
         )
         with direct.open(request, timeout=_TIMEOUT_S) as response:
             as_json = response.headers.get_content_type() == "application/json"

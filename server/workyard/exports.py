@@ -1,6 +1,9 @@
-"""What programs must be told to find a server and an environment. Owns the names of the variables."""
+"""What programs must be told to find a server and an environment, and tell it. Owns the names of the variables."""
 
 from __future__ import annotations
+
+#: What calls to the API say when they are Workyard's own, so that `--require-headers` finds nothing missing.
+API_HEADERS = {"anthropic-version": "2023-06-01", "anthropic-beta": "managed-agents-2026-04-01"}
 
 
 def exports(

@@ -69,7 +69,8 @@ class Emulator(Blocking, _Emulator):
     """A server with a workspace of its own on it, for the length of a `with` block.
 
     Args:
-        url: of a server that is running; without it, one is started in this process, on a free port of 127.0.0.1.
+        url: of a server that is running, of whose settings only the `control_token` is told it; without it, one is started
+            in this process, on a free port of 127.0.0.1.
         api_key: whose workspace to use; without it, a new one.
         settings: those of `workyard serve` by their names, such as `redis_url` or `default_ttl`, else as their variables
             say (`WORKYARD_REDIS_URL`, …).
@@ -98,7 +99,7 @@ class Emulator(Blocking, _Emulator):
 
     def workspace(self, api_key: str | None = None) -> Emulator:
         """Return another workspace on the same server, to be entered; a new one unless a key is given."""
-        return Emulator(url=self.url, api_key=api_key)
+        return Emulator(url=self.url, api_key=api_key, **self._place.known)
 
     def client(self, **options: Any) -> anthropic.Anthropic:
         """Return a client of the SDK for this workspace, closed when this ends; *options* are the client's own.
@@ -119,7 +120,7 @@ class Emulator(Blocking, _Emulator):
 
     def asynchronous(self) -> AsyncEmulator:
         """Return the same workspace for asynchronous callers, to be entered."""
-        return AsyncEmulator(url=self.url, api_key=self.api_key)
+        return AsyncEmulator(url=self.url, api_key=self.api_key, **self._place.known)
 
 
 class AsyncEmulator(Awaiting, _Emulator):
@@ -147,7 +148,7 @@ class AsyncEmulator(Awaiting, _Emulator):
 
     def workspace(self, api_key: str | None = None) -> AsyncEmulator:
         """Return another workspace on the same server, to be entered; a new one unless a key is given."""
-        return AsyncEmulator(url=self.url, api_key=api_key)
+        return AsyncEmulator(url=self.url, api_key=api_key, **self._place.known)
 
     def client(self, **options: Any) -> anthropic.AsyncAnthropic:
         """Return an asynchronous client of the SDK for this workspace, closed when this ends.

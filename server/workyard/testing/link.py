@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+from ..exports import API_HEADERS
+
 _TIMEOUT_S = 30.0
 _MOST_KEPT = 8
 
@@ -95,7 +97,7 @@ class Link:
             kind = "application/yaml"
         elif body is not None:
             body = json.dumps(body)
-        headers = {"x-api-key": request.token or api_key, "content-type": kind}
+        headers = {"x-api-key": request.token or api_key, "content-type": kind, **API_HEADERS}
         if self._control_token:
             headers["workyard-control-token"] = self._control_token
         connection = self._connection()

@@ -18,8 +18,9 @@ class Place:
     """
 
     def __init__(self, url: str | None, api_key: str | None, settings: dict[str, object]) -> None:
-        if url is not None and settings:
-            raise TypeError(f"url together with {', '.join(settings)}: a server that is running has its settings")
+        others = [name for name in settings if name != "control_token"]
+        if url is not None and others:
+            raise TypeError(f"url together with {', '.join(others)}: a server that is running has its settings")
         self.api_key = f"workyard-test-{secrets.token_hex(12)}" if api_key is None else api_key
         self._url, self._settings = url, settings
         self._server: HostedServer | None = None
@@ -37,6 +38,19 @@ class Place:
         return self._link
 
     @property
+    def control_token(self) -> str | None:
+        """What is sent to the server's control plane, unless a variable says it: its setting, or what was given."""
+        if self._server is not None:
+            return self._server.control_token
+        given = self._settings.get("control_token")
+        return None if given is None else str(given)
+
+    @property
+    def known(self) -> dict[str, str]:
+        """What others must be given to use the same server, by the names of an emulator's settings."""
+        return {} if self.control_token is None else {"control_token": self.control_token}
+
+    @property
     def seeded(self) -> dict[str, str]:
         """Variables for what the seed file of a server that was started here has made."""
         return {} if self._server is None else self._server.seeded
@@ -52,9 +66,9 @@ class Place:
             raise RuntimeError("the emulator is running already")
         if self._url is None:
             self._server = host(**self._settings)
-            self._link = Link(self._server.url, self._server.control_token)
+            self._link = Link(self._server.url, self.control_token)
             return
-        link = Link(self._url)
+        link = Link(self._url, self.control_token)
         health = link.send(Request("GET", "/_emulator/health", within_s=_ANSWERS_WITHIN_S), self.api_key)
         if not (isinstance(health, dict) and "engine" in health):
             link.close()
