@@ -78,6 +78,7 @@ def test_no_token_is_written_down_wherever_it_was_put(
     api.ok(api.post(f"/v1/sessions/{again}/events", json={"events": [MESSAGE]}))
     good, dead = sessions_token(item), sessions_token(first)
     tokens = [api.api_key, key, revoked, UNISSUED, good, dead, "sk-ant-oat01-" + MARK, "sk-ant-req01-" + MARK]
+    tokens.append(item["secret"])
     texts: list[str] = []
     for token in tokens:
         client = new_api(api.url, token, reset=False)

@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote
 from starlette.datastructures import Headers
 
 from workyard_store.access import SHORTEST_SECRET
-from workyard_store.calls import MASK, ApiCall, without_tokens
+from workyard_store.calls import MASK, ApiCall, has_token, without_tokens
 from workyard_store.ids import canonical_session_id
 
 from .headers import request_id
@@ -263,7 +263,7 @@ class _Mask:
 
     def suspects(self, text: str) -> bool:
         """Tell whether a token of the known forms or the request's own stands in a text as it is."""
-        return _PREFIX in text or (self._forms != () and any(form in text for form in self._forms))
+        return has_token(text) or (self._forms != () and any(form in text for form in self._forms))
 
     def tokens(self, text: str) -> str:
         """Return the first characters of a name, without tokens."""

@@ -19,7 +19,10 @@ _MOST_REMEMBERED = 512
 
 #: What stands for a secret.
 MASK = "***"
-_TOKENS = re.compile(r"sk-ant-[0-9A-Za-z_-]+")
+_TOKEN = "sk-ant-"
+#: What the `secret` of a hand-out begins with: `{"sessions_token":` in base64.
+_WRAPPED = "eyJzZXNzaW9uc190b2tlbiI6"
+_TOKENS = re.compile(f"(?:{_TOKEN}|{_WRAPPED})[0-9A-Za-z_-]+")
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
 
@@ -96,4 +99,9 @@ CURRENT: ContextVar[ApiCall | None] = ContextVar("workyard_call", default=None)
 
 def without_tokens(text: str) -> str:
     """Return a text with the tokens of the known forms masked."""
-    return _TOKENS.sub(f"sk-ant-{MASK}", text) if "sk-ant-" in text else text
+    return _TOKENS.sub(f"{_TOKEN}{MASK}", text) if has_token(text) else text
+
+
+def has_token(text: str) -> bool:
+    """Tell whether a token of the known forms seems to stand in a text."""
+    return _TOKEN in text or _WRAPPED in text
