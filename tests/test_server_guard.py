@@ -103,6 +103,14 @@ def test_a_friend_may_call_from_a_browser(guarded: WorkyardServer) -> None:
         assert answer.status_code == 200
         assert answer.headers["access-control-allow-origin"] == FRIEND
         assert "request-id" in answer.headers["access-control-expose-headers"]
+        without_token = http.get("/_emulator/clock")
+        assert (without_token.status_code, without_token.headers["access-control-allow-origin"]) == (401, FRIEND)
+        denied = http.options("/v1/environments", headers={"access-control-request-method": "PATCH"})
+        refused(denied, 405, "Method Not Allowed")
+        assert denied.headers["workyard-rule"] == "conventions.method"
+        assert "access-control-allow-origin" not in denied.headers
+        stranger = http.options("/v1/environments", headers={**asks, "origin": "http://localhost:3001"})
+        assert (stranger.status_code, stranger.headers["workyard-rule"]) == (403, "limits.origin")
         assert http.get("/v1/environments", headers={"origin": "http://localhost:3001"}).status_code == 403
 
 

@@ -12,7 +12,6 @@ from functools import partial
 from types import FrameType
 
 from fastapi import FastAPI
-from starlette.middleware.cors import CORSMiddleware
 
 from workyard_queue.autoclock import AutoClocks
 from workyard_queue.following import Following
@@ -49,7 +48,7 @@ from .entries import kept
 from .faults import Faults
 from .fixtures import HEADER as LENIENCY
 from .fixtures import Fixtures
-from .guard import Guard, parts_of
+from .guard import Guard, Pages, parts_of
 from .headers import Envelope
 from .journal import Journal
 from .metrics import Metrics
@@ -183,16 +182,16 @@ def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now, agent:
         from .response_check import ResponseCheck
 
         app.add_middleware(ResponseCheck)
+    app.add_middleware(Guard, settings=settings)
     origins = parts_of(settings.cors_origins)
     if origins:
         app.add_middleware(
-            CORSMiddleware,
+            Pages,
             allow_origins=origins,
             allow_methods=["GET", "POST", "PUT", "DELETE"],
             allow_headers=["*"],
             expose_headers=["request-id", "retry-after", "x-should-retry", rule_ids.HEADER, LENIENCY],
         )
-    app.add_middleware(Guard, settings=settings)
     app.add_middleware(Envelope, traffic=traffic)
     return app
 

@@ -11,6 +11,8 @@ import hmac
 import ipaddress
 from fnmatch import fnmatchcase
 
+from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -118,6 +120,21 @@ class Guard:
         fault = "is required" if given is None else "is wrong"
         message = f"{CONTROL_HEADER} header {fault}: this server's control plane is protected (--control-token)"
         return _refused(scope, 401, message, "limits.control-token")
+
+
+class Pages(CORSMiddleware):
+    """ASGI layer around the guard: tells browsers which pages may read the answers, refusals too. What a browser asks leave for
+    and does not get is answered like any request."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or give leave for one."""
+        if scope["type"] == "http" and scope["method"] == "OPTIONS":
+            headers = Headers(scope=scope)
+            asks = "origin" in headers and "access-control-request-method" in headers
+            if asks and self.preflight_response(headers).status_code >= 400:
+                await self.app(scope, receive, send)
+                return
+        await super().__call__(scope, receive, send)
 
 
 def _refused(scope: Scope, status: int, message: str, rule: str) -> Response:
