@@ -14,6 +14,7 @@ from test_server_workspaces import issue, sessions_token
 from test_sessions_lifecycle import MESSAGE, session
 
 from workyard.settings import Settings
+from workyard.testing import Emulator
 from workyard_store.access import Caller
 from workyard_store.calls import ApiCall
 from workyard_store.errors import LaneClosed, TokenRevoked, TokenUnknown
@@ -112,12 +113,13 @@ def test_no_token_is_written_down_wherever_it_was_put(
 
 
 def test_no_token_is_in_a_repr(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of who calls, of a call, of the settings, of what refuses a token."""
+    """Of who calls, of a call, of the settings, of what refuses a token, of an emulator in a test."""
     for token in (UNISSUED, f"sk-ant-req01-01A-01B-{MARK}", f"sk-ant-api03-{MARK}", f"my-{MARK}"):
         caller = Caller(token, strict=True)
         told = ApiCall("poll", "req_1", caller.label, token, token, token, token)
         told.environment_id = told.work_id = told.session_id = token
         settings = Settings(redis_url=f"redis://user:{MARK}@127.0.0.1:1/0")
-        things = (caller, told, settings, TokenUnknown(), TokenRevoked(), LaneClosed())
+        emulator = Emulator(api_key=token, control_token=MARK)
+        things = (caller, told, settings, TokenUnknown(), TokenRevoked(), LaneClosed(), emulator)
         assert [thing for thing in things if MARK in repr(thing) + str(thing)] == []
     assert MARK not in json.dumps({"label": caller.label})

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import secrets
 
+from workyard_store.access import Caller
+
 from .hosting import HostedServer, host
 from .link import Link, Request, WorkyardUnreachable
 
@@ -28,7 +30,7 @@ class Place:
 
     def __str__(self) -> str:
         where = self._url if self._link is None else self._link.url
-        return f"url={where!r}, api_key={self.api_key!r}"
+        return f"url={where!r}, {Caller(self.api_key).label}"
 
     @property
     def link(self) -> Link:
