@@ -5,10 +5,22 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
+from typing import Any
 
+import httpx
 from harness import Api, clean_environment, refused, rule_ids
 
 EXPLAIN = [sys.executable, "-m", "workyard", "explain"]
+
+
+LIMITED = {"type": "cloud", "networking": {"type": "limited"}}
+HOSTS = "environments.create.allowed-hosts"
+
+
+def created(api: Api, config: Mapping[str, Any]) -> httpx.Response:
+    """Try to create an environment of that configuration."""
+    return api.post("/v1/environments", json={"name": "a", "config": config})
 
 
 def explained(*words: str) -> subprocess.CompletedProcess[str]:
@@ -20,12 +32,24 @@ def test_the_rule_of_an_error_is_explained(api: Api) -> None:
     """By the class of the error, by the field, by the place; at the control plane too; and the journal has it."""
     queue = api.queue()
     item = api.enqueue(queue)[0]["id"]
+    queued = api.enqueue(queue)[0]["id"]
     api.ok(api.ack(queue, item))
     for response, rule in (
         (api.ack(queue, item), "work.ack.state"),
         (api.get(api.path(queue, "poll"), params={"block_ms": 0}), "work.poll.block-bounds"),
         (api.post("/v1/environments", json={}), "environments.create.name"),
         (api.post("/v1/environments", content=b"{"), "conventions.body-json"),
+        (api.post("/v1/environments", json={"name": "a", "more": 1}), "conventions.extra-keys"),
+        (created(api, {"type": "self_hosted", "more": 1}), "conventions.extra-keys"),
+        (created(api, {"type": "bridge"}), "environments.create.config-type"),
+        (created(api, {"type": "cloud", "networking": {"type": "closed"}}), "conventions.validation"),
+        (created(api, LIMITED | {"networking": {"type": "limited", "allowed_hosts": ["!"]}}), HOSTS),
+        (created(api, LIMITED | {"packages": {"pip": ["a"]}}), "environments.create.closed-network"),
+        (api.post(api.path(queue, item), json={"metadata": {"a": 1}}), "conventions.metadata-values"),
+        (api.get("/v1/environments", params={"include_archived": "yes"}), "conventions.query-booleans"),
+        (api.get("/_emulator/requests", params={"limit": "1.0"}), "conventions.query-integers"),
+        (api.heartbeat(queue, queued), "work.heartbeat.queued"),
+        (api.heartbeat(queue, item, "x"), "work.heartbeat.precondition"),
         (api.get("/v1/nothing"), "conventions.unknown-path"),
         (api.http.put("/v1/environments"), "conventions.method"),
         (api.get("/_emulator/scenarios/x"), api.get("/_emulator/scenarios/x").headers["workyard-rule"]),

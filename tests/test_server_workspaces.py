@@ -365,6 +365,7 @@ def test_a_token_of_an_earlier_life_is_refused_on_its_item_and_its_session(
         for expected in (None, "NO_HEARTBEAT", beat):
             answer = old.heartbeat(queue, work, expected)
             assert answer.status_code == 412, (holder, expected, answer.text)
+            assert answer.headers["workyard-rule"] == "credentials.sessions-token.dead-heartbeat"
             assert answer.json()["error"]["details"]["current_state"]["state"] == (holder or "queued")
         tool_result = {"type": "user.tool_result", "tool_use_id": "sevt_1", "content": []}
         for refusal in (

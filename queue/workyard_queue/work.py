@@ -142,6 +142,13 @@ def _instant(value: str | None) -> int | None:
     return int(value) if value else None
 
 
+def _refused_by(refusal: str, state: str) -> str | None:
+    """Return the id of the rule by which a heartbeat is refused, or None: by that about the stored one."""
+    if refusal == "LOST":
+        return "credentials.sessions-token.dead-heartbeat"
+    return "work.heartbeat.queued" if state == State.QUEUED else None
+
+
 def _item(environment_id: str, work_item_id: str, fields: list[str], token: str | None = None) -> WorkItem:
     record = dict(zip(fields[::2], fields[1::2], strict=True))
     read = record.get
@@ -332,12 +339,13 @@ class WorkQueue:
             case ["ENDED", state, stored]:
                 rendered = format_instant(int(stored)) if stored else ""
                 return HeartbeatAnswer(State(state), rendered, False, UNAPPLIED_TTL_S)
-            case [_, state, stored, applied]:
+            case [refusal, state, stored, applied]:
                 raise HeartbeatPreconditionFailed(
                     expected=expected or NO_HEARTBEAT,
                     stored=format_instant(int(stored)) if stored else None,
                     state=state,
                     ttl_seconds=int(applied) if applied else UNAPPLIED_TTL_S,
+                    rule=_refused_by(refusal, state),
                 )
         raise AssertionError(reply)
 

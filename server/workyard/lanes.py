@@ -121,15 +121,16 @@ def check(operation: str, caller: Caller, named: Mapping[str, str]) -> None:
     if refusal is not None:
         raise refusal()
     environment = str(caller.environment_id)
+    rule = None if caller.work_id is None else "credentials.strict.other-item"
     if named.get("environment_id", environment) != environment:
-        raise EnvironmentNotTheTokens
+        raise EnvironmentNotTheTokens(rule=rule)
     if caller.work_id is not None:
         item = named.get("work_id", caller.work_id)
         if "session_id" in named:
             session = canonical_session_id(named["session_id"])
             item = "" if session is None else work_id(environment, session)
         if item != caller.work_id:
-            raise EnvironmentNotTheTokens
+            raise EnvironmentNotTheTokens(rule=rule)
 
 
 def check_events(caller: Caller, events: Sequence[Mapping[str, Any]]) -> None:

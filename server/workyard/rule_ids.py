@@ -17,6 +17,13 @@ _WORD = "[a-z0-9]+(-[a-z0-9]+)*"
 RULE_ID = rf"^{_WORD}(\.{_WORD})+$"
 #: The rule of a problem that no entry names.
 FALLBACK = "conventions.validation"
+#: What else tells the rule of a problem: its kind, by Pydantic's name. No field has a rule about unknown keys.
+UNKNOWN_KEY = "extra_forbidden"
+_OF_KIND = {
+    UNKNOWN_KEY: "conventions.extra-keys",
+    "int_parsing": "conventions.query-integers",
+    "bool_parsing": "conventions.query-booleans",
+}
 INDEX = Path(__file__).parent / "ledger" / "index.json"
 
 
@@ -40,8 +47,16 @@ def of_error(error: WorkyardError, operation: str) -> str:
     return FALLBACK
 
 
-def of_problem(operation: str, path: str) -> str:
-    """Return the id of the rule that a field at *path* breaks, as a client writes it, in a call of *operation*."""
+def of_problem(operation: str, path: str, kind: str = "") -> str:
+    """Return the id of the rule that a field at *path* breaks, as a client writes it, in a call of *operation*.
+
+    The longest beginning of the path that a rule names counts. *kind*: Pydantic's name of the problem.
+    """
     by_field = _index()["fields"]
-    field = path.partition(".")[0].lower()
-    return by_field.get(f"{operation} {field}") or by_field.get(f"* {field}") or FALLBACK
+    steps = [] if kind == UNKNOWN_KEY else path.lower().split(".")
+    for end in range(len(steps), 0, -1):
+        field = ".".join(steps[:end])
+        found = by_field.get(f"{operation} {field}") or by_field.get(f"* {field}")
+        if found is not None:
+            return found
+    return _OF_KIND.get(kind, FALLBACK)

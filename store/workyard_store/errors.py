@@ -125,8 +125,8 @@ class PermissionDenied(WorkyardError):
 class EnvironmentNotTheTokens(PermissionDenied):
     """A key on another environment, or a sessions token on another item or session, whether that exists or not."""
 
-    def __init__(self) -> None:
-        super().__init__("Token not authorized for this environment")
+    def __init__(self, *, rule: str | None = None) -> None:
+        super().__init__("Token not authorized for this environment", rule=rule)
 
 
 class ScopeMissing(PermissionDenied):
@@ -357,8 +357,11 @@ class HeartbeatPreconditionFailed(Conflict):
 
     error_code = "heartbeat_precondition_failed"
 
-    def __init__(self, *, expected: str, stored: str | None, state: str, ttl_seconds: int) -> None:
-        super().__init__(f"Heartbeat precondition failed: expected {expected}, actual was {stored or 'NULL'}")
+    def __init__(
+        self, *, expected: str, stored: str | None, state: str, ttl_seconds: int, rule: str | None = None
+    ) -> None:
+        message = f"Heartbeat precondition failed: expected {expected}, actual was {stored or 'NULL'}"
+        super().__init__(message, rule=rule)
         self.current_state = {
             "state": state,
             "last_heartbeat": stored,

@@ -4,7 +4,8 @@
 -- (NO_HEARTBEAT), an instant in us, or 'OTHER' (a text that no heartbeat renders as); [5] ttl in s or '' for the
 -- workspace's; [6] the server's default ttl, s.
 -- Answer: {'OK', stored heartbeat us, ttl s}: extended | {'ENDED', state, stored heartbeat or ''}: stopping or stopped,
--- nothing compared, nothing written | {'MISMATCH', state, stored heartbeat or '', ttl last applied or ''}
+-- nothing compared, nothing written | {'MISMATCH', state, stored heartbeat or '', ttl last applied or ''}, or 'LOST' if the
+-- token is of an earlier life
 -- | {'MISSING'} | {'AGAIN'} | {'GONE'} | {'FOREIGN'}.
 local refusal = open()
 local id, expected = ARGV[3], ARGV[4]
@@ -21,7 +22,7 @@ end
 local matches = expected == 'ANY' or expected == (beat or 'NONE')
 if lost or state == 'queued' or not matches then
   note('beat_refused', id, E.now, 'f', state, 'x', expected, 's', beat or '', 'dead', lost and '1' or '0')
-  return {'MISMATCH', state, beat or '', v[4] or ''}
+  return {lost and 'LOST' or 'MISMATCH', state, beat or '', v[4] or ''}
 end
 -- Strictly later than every heartbeat of any life of this item, so a stale value never matches.
 local stamp = us(math.max(E.now, (tonumber(v[3]) or 0) + 1))
