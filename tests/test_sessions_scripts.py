@@ -434,6 +434,21 @@ def test_scripts_are_listed_by_name_and_gone_after_a_reset(api: Api) -> None:
     assert api.ok(api.get("/_emulator/scripts"))["data"] == []
 
 
+def test_a_workspace_has_at_most_a_thousand_scripts_of_its_own(api: Api, new_api: Callable[..., Api]) -> None:
+    """One that is there can still be changed; another workspace has none of them."""
+    api.script(SAY, "s1")
+    document = api.ok(api.get("/_emulator/state"))
+    document["scripts"] = {f"s{number}": document["scripts"]["s1"] for number in range(1000)}
+    api.ok(api.http.put("/_emulator/state", json=document))
+    more = api.http.put("/_emulator/scripts/more", json=SAY)
+    refused(more, 400, "A workspace has at most 1000 scripts: delete one first")
+    assert more.headers["workyard-rule"] == "agent.script.list"
+    api.script(SILENT, "s999")
+    assert new_api(api.url).get("/_emulator/scripts").json() == {"data": []}
+    api.ok(api.delete("/_emulator/scripts/s0"))
+    api.script(SAY, "more")
+
+
 # -- the command ----------------------------------------------------------------------------------------------
 
 

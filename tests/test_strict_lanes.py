@@ -281,6 +281,23 @@ def test_each_route_takes_the_credentials_of_its_lane_on_what_is_theirs(
     assert cells > 900
 
 
+def test_the_rule_of_a_refusal_is_that_of_the_credential(
+    api: Api, new_api: Callable[..., Api], new_worker: Callable[[Api, str], Api]
+) -> None:
+    """A key is told of environments, a token of items."""
+    queue, second = api.queue(), api.queue()
+    holder = new_worker(api, queue)
+    _, token = taken(api, holder, queue)
+    sibling, _ = taken(api, holder, queue)
+    worker = new_api(api.url, token, reset=False)
+    for answer, rule in (
+        (holder.get(holder.path(second, "poll")), "credentials.strict.other-environment"),
+        (worker.ack(queue, sibling.work), "credentials.strict.other-item"),
+        (worker.ack(second, sibling.work), "credentials.strict.other-item"),
+    ):
+        assert (answer.status_code, answer.headers["workyard-rule"]) == (403, rule)
+
+
 def test_the_table_above_has_every_route_of_the_document(api: Api) -> None:
     """A new one has to be put into a lane, here and there."""
     paths = api.ok(api.get("/openapi.json"))["paths"]
