@@ -20,8 +20,10 @@ from agent_session import (
 )
 
 from workyard_queue.agent import DEFAULT_SCRIPT, Event, State, advance
-from workyard_queue.agent.events import CUT, MOST_FILLED
+from workyard_queue.agent.events import CUT
 
+#: As the ledger has it.
+MOST_FILLED = 4_194_304
 BASH = "steps: [{use_tool: {name: bash, input: {command: ls}}}]"
 TWO = "steps: [{together: [{use_tool: {name: bash}}, {use_custom_tool: {name: ask_user}}]}, {say: 'got {{result}}'}]"
 ASK = "steps: [{use_tool: {name: bash, permission: ask}}, {say: 'got {{result}}'}]"

@@ -14,9 +14,8 @@ import pytest
 from harness import NOON, Api, after, refused
 from test_server_workspaces import sessions_token
 
-from workyard_store.skill_archives import MOST_FILE_BYTES, MOST_FILES
-from workyard_store.skills import MOST_SKILLS, MOST_VERSIONS
-
+# As the ledger has them.
+MOST_SKILLS, MOST_VERSIONS, MOST_FILES, MOST_FILE_BYTES = 100, 10, 200, 4 * 1_048_576
 MAIN = "---\nname: greeting\ndescription: How to greet.\n---\nSay hello.\n"
 MISSING = "skill_01missing"
 
