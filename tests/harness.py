@@ -147,7 +147,8 @@ class WorkyardServer:
         python: str = sys.executable,
         folder: Path | None = None,
     ) -> None:
-        own = python == sys.executable and folder is None
+        # The ids of fixture mode have not the form of the documents.
+        own = python == sys.executable and folder is None and "--fixtures" not in options
         checked = {"WORKYARD_CHECK_RESPONSES": "true"} if CHECK_RESPONSES and own else {}
         self._log = tempfile.NamedTemporaryFile(prefix="workyard-log-", suffix=".txt", delete=False)  # noqa: SIM115
         started = time.monotonic()

@@ -273,7 +273,8 @@ def test_the_drift_check_finds_a_stale_schema(tmp_path: Path) -> None:
     (tmp_path / "openapi" / SCHEMA_FILE).write_text("{}\n")
     copy = tmp_path / "scripts" / "openapi"
     copy.parent.mkdir()
-    copy.write_text((ROOT / "scripts" / "openapi").read_text())
+    for name in ("openapi", "openapi_examples.py"):
+        (copy.parent / name).write_text((ROOT / "scripts" / name).read_text())
     done = subprocess.run([sys.executable, str(copy), "--check"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert done.stderr == f"openapi/{SCHEMA_FILE} is stale: run scripts/openapi and commit the result\n"

@@ -59,6 +59,7 @@ def test_the_newest_releases_do_what_the_table_says(tmp_path: Path) -> None:
     assert done.stderr.count(": ok (") == 6
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("node")
 def test_the_oldest_releases_do_what_the_table_says() -> None:
     """They pass the check."""

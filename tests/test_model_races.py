@@ -22,7 +22,7 @@ from model_script import REQUESTS, Line, Names, Request, Session, difference, ke
 from test_model_steps import EXAMPLES, profile
 
 #: Rounds in CI.
-IN_CI = {"embedded": 70, "redis": 110}
+IN_CI = {"embedded": 50, "redis": 80}
 MOST_RIVALS = 4
 #: Most calls, one after the other, that prepare a round.
 MOST_BEFORE = 12

@@ -23,7 +23,7 @@ from model_script import Line, Request, Session
 
 EXAMPLES = int(os.environ.get("WORKYARD_MODEL_EXAMPLES", "0"))
 #: Examples in CI: the embedded engine takes three times as long.
-IN_CI = {"embedded": 10, "redis": 12}
+IN_CI = {"embedded": 7, "redis": 9}
 STEPS = 50
 
 

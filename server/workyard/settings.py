@@ -284,6 +284,10 @@ def load(**options: object) -> Settings:
         raise StartupRefused(
             f"{named('workers')}: More than one process needs --redis-url: the embedded engine lives inside one process"
         )
+    if settings.check_responses and settings.fixtures:
+        raise StartupRefused(
+            f"{named('check_responses')}: Not with --fixtures, whose reserved ids have not the form that the documents describe"
+        )
     if settings.check_responses and find_spec("jsonschema_rs") is None:
         raise StartupRefused(
             f"{named('check_responses')}: Needs a package that is not installed: pip install 'workyard[check]'"
