@@ -216,7 +216,10 @@ def test_many_waits_cost_no_connection_and_end_with_their_clients_and_the_server
             begun = [threads.submit(wait, each, {"work_id": work, "state": "stopped"}) for each in clients]
             time.sleep(0.2)
             assert server.stop() == 0
-            assert {each.result(SOON_S).status_code for each in begun} == {503}
+            answers = [each.result(SOON_S) for each in begun]
+            assert {(each.status_code, each.headers["workyard-rule"]) for each in answers} == {
+                (503, "conventions.shutdown")
+            }
             for each in [*clients, api]:
                 each.close()
         assert "Traceback" not in server.log()

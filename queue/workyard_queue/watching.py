@@ -324,7 +324,7 @@ class Watching:
                     if seen.met or gone.done() or time.monotonic() >= deadline:
                         return seen
                     if self.closing:
-                        raise StorageUnavailable("The server is shutting down")
+                        raise StorageUnavailable("The server is shutting down", rule="conventions.shutdown")
                     left = min(deadline, due + _TIMER_GRAIN_S) - time.monotonic()
                     with suppress(TimeoutError):
                         async with asyncio.timeout(max(left, 0)):

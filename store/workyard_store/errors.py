@@ -85,8 +85,8 @@ class StartupRefused(WorkyardError):
 class StorageUnavailable(WorkyardError):
     """Redis did not answer. The step happened wholly or not at all, and the caller cannot know which."""
 
-    def __init__(self, message: str = "Storage is unavailable") -> None:
-        super().__init__(message)
+    def __init__(self, message: str = "Storage is unavailable", *, rule: str | None = None) -> None:
+        super().__init__(message, rule=rule)
 
 
 class AuthenticationFailed(WorkyardError):
