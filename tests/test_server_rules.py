@@ -48,6 +48,7 @@ def test_the_rule_of_an_error_is_explained(api: Api) -> None:
         (api.post(api.path(queue, item), json={"metadata": {"a": 1}}), "conventions.metadata-values"),
         (api.get("/v1/environments", params={"include_archived": "yes"}), "conventions.query-booleans"),
         (api.get("/_emulator/requests", params={"limit": "1.0"}), "conventions.query-integers"),
+        (api.post("/_emulator/clock", json={}), "time.change"),
         (api.heartbeat(queue, queued), "work.heartbeat.queued"),
         (api.heartbeat(queue, item, "x"), "work.heartbeat.precondition"),
         (api.get("/v1/nothing"), "conventions.unknown-path"),

@@ -127,7 +127,9 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     found = [(path_of(problem["loc"], error.body), problem["msg"]) for problem in error.errors()]
     problems = "; ".join(": ".join(part for part in problem if part) for problem in found)
-    rule = rule_ids.of_problem(_operation(request.scope), found[0][0], error.errors()[0]["type"])
+    # A rule about several fields names one of them in its message.
+    path = found[0][0] or found[0][1].partition(":")[0]
+    rule = rule_ids.of_problem(_operation(request.scope), path, error.errors()[0]["type"])
     return envelope(request.scope, 400, "invalid_request_error", problems, rule=rule)
 
 
