@@ -277,7 +277,7 @@ def test_the_drift_check_finds_a_stale_schema(tmp_path: Path) -> None:
         (copy.parent / name).write_text((ROOT / "scripts" / name).read_text())
     done = subprocess.run([sys.executable, str(copy), "--check"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
-    assert done.stderr == f"openapi/{SCHEMA_FILE} is stale: run scripts/openapi and commit the result\n"
+    assert done.stderr == f"openapi/{SCHEMA_FILE} is stale: run scripts/openapi --examples and commit the result\n"
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ def scraped(api: Api) -> dict[tuple[str, tuple[str, ...]], float]:
         key = sample[1].removeprefix("workyard_"), tuple(value for name, value in labels if name != "process")
         # Each server process on this Redis counts for itself.
         assert key not in found or "process=" in line, line
+        assert not key[0].startswith("request") or dict(labels)["process"], line
         found[key] = found.get(key, 0) + float(sample[3])
     return found
 

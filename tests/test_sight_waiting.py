@@ -216,8 +216,8 @@ def test_many_waits_cost_no_connection_and_end_with_their_clients_and_the_server
             begun = [threads.submit(wait, each, {"work_id": work, "state": "stopped"}) for each in clients]
             time.sleep(0.2)
             assert server.stop() == 0
-            answers = [each.result(SOON_S) for each in begun]
-            assert {(each.status_code, each.headers["workyard-rule"]) for each in answers} == {
+            told = [each.result(SOON_S) for each in begun]
+            assert {(each.status_code, each.headers["workyard-rule"]) for each in told} == {
                 (503, "conventions.shutdown")
             }
             for each in [*clients, api]:

@@ -101,7 +101,7 @@ class Metrics:
         else:
             samples["redis_up"].append(("", {}, 1))
         if not answers.complete:
-            raise StorageUnavailable("A server process did not answer in time")
+            raise StorageUnavailable("A server process did not answer in time", rule="journal.metrics")
         words = answers.words
         for process, word in sorted(words.items()):
             _of_process(samples, process, json.loads(word))
