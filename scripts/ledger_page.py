@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import groupby
 
@@ -11,9 +12,10 @@ _HEAD = """# Behaviours
 
 <!-- Made by scripts/ledger from server/workyard/ledger/*.yaml: change those. -->
 
-What Workyard does, rule by rule, and on what evidence. Each rule is tested on the embedded engine and on Redis. An error
-answer names the rule that it is about in the header `workyard-rule`; `workyard explain <id>` tells more, and so does
-`GET /_emulator/rules/{id}`. [How the ledger is kept](ledger.md).
+What Workyard does, rule by rule, and on what evidence. Each rule is tested on the embedded engine and on Redis, but for
+{none} in which an engine has no part, and {redis} about Redis alone: these are tested once. An error answer names the
+rule that it is about in the header `workyard-rule`; `workyard explain <id>` tells more, and so does
+`GET /_emulator/rules/{{id}}`. [How the ledger is kept](ledger.md).
 
 | grade | the rule follows | rules |
 |---|---|---|
@@ -37,7 +39,9 @@ _PLACES = {
 def page(rules: Mapping[str, Rule]) -> str:
     """Return the page."""
     counts = {grade: sum(rule.grade == grade for rule in rules.values()) for grade in _GRADES}
-    parts = [_HEAD + "".join(f"| {_grade(grade)} | {text} | {counts[grade]} |\n" for grade, text in _GRADES.items())]
+    engines = Counter(rule.engine for rule in rules.values())
+    head = _HEAD.format(none=engines["none"], redis=engines["redis"])
+    parts = [head + "".join(f"| {_grade(grade)} | {text} | {counts[grade]} |\n" for grade, text in _GRADES.items())]
     for subject, title in SUBJECTS.items():
         chosen = [rule for rule in rules.values() if rule.subject == subject]
         if chosen:
