@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -116,3 +117,17 @@ def test_a_token_tells_what_it_is() -> None:
         assert Caller(other).environment_id is None or Caller(other).work_id is None
     assert workspace_of_api_key("k") != workspace_of_api_key("l")
     assert "k-secret" not in workspace_of_api_key("k-secret")
+
+
+def test_long_tokens_are_not_kept_in_memory() -> None:
+    """As many as there may be: each is 50 kB, and made up by a client."""
+    tracemalloc.start()
+    try:
+        for number in range(200):
+            token = f"{number}-".ljust(50_000, "k")
+            assert workspace_of_api_key(token) == workspace_of_api_key(token)
+            assert Caller(token).label == Caller(token).label
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 1_000_000

@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote
 
 from starlette.datastructures import Headers
 
-from workyard_store.access import SHORTEST_SECRET
+from workyard_store.access import LONGEST_REMEMBERED, SHORTEST_SECRET
 from workyard_store.calls import MASK, ApiCall, has_token, without_tokens
 from workyard_store.ids import canonical_session_id
 
@@ -142,7 +142,8 @@ def shown(exchange: Exchange, body_bytes: int) -> Entry:
 
 def written(request: Kept, body_bytes: int) -> str:
     """Return a request as its text, with *body_bytes* of each body."""
-    masked = _mask(request.token)
+    token = request.token
+    masked = _mask(token) if token is None or len(token) <= LONGEST_REMEMBERED else _Mask(token)
     values = _values(request)
     line = _SEPARATOR.join(values)
     # Most requests have nothing to mask or to cut: that is found out over all values at once.

@@ -31,15 +31,21 @@ _SESSIONS_TOKEN = "sk-ant-req01-"
 SHOWN_DIGITS = 8
 #: A token that is shorter is no secret, and may stand in a text by accident.
 SHORTEST_SECRET = 8
+#: A token that is longer is not remembered with what follows from it: thousands of those would fill the memory.
+LONGEST_REMEMBERED = 512
 #: What a key's digest stands behind in the scope of a script.
 _KEY = "!"
 
 SCRIPTS = files("workyard_store") / "scripts"
 
 
-@lru_cache(maxsize=4096)
 def workspace_of_api_key(api_key: str) -> str:
     """Return the workspace that an API key is: a public id that does not reveal the key."""
+    return (_workspace_of if len(api_key) <= LONGEST_REMEMBERED else _workspace_of.__wrapped__)(api_key)
+
+
+@lru_cache(maxsize=4096)
+def _workspace_of(api_key: str) -> str:
     return "wrkspc_" + derived_suffix("workspace", api_key)
 
 
@@ -123,7 +129,8 @@ class Caller:
             return "none"
         if self.work_id is not None:
             return f"sessions token {digest(self.secret)[:SHOWN_DIGITS]}"
-        return _label("api key" if self.environment_id is None else "environment key", self.secret)
+        kind = "api key" if self.environment_id is None else "environment key"
+        return (_label if len(self.secret) <= LONGEST_REMEMBERED else _label.__wrapped__)(kind, self.secret)
 
 
 @lru_cache(maxsize=4096)
