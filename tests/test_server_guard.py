@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import re
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import closing
+from typing import Any
 
 import httpx
 import pytest
 from harness import Api, WorkyardServer, clean_environment, refused, running_server
 
+from workyard.guard import Guard
+from workyard.settings import Settings
 from workyard.testing import Emulator
 from workyard.testing.link import WorkyardRefused
 
@@ -112,6 +117,28 @@ def test_a_friend_may_call_from_a_browser(guarded: WorkyardServer) -> None:
         stranger = http.options("/v1/environments", headers={**asks, "origin": "http://localhost:3001"})
         assert (stranger.status_code, stranger.headers["workyard-rule"]) == (403, "limits.origin")
         assert http.get("/v1/environments", headers={"origin": "http://localhost:3001"}).status_code == 403
+
+
+def test_names_that_were_judged_fill_no_memory() -> None:
+    """A good one may be long by what follows it."""
+
+    async def nothing(*_: object) -> Any:
+        pass
+
+    guard = Guard(nothing, Settings())
+
+    async def judge() -> None:
+        for number in range(100):
+            headers = [(b"host", b"127.0.0.1:%d" % number + b"9" * 50_000)]
+            await guard({"type": "http", "method": "GET", "path": "/", "headers": headers}, nothing, nothing)
+
+    tracemalloc.start()
+    try:
+        asyncio.run(judge())
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 1_000_000
 
 
 def test_the_control_plane_asks_for_its_token(guarded: WorkyardServer) -> None:

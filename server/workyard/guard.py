@@ -26,6 +26,8 @@ _LOOPBACK_NAMES = ("localhost", "*.localhost")
 _CONTROL_HEADER = CONTROL_HEADER.encode()
 #: Names that were judged before.
 _MOST_KNOWN = 1000
+#: In bytes, more than a name and a port have.
+_LONGEST_KNOWN = 300
 #: How much of a name or an origin a refusal quotes, in characters.
 _QUOTED = 200
 
@@ -92,7 +94,7 @@ class Guard:
     def _knows(self, host: bytes) -> bool:
         name = _name_of(host.decode("latin-1").lower())
         known = _is_address(name) or any(fnmatchcase(name, each) for each in self._names)
-        if known and len(self._good_hosts) < _MOST_KNOWN:
+        if known and len(self._good_hosts) < _MOST_KNOWN and len(host) <= _LONGEST_KNOWN:
             self._good_hosts.add(host)
         return known
 
