@@ -6,11 +6,13 @@ Configuration and the rules no schema can state are in `schemathesis.toml` and `
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
-from harness import running_server
+from harness import free_port, running_server
 
 from contract_runs import DOCUMENTS, run
 
@@ -43,3 +45,11 @@ def test_every_check_is_on() -> None:
     configuration = tomllib.loads((ROOT / "schemathesis.toml").read_text())
     assert '"checks"' not in json.dumps(configuration)
     assert '"enabled"' not in json.dumps({**configuration, "cache": None})
+
+
+def test_a_run_that_cannot_be_made_says_why_in_a_line() -> None:
+    """Nobody listens there."""
+    command = [sys.executable, str(ROOT / "scripts" / "contract"), "--url", f"http://127.0.0.1:{free_port()}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+    assert "does not answer" in done.stderr
