@@ -428,7 +428,9 @@ def test_a_large_document_is_taken_and_a_larger_one_is_not(
     api.reset()
     assert put(api, document).status_code == 200
     assert export(api) == document
-    refused(api.http.put("/_emulator/state", content=b" " * 67_108_865), 413, "Request body exceeds 67108864 bytes")
+    larger = api.http.put("/_emulator/state", content=b" " * 67_108_865)
+    refused(larger, 413, "Request body exceeds 67108864 bytes")
+    assert larger.headers["workyard-rule"] == "state.bound"
 
 
 def test_exports_beside_running_work_are_each_of_one_instant(

@@ -8,6 +8,8 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import Response
 
+from workyard_store.errors import BodyTooLarge
+
 from ..dependencies import Call, ControlRoute
 from ..documentation import refusals, success
 from ..responses import JsonResponse
@@ -71,7 +73,11 @@ async def restore_state(call: Call, workspace: WorkspaceName = None) -> Response
     repeat, or a reset, mends it.
     """
     meant = await one_workspace(call, workspace)
-    await call.load(required=True, most_bytes=MOST_STATE_BYTES)
+    try:
+        await call.load(required=True, most_bytes=MOST_STATE_BYTES)
+    except BodyTooLarge as error:
+        error.rule = "state.bound"
+        raise
     value: dict[str, Any] = await call.json()
     stored = await asyncio.to_thread(lambda: stored_of(checked_state(value)))
     counts = {
