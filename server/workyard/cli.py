@@ -254,6 +254,8 @@ def _handle_signals(handle: Callable[[int], object], held: list[int]) -> None:
 def _control_token() -> dict[str, str]:
     """Return the header for the control plane of a server that protects it: the variable is the same as the server's."""
     token = os.environ.get("WORKYARD_CONTROL_TOKEN")
+    if token and not all("!" <= each <= "~" for each in token):
+        raise click.ClickException("WORKYARD_CONTROL_TOKEN: String should match pattern '^[!-~]+$'")
     return {"workyard-control-token": token} if token else {}
 
 
