@@ -5,6 +5,7 @@ Source: issue D, 4.
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
 import re
@@ -26,8 +27,10 @@ from workyard.schemas.state import SCHEMA_FILE, state_schema
 from workyard.settings import Settings
 from workyard.state_files import read_state
 from workyard.state_rules import checked_state
-from workyard_store.access import workspace_of_api_key
-from workyard_store.errors import StartupRefused
+from workyard.testing import Emulator
+from workyard_queue import snapshots
+from workyard_store.access import Access, workspace_of_api_key
+from workyard_store.errors import EnvironmentInMotion, StartupRefused
 
 ROOT = Path(__file__).parent.parent
 SKILL = "---\nname: greeting\ndescription: How to greet.\n---\n"
@@ -212,6 +215,38 @@ def test_with_a_ticking_clock_the_document_does_not_move(api: Api) -> None:
     assert put(api, document).status_code == 200
     assert export(api) == document
     assert 3599 < api.ok(api.get("/_emulator/clock"))["ahead_seconds"] < 3601
+
+
+def test_an_environment_that_never_keeps_still_is_409_after_twenty_tries(
+    engine_options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is read in parts of two rows here, and somebody changes it before each."""
+    with (
+        Emulator(**({"redis_url": engine_options[1]} if engine_options else {})) as running,
+        closing(Api(running.url)) as api,
+        closing(Api(running.url, api.api_key)) as reader,
+    ):
+        queue = api.queue()
+        item = api.enqueue(queue, 5)[0]["id"]
+        plain, marks = Access.run, set()
+
+        async def disturbed(self: Access, script: Any, *arguments: Any, **named: Any) -> Any:
+            if script is snapshots._READ:
+                marks.add(arguments[2])
+                await asyncio.to_thread(api.post, api.path(queue, item), json={"metadata": {"a": "b"}})
+            return await plain(self, script, *arguments, **named)
+
+        monkeypatch.setattr(snapshots, "_PART", 2)
+        monkeypatch.setattr(snapshots, "_LARGE_PART", 2)
+        assert reader.get("/_emulator/state").status_code == 200
+        monkeypatch.setattr(Access, "run", disturbed)
+        answer = reader.get("/_emulator/state")
+        monkeypatch.undo()
+        refused(answer, 409, str(EnvironmentInMotion(queue)))
+        assert answer.headers["workyard-rule"] == "state.in-motion"
+        assert len(marks) == 20
+        assert reader.get("/_emulator/state").status_code == 200
+        api.reset()
 
 
 def test_a_seed_makes_ids_and_tokens_repeatable(api: Api, new_api: Callable[..., Api]) -> None:
