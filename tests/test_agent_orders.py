@@ -148,7 +148,7 @@ def replay(script: Script, history: list[tuple[int, list[Event]]]) -> tuple[list
     return events, state
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(SCRIPTS, st.data())
 def test_whatever_is_sent_in_whatever_order_the_agent_keeps_its_rules_and_comes_to_rest(
     script: Script, data: st.DataObject

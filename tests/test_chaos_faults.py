@@ -17,7 +17,7 @@ from chaos_checks import LONGEST_S, judge
 from chaos_faults import FAULTS
 from chaos_rounds import enough_hit, run
 
-ROUNDS = int(os.environ.get("WORKYARD_CHAOS_ROUNDS", "3"))
+ROUNDS = int(os.environ.get("WORKYARD_CHAOS_ROUNDS", "2"))
 SEED = int(os.environ.get("WORKYARD_CHAOS_SEED", random.SystemRandom().randrange(1 << 30)))
 
 
