@@ -620,3 +620,27 @@ def test_restores_and_a_reset_at_once_never_make_half_a_workspace(
     assert set(answers) <= {200, 409}, answers
     assert put(api, document).status_code == 200
     assert export(api)["environments"] == document["environments"]
+
+
+def test_of_two_that_write_one_environment_neither_goes_on_where_the_other_was(
+    redis_backed: WorkyardServer, redis_server: RedisServer, new_api: Callable[..., Api]
+) -> None:
+    """A restore leaves alone what another one writes, and stops where what it has written was removed."""
+    api = new_api(redis_backed.url)
+    env = api.queue()
+    api.enqueue(env, 2000)
+    document = export(api)
+    api.reset()
+    writer = f"wy:{{{env}}}:restore"
+    with closing(redis.Redis.from_url(redis_server.url)) as raw, ThreadPoolExecutor(1) as pool:
+        raw.set(writer, "another")
+        refused(put(api, document), 409, "Another restore of this workspace is under way")
+        assert raw.get(writer) == b"another"
+        raw.delete(writer)
+        restore = pool.submit(put, api, document)
+        wait_until(lambda: bool(raw.delete(writer)) or restore.done(), "the restore has begun to write")
+        refused(restore.result(), 409, "The workspace was reset while its state was being restored")
+        api.reset()
+        assert put(api, document).status_code == 200
+        assert not raw.exists(writer)
+    assert export(api) == document
