@@ -78,6 +78,12 @@ def look(api: Api) -> dict[str, Any]:
     return shown
 
 
+def lives(api: Api, shown: dict[str, Any]) -> dict[str, Any]:
+    """Return the life line of each item of what `look` returned."""
+    items = [item["id"] for work in shown["work"].values() for item in work]
+    return {id_: api.ok(api.get(f"/_emulator/work/{id_}/timeline")) for id_ in items}
+
+
 def dump(url: str) -> dict[str, str]:
     """Return every key of a Redis and its DUMP, base64."""
     with redis.Redis.from_url(url) as client:
@@ -101,7 +107,7 @@ def main(target: Path) -> None:
     try:
         fill(api)
         shown = look(api)
-        taken = {"shown": shown, "keys": dump(store.url)}
+        taken = {"shown": shown, "lives": lives(api, shown), "keys": dump(store.url)}
         target.write_text(json.dumps(taken, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     finally:
         api.close()

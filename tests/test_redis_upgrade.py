@@ -50,6 +50,12 @@ def test_the_api_shows_what_it_showed_before_the_upgrade(upgraded: Api, snapshot
     assert look(upgraded) == snapshot["shown"]
 
 
+def test_life_lines_tell_what_they_told_before(upgraded: Api, snapshot: dict[str, Any]) -> None:
+    """And each event has its place; a store from before life lines has none."""
+    for work_id, life in snapshot.get("lives", {}).items():
+        assert upgraded.ok(upgraded.get(f"/_emulator/work/{work_id}/timeline")) == life
+
+
 def test_the_upgraded_store_keeps_every_rule(upgraded: Api) -> None:
     """Items that were stopped before are counted as stopped once."""
     found = upgraded.ok(upgraded.get("/_emulator/invariants"))
@@ -76,7 +82,7 @@ def test_the_format_is_marked_when_the_upgrade_is_done(upgraded: Api, own_redis:
     """A second start has nothing to do, and an older version refuses the data."""
     assert upgraded.ok(upgraded.get("/_emulator/health"))["status"] == "ok"
     with redis.Redis.from_url(own_redis.url) as client:
-        assert client.get("wy:format") == b"2"
+        assert client.get("wy:format") == b"3"
 
 
 def test_an_upgrade_that_a_crash_cut_short_is_finished_by_the_next_start(
@@ -101,7 +107,7 @@ def test_an_upgrade_that_a_crash_cut_short_is_finished_by_the_next_start(
 def test_data_of_a_newer_format_is_refused_and_left_alone(own_redis: RedisServer, snapshot: dict[str, Any]) -> None:
     """The message says what to do."""
     with redis.Redis.from_url(own_redis.url) as client:
-        client.set("wy:format", "3")
+        client.set("wy:format", "4")
     before = dump(own_redis.url)
     ended = subprocess.run(
         [sys.executable, "-m", "workyard", "serve", "--port", "0", "--redis-url", own_redis.url],
@@ -112,7 +118,7 @@ def test_data_of_a_newer_format_is_refused_and_left_alone(own_redis: RedisServer
         check=False,
     )
     assert ended.returncode != 0
-    assert "has format 3" in ended.stderr
+    assert "has format 4" in ended.stderr
     assert "--key-prefix" in ended.stderr
     assert dump(own_redis.url) == before
 

@@ -299,9 +299,7 @@ class Following:
 
 
 def _events(environment_id: str, entries: Iterable[tuple[str, dict[str, str]]]) -> list[Event]:
-    return [
-        event_of(environment_id, entry, [part for pair in fields.items() for part in pair]) for entry, fields in entries
-    ]
+    return [event_of(environment_id, entry, fields["e"]) for entry, fields in entries]
 
 
 def _order(event: Event) -> tuple[int, int]:

@@ -28,6 +28,7 @@ from workyard_store.redis import Reply
 from workyard_store.workspaces import PROFILE, WorkspaceStore
 
 from .lua import queue_script
+from .timeline import as_event, fields_of
 from .work import WorkQueue
 
 _READ = queue_script("state_read")
@@ -367,7 +368,7 @@ class Snapshots:
         for name, fields in (("keys", each.keys), ("idem", each.idempotency)):
             yield from (("HSET", key(name), member, value) for member, value in fields.items())
         yield from (("ZADD", key("pollers"), at, worker) for worker, at in each.pollers.items())
-        yield from (("XADD", key("life"), entry, *_flat(fields)) for entry, fields in each.life)
+        yield from (("XADD", key("life"), entry, "e", as_event(fields)) for entry, fields in each.life)
         active = [one for one in each.sessions if one.fields["status"] != "terminated" and "stub" not in one.fields]
         each.record |= {"sessions": str(len(each.sessions)), "active": str(len(active))}
         if each.record["kind"] == "self_hosted":
@@ -471,7 +472,7 @@ def _environment_of(environment_id: str, rows: list[Any]) -> StoredEnvironment:
                 if id_ in sessions:
                     sessions[id_].events.append((content, int(date)))
             case "life":
-                found.life.append((row[0], _pairs(row[1])))
+                found.life.append((row[0], fields_of(row[1])))
     assert found is not None
     found.sessions = list(sessions.values())
     for session in sessions.values():

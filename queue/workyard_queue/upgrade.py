@@ -7,6 +7,7 @@ start. A server of the older version must not run meanwhile, nor later: it refus
 |--------|---------------------------------------------------------------------------------|
 | 1 → 2  | work items count their entries into `stopped` (`ended`) and out of it (`revived`); environments count |
 |        | the items that wait (`waiting`), where the lag of the consumer group was taken before           |
+| 2 → 3  | an event of a life line is one text, where each thing that it tells had a field |
 
 What is only added needs no new format: a store from before sessions has none, its items have theirs when they are first
 looked for, and an environment without the count `active` has no active session.
@@ -15,6 +16,7 @@ looked for, and an environment without the count `active` has no active session.
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 
 from workyard_store.access import TRUSTED, Access
 from workyard_store.errors import EnvironmentNotFound
@@ -26,6 +28,7 @@ from .lua import queue_script
 _log = logging.getLogger("workyard")
 
 _UPGRADE_1 = queue_script("upgrade_1")
+_UPGRADE_2 = queue_script("upgrade_2")
 #: Items that one script looks at.
 _BATCH = 500
 
@@ -41,7 +44,10 @@ async def upgrade(found: str, access: Access, workspaces: WorkspaceStore) -> Non
     _log.warning("bringing the stored data from format %s to %s", found, DATA_FORMAT)
     for workspace in await workspaces.all():
         for environment_id in await workspaces.environments(workspace):
-            await _count(access, environment_id)
+            if found == "1":
+                await _count(access, environment_id)
+            with suppress(EnvironmentNotFound):  # Half created or half deleted.
+                await access.run(_UPGRADE_2, environment_id, TRUSTED)
     await access.engine.mark_format()
 
 
@@ -51,4 +57,4 @@ async def _count(access: Access, environment_id: str) -> None:
         try:
             _, reached, waiting = await access.run(_UPGRADE_1, environment_id, TRUSTED, reached, _BATCH, waiting)
         except EnvironmentNotFound:
-            return  # Half created or half deleted.
+            return  # As below.

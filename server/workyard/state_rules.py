@@ -224,6 +224,13 @@ def _environment(environment: StateEnvironment) -> Iterator[str]:
     for n, (before, entry) in enumerate(pairwise([(0, 0), *entries])):
         if entry <= before:
             yield f"life_line.{n}.id: Is not behind the one before"
+    for n, event in enumerate(environment.life_line):
+        for place, text in (("kind", event.kind), ("work_id", event.work_id)):
+            if "\n" in text:
+                yield f"life_line.{n}.{place}: Has a line break"
+        for name, value in event.details.items():
+            if "\n" in name + value:
+                yield f"life_line.{n}.details.{name!r}: Has a line break"
 
 
 def _past(environment: StateEnvironment, dates: Iterable[tuple[str, int | None]]) -> Iterator[str]:

@@ -227,11 +227,11 @@ class Access:
         scope = await self._scope(caller, environment_id)
         call, given = CURRENT.get(), "=" if seeded else ""
         while True:
-            asks, by = ("?" if call.asks else "", call.by) if call is not None else ("", "")
-            if call is not None and call.traceparent:
-                by = f"{by}\n{call.traceparent}"
+            asks, told = (
+                ("?" if call.asks else "", f"{call.traceparent}\n{call.by}") if call is not None else ("", "\n")
+            )
             reply = await self.engine.run(
-                script, key, self.wall(), f"{scope}\n{asks}{given}\n{self._keep}\n{by}", *arguments
+                script, key, self.wall(), f"{scope}\n{asks}{given}\n{self._keep}\n{told}", *arguments
             )
             match reply[0]:
                 case "AGAIN":

@@ -87,7 +87,7 @@ local function create(id, session_id, metadata)
   if E.trace ~= '' then call('HSET', work(id), 'trace', E.trace) end
   call('ZADD', INDEX, us(E.seq), id)
   enter(id, E.now)
-  note('enqueued', id, E.now, 'n', 'queued')
+  note('enqueued', id, E.now, '', 'queued')
 end
 
 -- Put an item that has been in the queue before back into it.
@@ -103,7 +103,7 @@ end
 local function revive(id, date)
   reenter(id, date)
   call('HINCRBY', work(id), 'revived', 1)
-  note('enqueued', id, date, 'f', 'stopped', 'n', 'queued', 'm', '1')
+  note('enqueued', id, date, 'stopped', 'queued', 'm', '1')
 end
 
 -- Pass a message on to an item: a stopped one re-enters the queue, any other will when it stops, unless the message is
@@ -145,7 +145,7 @@ local function stop_now(id, force)
   call('HSETNX', work(id), 'stop', us(E.now))
   if v[1] == 'queued' then leave(id, v[2]) end
   touch()
-  note('stop_asked', id, E.now, 'f', v[1], 'n', 'stopped', 'force', force)
+  note('stop_asked', id, E.now, v[1], 'stopped', 'force', force)
   return finish(id, v[3], E.now)
 end
 
@@ -153,7 +153,7 @@ end
 local function lapse(id, member, date)
   call('ZREM', LEASES, member)
   local was = call('HGET', work(id), 'state')
-  note('lapsed', id, date, 'f', was, 'n', was == 'stopping' and 'stopped' or 'queued')
+  note('lapsed', id, date, was, was == 'stopping' and 'stopped' or 'queued')
   if was == 'stopping' then
     finish(id, string.sub(member, 1, 16), date)
   else

@@ -8,7 +8,7 @@ local id = ARGV[3]
 local v = call('HMGET', work(id), 'state', 'entry', 'seq')
 if not v[1] then return {'MISSING'} end
 if v[1] ~= 'queued' then
-  note('ack_refused', id, E.now, 'f', v[1])
+  note('ack_refused', id, E.now, v[1], '')
   return {'STATE', v[1]}
 end
 leave(id, v[2])
@@ -17,5 +17,5 @@ call('ZADD', LEASES, us(E.now + lease), lease_member(v[3], id))
 call('HSET', work(id), 'state', 'starting', 'acked', us(E.now))
 call('HDEL', work(id), 'message')
 touch()
-note('acked', id, E.now, 'f', 'queued', 'n', 'starting', 'l', us(lease))
+note('acked', id, E.now, 'queued', 'starting', 'l', us(lease))
 return {'OK', call('HGETALL', work(id))}

@@ -12,7 +12,7 @@ local id, kind = ARGV[3], ARGV[5]
 local seq = call('HGET', work(id), 'seq')
 if not seq then return {'MISSING'} end
 touch()
-note('fault', id, E.now, 'rule', ARGV[4], 'do', kind)
+note('fault', id, E.now, '', '', 'rule', ARGV[4], 'do', kind)
 if kind == 'lose_lease' then
   local member = lease_member(seq, id)
   if call('ZSCORE', LEASES, member) then lapse(id, member, E.now) end

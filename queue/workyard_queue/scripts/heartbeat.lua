@@ -16,12 +16,12 @@ local v = call('HMGET', work(id), 'state', 'beat', 'ever', 'ttl', 'seq')
 local state, beat = v[1], v[2]
 if not state then return {'MISSING'} end
 if not lost and (state == 'stopping' or state == 'stopped') then
-  note('beat_ended', id, E.now, 'f', state, 'x', expected, 's', beat or '')
+  note('beat_ended', id, E.now, state, '', 'x', expected, 's', beat or '')
   return {'ENDED', state, beat or ''}
 end
 local matches = expected == 'ANY' or expected == (beat or 'NONE')
 if lost or state == 'queued' or not matches then
-  note('beat_refused', id, E.now, 'f', state, 'x', expected, 's', beat or '', 'dead', lost and '1' or '0')
+  note('beat_refused', id, E.now, state, '', 'x', expected, 's', beat or '', 'dead', lost and '1' or '0')
   return {lost and 'LOST' or 'MISMATCH', state, beat or '', v[4] or ''}
 end
 -- Strictly later than every heartbeat of any life of this item, so a stale value never matches.
@@ -33,5 +33,5 @@ if state == 'starting' then
 end
 call('HSET', work(id), 'beat', stamp, 'ever', stamp, 'ttl', us(ttl))
 touch()
-note('beat', id, E.now, 'f', state, 'n', 'active', 'x', expected, 's', beat or '', 'h', stamp, 'l', us(ttl))
+note('beat', id, E.now, state, 'active', 'x', expected, 's', beat or '', 'h', stamp, 'l', us(ttl))
 return {'OK', stamp, us(ttl)}

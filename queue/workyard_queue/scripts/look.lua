@@ -17,11 +17,8 @@ elseif id ~= '' then
   more = #part == tonumber(ARGV[6])
   for _, entry in ipairs(part) do
     reached = entry[1]
-    if entry[2][4] == id then
-      for i = 11, #entry[2], 2 do
-        if entry[2][i] == 'n' then entered[#entered + 1] = entry[2][i + 1] end
-      end
-    end
+    local of, after = string.match(entry[2][2], '^[^\n]*\n([^\n]*)\n[^\n]*\n[^\n]*\n[^\n]*\n[^\n]*\n([^\n]*)')
+    if of == id and after ~= '' then entered[#entered + 1] = after end
   end
 end
 local state = id ~= '' and call('HGET', work(id), 'state')

@@ -56,7 +56,7 @@ if held then
   if held ~= '' then call('ZADD', POLLED, 'XX', us(E.now), held) end
   call('SADD', TOKENS_ .. twice, ARGV[6])
   touch()
-  note('offered', twice, E.now, 'd', string.sub(ARGV[6], 1, 8))
+  note('offered', twice, E.now, '', '', 'd', string.sub(ARGV[6], 1, 8))
   return {'WORK', twice, as_queued(twice)}
 end
 local default_age = E.reclaim and E.reclaim * 1000 or tonumber(ARGV[5])
@@ -86,8 +86,8 @@ call('ZADD', POLLED, us(E.now), entry[1])
 call('SADD', TOKENS_ .. id, ARGV[6])
 touch()
 if reclaimable[1] then
-  note('reclaimed', id, E.now, 'd', string.sub(ARGV[6], 1, 8), 'a', us(E.now - tonumber(reclaimable[2])))
+  note('reclaimed', id, E.now, '', '', 'd', string.sub(ARGV[6], 1, 8), 'a', us(E.now - tonumber(reclaimable[2])))
 else
-  note('offered', id, E.now, 'd', string.sub(ARGV[6], 1, 8))
+  note('offered', id, E.now, '', '', 'd', string.sub(ARGV[6], 1, 8))
 end
 return {'WORK', id, call('HGETALL', work(id))}

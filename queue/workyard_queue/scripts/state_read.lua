@@ -84,7 +84,7 @@ end
 
 function read.life()
   local part = call('XRANGE', LIFE, place == '0' and '-' or '(' .. place, '+', 'COUNT', most())
-  for _, entry in ipairs(part) do add(0, 'life', entry[1], entry[2]) end
+  for _, entry in ipairs(part) do add(0, 'life', entry[1], entry[2][2]) end
   return #part > 0 and part[#part][1] or nil
 end
 

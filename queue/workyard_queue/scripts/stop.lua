@@ -14,8 +14,8 @@ if ends then return {'OK', stop_now(id, ARGV[4])} end
 if state == 'starting' or state == 'active' then
   call('HSET', work(id), 'state', 'stopping', 'stop', us(E.now))
   touch()
-  note('stop_asked', id, E.now, 'f', state, 'n', 'stopping', 'force', '0')
+  note('stop_asked', id, E.now, state, 'stopping', 'force', '0')
 else
-  note('stop_asked', id, E.now, 'f', state, 'n', state, 'force', ARGV[4])
+  note('stop_asked', id, E.now, state, state, 'force', ARGV[4])
 end
 return {'OK', call('HGETALL', work(id))}

@@ -32,5 +32,5 @@ for i = 6, #ARGV, 3 do
   end
 end
 touch()
-note('metadata', id, E.now, 'keys', us((#ARGV - 5) / 3))
+note('metadata', id, E.now, '', '', 'keys', us((#ARGV - 5) / 3))
 return {'OK', call('HGETALL', work(id))}

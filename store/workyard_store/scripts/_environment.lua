@@ -3,7 +3,7 @@
 -- the work id and the digest of a sessions token of this environment (`E.item`, `E.digest`), which is good while it is on
 -- record, or '!' and the digest of a key of this environment, which has to be good; '?' if the call has not been asked about faults yet, and '=' if the ids and secrets that the script is given
 -- follow from the workspace's seed (`E.seeded`); how many events the life line keeps, '' for none
--- (`E.keep`); who calls, as JSON (`E.by`); and, if it has one, the call's traceparent (`E.trace`). A step that the server takes by itself may leave out all but the first.
+-- (`E.keep`); the call's traceparent, if it has one (`E.trace`); and who calls, as JSON, to the end (`E.by`: where it begins). A step that the server takes by itself may leave out all but the first.
 --
 -- begin() reads the environment and decides the instant of this step: the environment's clock applied to the wall
 -- clock, never before the last instant that changed anything here. Answer words it may give instead of nil:
@@ -37,13 +37,13 @@ local function begin()
     'entry', 'delivered', 'tombs', 'seq', 'waiting', 'faults', 'watched', 'twice', 'seed', 'whole',
     'auto')
   if not v[1] then return 'GONE' end
-  local scope, asks, keep, by, trace = string.match(ARGV[2], '^([^\n]*)\n([?=]*)\n(%d*)\n([^\n]*)\n?(.*)$')
+  local scope, asks, keep, trace, by = string.match(ARGV[2], '^([^\n]*)\n([?=]*)\n(%d*)\n([^\n]*)\n()')
   if not scope then scope = ARGV[2] end
   E.item, E.digest = string.match(scope, '^(%S+) (%x+)$')
   local refusal = not E.item and scope ~= '' and scope ~= v[1] and unfit(scope)
   if refusal then return refusal end
   if string.sub(asks or '', 1, 1) == '?' and v[15] and v[15] ~= '' then return 'FAULTS' end
-  E.keep, E.by, E.trace, E.watched = tonumber(keep or ''), by or '', trace or '', tonumber(v[16] or '')
+  E.keep, E.by, E.trace, E.watched = keep ~= '' and keep, by, trace or '', tonumber(v[16] or '')
   E.seed, E.seeded, E.whole = v[18] ~= '' and v[18], string.sub(asks or '', -1) == '=', v[19]
   E.kind, E.archived, E.frozen = v[2], v[3] ~= '', v[5] ~= ''
   E.auto = E.frozen and v[20] == '1'
@@ -83,11 +83,13 @@ local function seed(kind)
   return {'SEED', E.seed, kind .. ' ' .. us(call('HINCRBY', ENV, 'seeded:' .. kind, 1))}
 end
 
--- Add an event to the life line of an item: its kind, the instant it took effect, and pairs of a name and a value. What
--- each kind says is told in `workyard_queue/timeline.py`.
-local function note(kind, id, date, ...)
+-- Add an event to the life line of an item: its kind, the instant it took effect, the item's states before and after or '',
+-- and pairs of a name and a value. `workyard_queue/timeline.py` tells how it is written, and what each kind says.
+local function note(kind, id, date, before, after, ...)
   if E.keep then
-    call('XADD', LIFE, 'MAXLEN', '~', us(E.keep), '*', 'k', kind, 'w', id, 't', us(date), 'u', ARGV[1], 'b', E.by, ...)
+    local by = string.sub(ARGV[2], E.by)
+    local event = table.concat({kind, id, us(date), ARGV[1], by, before, after, ...}, '\n')
+    call('XADD', LIFE, 'MAXLEN', '~', E.keep, '*', 'e', event)
   end
   tell()
 end
