@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -247,6 +246,16 @@ def test_what_the_journal_has_dropped_it_does_not_deny(
         assert (len(page["data"]), page["dropped"], page["first"], page["last"]) == (20, 6, 7, 26)
         assert {len(row["response_body"]) for row in page["data"]} == {10}
         assert not verified(api, {"on": "stats", "at_least": 20})
+        # More in one go than the ring holds: what it would have lost at once is counted, and was never in it.
+        for _ in range(45):
+            api.stats(queue)
+        page = api.ok(api.get("/_emulator/requests"))
+        assert (len(page["data"]), page["dropped"], page["first"], page["last"]) == (20, 51, 52, 71)
+        assert [row["number"] for row in page["data"]] == list(range(52, 72))
+        for _ in range(5):
+            api.stats(queue)
+        page = api.ok(api.get("/_emulator/requests?limit=1"))
+        assert (page["dropped"], page["first"], page["last"]) == (56, 57, 76)
         bounds: list[dict[str, Any]] = [
             {"never": True, "on": "stop"},
             {"at_most": 1, "on": "stop"},
@@ -338,9 +347,25 @@ def test_any_server_process_tells_what_all_have_answered(
         for _ in range(5):
             there.ok(there.post("/v1/environments", json={"name": "n", "config": {"type": "self_hosted"}}))
             assert here.reset()["leftover_keys"] == 0
-        time.sleep(1.3)  # Longer than a request waits to be written.
+        journal(new_api(second.url, reset=False))  # For any reader, all processes write what they still have.
         assert list(raw.scan_iter(f"wy:*{own}*")) == []
         assert not raw.sismember("wy:workspaces", own)
+
+
+def test_a_server_that_ends_leaves_its_journal_to_the_next(
+    redis_server: RedisServer, new_api: Callable[..., Api]
+) -> None:
+    """What nobody has read yet is written at its end."""
+    with running_server("--redis-url", redis_server.url) as server:
+        api = new_api(server.url, reset=False)
+        queue = api.queue()
+        api.stats(queue)
+        server.process.terminate()
+        server.process.wait(10)
+    with running_server("--redis-url", redis_server.url) as server:
+        again = new_api(server.url, api.api_key, reset=False)
+        assert [row["on"] for row in journal(again)] == ["environments.create", "stats"]
+        again.reset()
 
 
 def test_requests_wait_while_redis_is_away(new_redis: Callable[..., RedisServer], new_api: Callable[..., Api]) -> None:

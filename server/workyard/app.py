@@ -235,7 +235,7 @@ def build_services(
         owners,
         questions,
         body_bytes=settings.journal_body_bytes,
-        keeps=settings.journal_requests > 0,
+        lasts=engine.name != "embedded",
     )
     auto_clocks = AutoClocks(access, workspaces, long_poll, clocks, idle, default_reclaim_ms=defaults.reclaim_ms)
     long_poll.in_auto = auto_clocks.noticed

@@ -16,13 +16,13 @@ from urllib.parse import quote, unquote
 
 from starlette.datastructures import Headers
 
-from workyard_store.access import LONGEST_REMEMBERED, SHORTEST_SECRET
+from workyard_store.access import LONGEST_REMEMBERED, SHORTEST_SECRET, Caller
 from workyard_store.calls import MASK, ApiCall, has_token, without_tokens
 from workyard_store.ids import canonical_session_id
 
 from .headers import request_id
 from .owners import caller_of
-from .traffic import API_CALL, REQUEST_BODY, RULE, UNKNOWN, Exchange, Kept
+from .traffic import API_CALL, CALLER, REQUEST_BODY, RULE, TEXTS, UNKNOWN, Exchange, Kept
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
 
@@ -110,27 +110,32 @@ class Entry:
 
 def kept(exchange: Exchange) -> Kept:
     """Return what is kept of a request that was answered."""
-    scope, caller = exchange.scope, caller_of(exchange)
+    scope = exchange.scope
+    caller: Caller = scope.get(CALLER) or caller_of(exchange)
     call: ApiCall | None = scope.get(API_CALL)
     if call is None:
         agent = Headers(scope=scope).get("user-agent", "")
         call = ApiCall(UNKNOWN, request_id(scope), caller.label, user_agent=agent)
-    return Kept(
-        exchange.began,
-        exchange.at,
-        exchange.took,
-        exchange.status,
-        exchange.cut,
-        scope["method"],
-        scope["path"],
-        scope["query_string"],
-        caller.token,
-        call,
-        exchange.received,
-        exchange.sent_bytes,
-        scope.get(REQUEST_BODY, b""),
-        exchange.sent if exchange.textual else b"",
-        scope.get(RULE, "") if exchange.status >= 400 else "",
+    # What the class's own `__new__` does, in half the time.
+    return tuple.__new__(
+        Kept,
+        (
+            exchange.began,
+            exchange.at,
+            exchange.took,
+            exchange.status,
+            exchange.cut,
+            scope["method"],
+            scope["path"],
+            scope["query_string"],
+            caller.token,
+            call,
+            exchange.received,
+            exchange.sent_bytes,
+            scope.get(REQUEST_BODY, b""),
+            exchange.sent if exchange.content_type.startswith(TEXTS) else b"",
+            scope.get(RULE, "") if exchange.status >= 400 else "",
+        ),
     )
 
 

@@ -1,8 +1,10 @@
 """The journal: what is answered in this process is written into Redis in batches, and read from all processes.
 
 A request costs no round trip of its own. Written are the requests of the last moments together, or at once when somebody
-reads, here or in another process. What cannot be written because Redis is away waits, as much as there is room for; what
-is lost is counted, and a reader told.
+reads, here or in another process. Of those, only what the journal would still keep then: most of what a busy server
+answers costs no more than its being noted. The embedded engine dies with its process, so there what was answered is
+written when somebody reads, or when it has become much. What cannot be written because Redis is away waits, as much as
+there is room for; what is lost is counted, and a reader told.
 
 A workspace that is reset stays forgotten: no process writes a request that came before the reset's end.
 """
@@ -13,6 +15,7 @@ import asyncio
 import logging
 import math
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -24,16 +27,18 @@ from . import entries
 from .entries import Entry
 from .owners import Owners
 from .questions import Questions
-from .traffic import Kept, Traffic, nobody
+from .traffic import MANY_KEPT, Kept, Traffic, nobody
 
 _log = logging.getLogger("workyard")
 
-#: Seconds that a request waits for others, to be written together with them, unless somebody asks.
+#: Seconds after which requests are looked at together, and after which they are written, unless somebody asks: what the
+#: ring would by then have lost is never written, so the longer the less work.
 _EVERY_S = 1.0
+_WRITE_EVERY_S = 5.0
 #: Seconds until Redis is asked again that could not be reached.
 _RETRY_S = 2.0
-#: Requests that wait, at which they are written at once.
-_MOST_WAITING = 512
+#: Requests that wait to be written, at which that is done at once.
+_MOST_WAITING = 4096
 #: Requests whose workspaces are looked up together.
 _LOOK_UP = 512
 #: Requests whose texts are made in one go.
@@ -68,6 +73,22 @@ class Reading:
     keeps: bool
 
 
+class _Waiting:
+    """The requests of a workspace that are still to be written: the last ones, *most* of them, and how many came before."""
+
+    __slots__ = ("dropped", "requests")
+
+    def __init__(self, most: int) -> None:
+        self.requests = deque[Kept](maxlen=most)
+        self.dropped = 0
+
+    def add(self, requests: list[Kept]) -> None:
+        """Add some behind the others; the first of all make room for them."""
+        all_of_them = len(self.requests) + len(requests)
+        self.requests.extend(requests)
+        self.dropped += all_of_them - len(self.requests)
+
+
 class Journal:
     """The journal of this process. Its methods raise `StorageUnavailable` when Redis does not answer."""
 
@@ -79,15 +100,17 @@ class Journal:
         questions: Questions,
         *,
         body_bytes: int,
-        keeps: bool,
+        lasts: bool,
     ) -> None:
-        """Write what *traffic* keeps, with *body_bytes* of each body; unless *keeps*, there is nothing."""
+        """Write what *traffic* keeps, with *body_bytes* of each body; *lasts*: what is written outlives this process."""
         self._traffic = traffic
         self._store = store
         self._owners = owners
         self._questions = questions
         self._body_bytes = body_bytes
-        self._keeps = keeps
+        self._lasts = lasts
+        self._waiting: dict[str, _Waiting] = {}
+        self._write_at = math.inf
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._writing = asyncio.Lock()
@@ -105,7 +128,7 @@ class Journal:
     # -- writing ----------------------------------------------------------------------------------------------
 
     def _kept(self) -> None:
-        if self._timer is not None and len(self._traffic.kept) == _MOST_WAITING and not self._doubtful:
+        if self._timer is not None and len(self._traffic.kept) >= MANY_KEPT and not self._doubtful:
             self._timer.cancel()
             self._time_came()
         elif self._timer is None:
@@ -117,67 +140,78 @@ class Journal:
     async def _flush_soon(self) -> None:
         again = _EVERY_S
         try:
-            await self.flush()
+            await self.flush(only_if_many=not self._lasts or time.perf_counter() < self._write_at)
         except StorageUnavailable:
             again = _RETRY_S
         except Exception:
             _log.exception("the journal could not be written")
-        self._timer = None
-        if self._traffic.kept and self._traffic.on_kept != nobody:
+        if self._timer is not None:
+            self._timer.cancel()  # Another flush, which this one had to wait for, may have set it.
+            self._timer = None
+        if (self._traffic.kept or (self._waiting and self._lasts)) and self._traffic.on_kept != nobody:
             self._timer = asyncio.get_running_loop().call_later(again, self._time_came)
 
-    async def flush(self) -> None:
-        """Write what was answered in this process until now."""
+    async def flush(self, *, only_if_many: bool = False) -> None:
+        """Write what was answered in this process until now; *only_if_many*: if that is more than should wait."""
         async with self._writing:
-            kept = self._traffic.kept
-            left = len(kept)
-            if self._doubtful and left:
+            if self._doubtful and (self._traffic.kept or self._waiting):
                 await self._store.ping()
             self._doubtful = True
-            while left > 0 and kept:
-                batch = [kept.popleft() for _ in range(min(len(kept), left, _LOOK_UP))]
-                left -= len(batch)
-                try:
-                    owners = await self._owners.of([(each.call.environment_id, each.token) for each in batch])
-                except StorageUnavailable:
-                    kept.extendleft(reversed(batch))
-                    raise
-                except BaseException:
-                    self._traffic.lose(len(batch))
-                    raise
-                await self._write(await self._texts(batch, owners))
+            await self._look_up()
+            if not only_if_many or sum(len(each.requests) for each in self._waiting.values()) > _MOST_WAITING:
+                if self._waiting:
+                    await self._store.ping()  # What is being written when Redis goes away is lost.
+                while self._waiting:
+                    await self._write(*self._waiting.popitem())
             self._doubtful = False
             self._forget_old_resets()
 
-    async def _texts(self, batch: list[Kept], owners: list[str]) -> dict[str, list[str]]:
-        """Return what is to be written into the journal of each workspace."""
-        texts: dict[str, list[str]] = {}
-        begins: dict[str, float] = {}
-        for number, (each, owner) in enumerate(zip(batch, owners, strict=True), 1):
-            if owner not in begins:
-                begins[owner] = self._begin_of(owner) if owner else math.inf
-                texts[owner] = []
-            if each.began > begins[owner]:
-                try:
-                    texts[owner].append(entries.written(each, self._body_bytes))
-                except Exception:
-                    _log.exception("a request could not be put into the journal")
-                    self._traffic.lose(1)
+    async def _look_up(self) -> None:
+        """Find out whose the requests are that were answered until now, while there still is what they are about."""
+        kept = self._traffic.kept
+        left = len(kept)
+        while left > 0 and kept:
+            batch = [kept.popleft() for _ in range(min(len(kept), left, _LOOK_UP))]
+            left -= len(batch)
+            try:
+                owners = await self._owners.of([(each.call.environment_id, each.token) for each in batch])
+            except StorageUnavailable:
+                kept.extendleft(reversed(batch))
+                self._traffic.on_kept()
+                raise
+            except BaseException:
+                self._traffic.lose(len(batch))
+                raise
+            # Most often they are all of one workspace.
+            for owner in filter(None, dict.fromkeys(owners)):
+                begin = self._begin_of(owner)
+                those = [each for each, of in zip(batch, owners, strict=True) if of == owner and each.began > begin]
+                if those:
+                    if not self._waiting:
+                        self._write_at = time.perf_counter() + _WRITE_EVERY_S
+                    self._waiting.setdefault(owner, _Waiting(self._store.keeps)).add(those)
+
+    async def _write(self, owner: str, waiting: _Waiting) -> None:
+        written: list[str] = []
+        for number, each in enumerate(waiting.requests, 1):
+            try:
+                written.append(entries.written(each, self._body_bytes))
+            except Exception:
+                _log.exception("a request could not be put into the journal")
+                self._traffic.lose(1)
             if number % _AT_A_TIME == 0:
                 await asyncio.sleep(0)
-        return texts
-
-    async def _write(self, texts: dict[str, list[str]]) -> None:
-        for owner, written in texts.items():
-            try:
-                for part in _parts(written):
-                    batches = [part[i : i + _BATCH] for i in range(0, len(part), _BATCH)]
-                    await self._store.write(owner, [(len(each), "".join(each)) for each in batches])
-            except LimitReached:
-                continue  # A workspace that there is no room for has no journal.
-            except StorageUnavailable:
-                self._traffic.lose(len(written))  # They may have been written, so they are not written again.
-                raise
+        dropped = waiting.dropped
+        try:
+            for part in _parts(written):
+                batches = [part[i : i + _BATCH] for i in range(0, len(part), _BATCH)]
+                await self._store.write(owner, dropped, [(len(each), "".join(each)) for each in batches])
+                dropped = 0
+        except LimitReached:
+            return  # A workspace that there is no room for has no journal.
+        except StorageUnavailable:
+            self._traffic.lose(len(written))  # They may have been written, so they are not written again.
+            raise
 
     def _begin_of(self, owner: str) -> float:
         """Return when a request has to have come to be written, on the performance counter."""
@@ -196,9 +230,10 @@ class Journal:
         self._traffic.on_kept = nobody
         if self._timer is not None:
             self._timer.cancel()
-        with suppress(StorageUnavailable, TimeoutError):
-            async with asyncio.timeout(_CLOSE_WITHIN_S):
-                await self.flush()
+        if self._lasts:
+            with suppress(StorageUnavailable, TimeoutError):
+                async with asyncio.timeout(_CLOSE_WITHIN_S):
+                    await self.flush()
 
     # -- what other processes ask -----------------------------------------------------------------------------
 
@@ -209,6 +244,10 @@ class Journal:
     async def _forget(self, workspace: str) -> str:
         self._held[workspace] = time.perf_counter() + _LONGEST_RESET_S
         async with self._writing:
+            if workspace == _EVERY:
+                self._waiting.clear()
+            else:
+                self._waiting.pop(workspace, None)
             return "ok"
 
     async def _remember(self, workspace: str) -> str:
@@ -222,7 +261,7 @@ class Journal:
     @asynccontextmanager
     async def forgotten(self, workspace: str) -> AsyncIterator[None]:
         """While a workspace is reset, `*`: all, let no process write its requests; nor later those that came before."""
-        if not self._keeps:
+        if not self._store.keeps:
             yield
             return
         await self._questions.ask("forget", workspace, within_s=_PATIENCE_S)
@@ -250,7 +289,7 @@ class Journal:
         found = [entry for entry in found if entry.number >= first]
         found.sort(key=lambda entry: (entry.at, entry.number))
         complete = gathered is not None and gathered <= (extent.since or 0)
-        return Reading(found, extent, complete and self._keeps, self._keeps)
+        return Reading(found, extent, complete and self._store.keeps > 0, self._store.keeps > 0)
 
     async def clear(self, workspace: str) -> int:
         """Remove what was answered until now from a workspace's journal; return how many requests that were."""

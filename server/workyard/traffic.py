@@ -8,7 +8,7 @@ import logging
 import time
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from starlette.types import Message, Scope, Send
@@ -41,12 +41,16 @@ UNKNOWN = "unknown"
 OTHER = "other"
 #: Upper bounds of the histogram of durations, seconds. A poll may take `block_ms`, 999 at most.
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+#: What the content type of a text begins with.
+TEXTS = (b"application/json", b"text/")
 #: Bytes of an error's body that are kept whatever the setting is: it says what was wrong.
 _ERROR_BYTES = 2048
 #: Bytes that are looked at behind those that are kept: a secret may begin in front of them.
 _MARGIN_BYTES = 512
 #: Requests that wait to be written; of more, the oldest are lost.
 _MOST_KEPT = 5000
+#: Requests that wait, at which whoever writes them is told again.
+MANY_KEPT = 1024
 _API = "/v1"
 
 
@@ -89,6 +93,7 @@ class Exchange:
         took: how long its answer took, seconds.
         status: of the answer; 0 while there is none.
         cut: whether the answer did not come to its end, or the client was gone before.
+        content_type: of the answer.
         sent: the first bytes of the answer's body, and `sent_bytes` how many there were.
         received: how many bytes of the request's body were read.
     """
@@ -96,12 +101,12 @@ class Exchange:
     __slots__ = (
         "_ended",
         "_header",
-        "_headers",
         "_keep",
         "_send",
         "_traffic",
         "at",
         "began",
+        "content_type",
         "cut",
         "received",
         "scope",
@@ -125,7 +130,7 @@ class Exchange:
         self.cut = False
         self.sent = b""
         self.sent_bytes = 0
-        self._headers: Iterable[tuple[bytes, bytes]] = ()
+        self.content_type = b""
         self.received = 0
 
     @property
@@ -133,14 +138,6 @@ class Exchange:
         """Return what is known of the call, if it has a route."""
         found: ApiCall | None = self.scope.get(API_CALL)
         return found
-
-    @property
-    def textual(self) -> bool:
-        """Tell whether the answer's body is text."""
-        for name, value in self._headers:
-            if name == b"content-type":
-                return _is_text(value)
-        return False
 
     @property
     def on(self) -> str:
@@ -160,13 +157,17 @@ class Exchange:
         """Pass a message of the answer on; the answer counts as given when its last is about to be sent."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = message["headers"]
+            headers: list[tuple[bytes, bytes]] = message["headers"]
+            more: tuple[tuple[bytes, bytes], ...] = OF_DATA
+            for name, value in headers:
+                if name == b"content-type":
+                    self.content_type = value
+                elif name == POLICY:
+                    more = ALWAYS
+            message["headers"] = [*headers, *more, self._header]
             added = self.scope.get(ADDED_HEADERS)
-            has_policy = any(name == POLICY for name, _ in headers)
-            message["headers"] = [*headers, *(ALWAYS if has_policy else OF_DATA), self._header]
             if added is not None:
                 message["headers"] += [(name.encode(), value.encode()) for name, value in added.items()]
-            self._headers = headers
             if self.status >= 400:
                 self._keep = max(self._keep, _ERROR_BYTES)
         elif message["type"] == "http.response.body":
@@ -193,10 +194,6 @@ class Exchange:
             self._traffic.ended(self)
 
 
-def _is_text(content_type: bytes) -> bool:
-    return content_type.startswith((b"application/json", b"text/"))
-
-
 class Telling(Protocol):
     """Whoever is told of each request."""
 
@@ -219,6 +216,7 @@ class Traffic:
         faults: operation → how often a fault rule was applied.
         kept: requests to the API that were answered and wait to be written, if somebody writes them.
         told: who is told of each request, or None.
+        on_kept: called when one waits, and when `MANY_KEPT` do.
         lost: how many of these were thrown away, and `lost_at` when that was last, wall time in seconds.
     """
 
@@ -248,7 +246,8 @@ class Traffic:
     def ended(self, exchange: Exchange) -> None:
         """Count a request that was answered, and keep it for the journal."""
         del self.in_flight[exchange]
-        on = exchange.on
+        call = exchange.call
+        on = exchange.on if call is None else call.on
         key = on, exchange.status
         self.counts[key] = self.counts.get(key, 0) + 1
         spread = self.durations.get(on)
@@ -257,7 +256,6 @@ class Traffic:
             self.seconds[on] = 0.0
         spread[bisect_left(BUCKETS_S, exchange.took)] += 1
         self.seconds[on] += exchange.took
-        call = exchange.call
         if call is not None and call.faults:
             self.faults[on] = self.faults.get(on, 0) + len(call.faults)
         if self.told is not None:
@@ -271,10 +269,12 @@ class Traffic:
             except Exception:
                 _log.exception("a request could not be put into the journal")
                 self.lose(1)
-            if len(self.kept) > _MOST_KEPT:
+            waiting = len(self.kept)
+            if waiting > _MOST_KEPT:
                 self.kept.popleft()
                 self.lose(1)
-            self.on_kept()
+            if waiting == 1 or waiting == MANY_KEPT:
+                self.on_kept()
 
     def lose(self, number: int) -> None:
         """Note that requests were thrown away that the journal should have had."""

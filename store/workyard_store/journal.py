@@ -47,7 +47,11 @@ class Batch:
 
 
 class JournalStore:
-    """The journals of all workspaces of one Redis. Every method raises `StorageUnavailable` when Redis does not answer."""
+    """The journals of all workspaces of one Redis. Every method raises `StorageUnavailable` when Redis does not answer.
+
+    Attributes:
+        keeps: how many entries of each workspace are kept, the last ones; 0: there is no journal.
+    """
 
     def __init__(self, access: Access, workspaces: WorkspaceStore, keeps: int) -> None:
         """Keep the last *keeps* entries of each workspace."""
@@ -55,16 +59,17 @@ class JournalStore:
         self._key = access.keys.workspace
         self._wall = access.wall
         self._workspaces = workspaces
-        self._keeps = keeps
+        self.keeps = keeps
 
     async def ping(self) -> None:
         """Ask Redis for a sign of life."""
         await self._engine.ping()
 
-    async def write(self, workspace: str, batches: Iterable[tuple[int, str]]) -> None:
-        """Add batches of entries behind the last, each told by how many it has and their text, in one step."""
+    async def write(self, workspace: str, dropped: int, batches: Iterable[tuple[int, str]]) -> None:
+        """Add batches of entries behind the last, each told by how many it has and their text, in one step. *dropped*: how many
+        came before these and are not written, because the batches now written hold as many as are kept."""
         arguments = [argument for batch in batches for argument in batch]
-        await self._workspaces.write(_WRITE, workspace, self._wall(), self._keeps, *arguments)
+        await self._workspaces.write(_WRITE, workspace, self._wall(), self.keeps, dropped, *arguments)
 
     async def read(self, workspace: str, first: int) -> AsyncIterator[tuple[Extent, list[Batch]]]:
         """Yield what the journal holds and the batches with entries from number *first* on, oldest first, some at a time.
@@ -72,8 +77,10 @@ class JournalStore:
         The first batch may begin with entries in front of *first*, or in front of what is kept; the caller leaves those out.
         """
         while True:
-            total, cleared, since, *found = await self._engine.run(_READ, self._key(workspace), first, _READ_BATCHES)
-            oldest = max(total - self._keeps, cleared) + 1
+            total, gone, cleared, since, *found = await self._engine.run(
+                _READ, self._key(workspace), first, _READ_BATCHES
+            )
+            oldest = max(total - self.keeps, gone, cleared) + 1
             if first <= oldest <= total:
                 # With another setting fewer may have been kept.
                 oldest = max(oldest, found[0][0] - found[0][1] + 1) if found else total + 1
@@ -85,5 +92,5 @@ class JournalStore:
 
     async def clear(self, workspace: str) -> int:
         """Remove all entries; return how many."""
-        removed: int = await self._engine.run(_CLEAR, self._key(workspace), self._wall(), self._keeps)
+        removed: int = await self._engine.run(_CLEAR, self._key(workspace), self._wall(), self.keeps)
         return removed
