@@ -150,9 +150,10 @@ class Slow(NamedTuple):
 
 
 class RedisServer:
-    """A redis-server of our own on loopback, without persistence."""
+    """A redis-server of our own on loopback, without persistence. `binary`: the program."""
 
-    def __init__(self, port: int, pid: int) -> None:
+    def __init__(self, binary: str, port: int, pid: int) -> None:
+        self.binary = binary
         self.url = f"redis://127.0.0.1:{port}/0"
         self.client = redis.Redis(port=port, decode_responses=True)
         self.pids = [pid]
@@ -233,7 +234,7 @@ def redis_server(binary: str) -> Iterator[RedisServer]:
         command = [binary, "--bind", "127.0.0.1", "--port", str(port), "--dir", folder]
         options = ["--save", "", "--appendonly", "no", "--logfile", "redis.log"]
         with started([*command, *options]) as process:
-            server = RedisServer(port, process.pid)
+            server = RedisServer(binary, port, process.pid)
             try:
                 wait_until(lambda: process.poll() is not None or server.answers(), f"an answer of {binary}")
                 if process.poll() is not None:
