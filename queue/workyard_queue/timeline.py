@@ -1,8 +1,8 @@
 """The life line of a work item: every event of its life, who caused it, and what is to be said of it (`diagnosis.py`).
 
 The scripts write the events (`note` in `_environment.lua`), each in the step that it tells of, to a ring that the items of an
-environment share: a stream, whose entries have one field `e`, a line for each thing that the event tells (`_FIRST`). One text costs two
-thirds of what a field for each does on the embedded engine. Owns no event.
+environment share: a stream, whose entries have one field `e`, a line for each thing that the event tells (`_FIRST`). That
+costs the embedded engine two thirds of what a field for each does. Owns no event.
 
 | event         | is written when                                                                    | details                 |
 |---------------|------------------------------------------------------------------------------------|-------------------------|

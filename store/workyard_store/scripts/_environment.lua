@@ -1,9 +1,11 @@
 -- Shared head of every script about one environment. KEYS[1]: its hash `…:{env_…}:env`.
 -- ARGV[1]: wall clock, microseconds. ARGV[2], lines: the caller's workspace, or '' where the caller may act anywhere, or
 -- the work id and the digest of a sessions token of this environment (`E.item`, `E.digest`), which is good while it is on
--- record, or '!' and the digest of a key of this environment, which has to be good; '?' if the call has not been asked about faults yet, and '=' if the ids and secrets that the script is given
--- follow from the workspace's seed (`E.seeded`); how many events the life line keeps, '' for none
--- (`E.keep`); the call's traceparent, if it has one (`E.trace`); and who calls, as JSON, to the end (`E.by`: where it begins). A step that the server takes by itself may leave out all but the first.
+-- record, or '!' and the digest of a key of this environment, which has to be good; '?' if the call has not been asked
+-- about faults yet, and '=' if the ids and secrets that the script is given follow from the workspace's seed
+-- (`E.seeded`); how many events the life line keeps, '' for none (`E.keep`); the call's traceparent, if it has one
+-- (`E.trace`); and who calls, as JSON, to the end (`E.by`: where it begins). A step that the server takes by itself may
+-- leave out all but the first.
 --
 -- begin() reads the environment and decides the instant of this step: the environment's clock applied to the wall
 -- clock, never before the last instant that changed anything here. Answer words it may give instead of nil:
