@@ -275,7 +275,7 @@ def test_data_of_another_format_refuses_to_start(redis_server: RedisServer) -> N
         raw.set("format99:format", "99")
         try:
             message = refusal("--redis-url", redis_server.url, "--key-prefix", "format99")
-            told(message, "'format99'", "format 99", "format 2", "--key-prefix", "delete the keys")
+            told(message, "'format99'", "format 99", "format 3", "--key-prefix", "delete the keys")
             assert raw.get("format99:format") == b"99"
         finally:
             raw.delete("format99:format")
