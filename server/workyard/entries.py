@@ -16,13 +16,13 @@ from urllib.parse import quote, unquote
 
 from starlette.datastructures import Headers
 
-from workyard_store.access import LONGEST_REMEMBERED, SHORTEST_SECRET, Caller
+from workyard_store.access import LONGEST_REMEMBERED, SHORTEST_SECRET
 from workyard_store.calls import MASK, ApiCall, has_token, without_tokens
 from workyard_store.ids import canonical_session_id
 
 from .headers import request_id
 from .owners import caller_of
-from .traffic import API_CALL, CALLER, REQUEST_BODY, RULE, TEXTS, UNKNOWN, Exchange, Kept
+from .traffic import API_CALL, REQUEST_BODY, RULE, TEXTS, UNKNOWN, Exchange, Kept
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
 
@@ -110,8 +110,7 @@ class Entry:
 
 def kept(exchange: Exchange) -> Kept:
     """Return what is kept of a request that was answered."""
-    scope = exchange.scope
-    caller: Caller = scope.get(CALLER) or caller_of(exchange)
+    scope, caller = exchange.scope, caller_of(exchange)
     call: ApiCall | None = scope.get(API_CALL)
     if call is None:
         agent = Headers(scope=scope).get("user-agent", "")
