@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from harness import redis_binary, wait_until
@@ -21,6 +22,14 @@ def _command(*options: str) -> list[str]:
         assert os.environ.get("CI") != "true", "no redis-server"
         pytest.skip("no redis-server: install the test extra, or Debian's redis-server")
     return [sys.executable, str(_BENCH), "--quick", "--redis-server", binary, *options]
+
+
+def _written(folder: Path, *options: str) -> dict[str, Any]:
+    """Run the bench to its end; return what it has written."""
+    target = folder / "figures.json"
+    subprocess.run(_command(*options, "--json", str(target)), check=True, capture_output=True, timeout=240)
+    written: dict[str, Any] = json.loads(target.read_text())
+    return written
 
 
 def _alive(session: int) -> list[int]:
@@ -73,11 +82,8 @@ def test_a_quick_bench_prints_a_table_and_writes_its_figures(tmp_path: Path) -> 
 
 @pytest.mark.long
 def test_the_big_cases_run_when_they_are_named(tmp_path: Path) -> None:
-    target = tmp_path / "figures.json"
     sizes = ["--scale", "600", "--tombstones", "200", "--pollers", "20"]
-    command = _command(*sizes, "--cases", "scale,tombstones,pollers", "--json", str(target))
-    subprocess.run(command, check=True, capture_output=True, timeout=240)
-    written = json.loads(target.read_text())
+    written = _written(tmp_path, *sizes, "--cases", "scale,tombstones,pollers")
     assert written["options"]["scale"] == 600
     cases = [figure["case"] for figure in written["figures"]]
     assert cases[:5] == ["pollers", "pollers-redis", "tombstones-stop", "tombstones-stats", "tombstones-poll"]
@@ -89,13 +95,10 @@ def test_the_big_cases_run_when_they_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_a_long_queue_and_a_wake_up_are_measured(tmp_path: Path) -> None:
-    target = tmp_path / "figures.json"
     sizes = ["--seconds", "0.1", "--rounds", "2", "--queued", "150"]
-    command = _command(*sizes, "--cases", "depth,wake-up", "--json", str(target))
-    subprocess.run(command, check=True, capture_output=True, timeout=240)
+    written = _written(tmp_path, *sizes, "--cases", "depth,wake-up")
     calls = ["stats", "list-first", "list-middle", "list-last", "poll", "get", "ack", "heartbeat", "stop"]
-    figures = json.loads(target.read_text())["figures"]
-    assert [figure["case"] for figure in figures] == [*(f"depth-{call}" for call in calls), "wake-up"]
+    assert [figure["case"] for figure in written["figures"]] == [*(f"depth-{call}" for call in calls), "wake-up"]
 
 
 @pytest.mark.long
