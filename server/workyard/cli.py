@@ -89,15 +89,15 @@ def _metavar(annotation: Any) -> str:
 @main.command(cls=_Serve)
 def serve(**options: Any) -> None:
     """Start the server. It prints a line when it is ready, then what a client must export."""
-    # Starting makes no garbage worth collecting, and what is there in the end stays: to look through all of it again
-    # and again would take a tenth of a second of the start, and later stop all requests for that long every second.
+    # Starting makes no garbage worth collecting: to look for it would take a tenth of a second of the start.
     gc.disable()
     from . import logs
     from .serving import serve as run_server
+    from .serving import spare_collections
     from .settings import load
 
     def ready(url: str, engine: str, seeded: Mapping[str, str]) -> None:
-        gc.freeze()
+        spare_collections()
         gc.enable()
         click.echo(f"Workyard {__version__} is ready at {url} (engine: {engine})")
         for name, value in {**exports(url, DEFAULT_API_KEY), **seeded}.items():
