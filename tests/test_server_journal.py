@@ -15,8 +15,11 @@ from typing import Any
 import httpx
 import pytest
 import redis
-from harness import Api, RedisServer, WorkyardServer, after, refused, running_server, wait_until
+from harness import Api, RedisServer, WorkyardServer, after, new_api_key, refused, running_server, wait_until
 from test_sessions_lifecycle import session
+
+from workyard import journal as server_journal
+from workyard.testing import Emulator
 
 AT_LEAST_ONE = {"on": "stop"}
 
@@ -272,6 +275,55 @@ def test_what_the_journal_has_dropped_it_does_not_deny(
         page = api.ok(api.get("/_emulator/requests"))
         assert (page["data"], page["complete"]) == ([], False)
         assert verified(api, {"on": "stop", "never": True}) == [(0, "unknown", 0)]
+
+
+def test_of_many_environments_the_last_requests_are_kept_in_the_order_of_their_answers(
+    engine_options: tuple[str, ...], new_api: Callable[..., Api]
+) -> None:
+    """Each keeps as many until they are written; what is left of all of them is what the ring would hold."""
+    with running_server("--journal-requests", "20", *engine_options) as server:
+        api, other = (new_api(server.url, reset=False) for _ in range(2))
+        queues = [api.queue(), api.queue(), other.queue()]
+        for _ in range(30):
+            for queue, whose in zip(queues, (api, api, other), strict=True):
+                whose.stats(queue)
+        page = api.ok(api.get("/_emulator/requests"))
+        assert (page["dropped"], page["first"], page["last"]) == (42, 43, 62)
+        assert [row["environment_id"] for row in page["data"]] == [*queues[:2]] * 10
+        page = other.ok(other.get("/_emulator/requests"))
+        assert (page["dropped"], page["first"], page["last"]) == (11, 12, 31)
+        # What a reset forgets is not missing afterwards.
+        for _ in range(30):
+            api.stats(queues[0])
+        api.reset()
+        for _ in range(25):
+            assert api.get(api.path(queues[0], "stats")).status_code == 404
+        page = api.ok(api.get("/_emulator/requests"))
+        assert (page["dropped"], page["first"], page["last"], page["complete"]) == (5, 6, 25, True)
+        api.reset()
+
+
+@pytest.mark.parametrize("setting", ["_WRITE_FEW_S", "_WRITE_MANY_S", "MANY_KEPT"])
+def test_what_nobody_reads_is_written_some_time(
+    redis_server: RedisServer, raw: redis.Redis, monkeypatch: pytest.MonkeyPatch, setting: str
+) -> None:
+    """After some seconds, after more where requests are many, or when they are too many; not before."""
+    for name, value in {"_EVERY_S": 0.005, "_WRITE_FEW_S": 1e6, "_WRITE_MANY_S": 1e6, "MANY_KEPT": 10**6}.items():
+        monkeypatch.setattr(server_journal, name, value)
+    monkeypatch.setattr(server_journal, "_MANY_A_SECOND", 0 if setting == "_WRITE_MANY_S" else 10**9)
+    prefix = new_api_key()
+    with Emulator(redis_url=redis_server.url, key_prefix=prefix) as emu:
+        queue = emu.environment()
+        for _ in range(20):
+            emu.stats(queue)
+
+        def written() -> list[str]:
+            return list(raw.scan_iter(f"{prefix}:*:requests"))
+
+        assert written() == []
+        monkeypatch.setattr(server_journal, setting, 1 if setting == "MANY_KEPT" else 0.0)
+        wait_until(written, "the journal is written", 5)
+        emu.reset()
 
 
 @pytest.fixture

@@ -104,7 +104,7 @@ def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now, agent:
         settings.journal_body_bytes if settings.journal_requests else 0,
         BODY_BYTES if settings.log_bodies else 0,
     ]
-    traffic = Traffic(max(looked_at), kept if settings.journal_requests else None)
+    traffic = Traffic(max(looked_at), kept if settings.journal_requests else None, settings.journal_requests)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -7,23 +7,27 @@ the request and that of the answer, as many bytes of each as the setting says. O
 from __future__ import annotations
 
 import json
+import marshal
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
 from starlette.datastructures import Headers
 
-from workyard_store.access import LONGEST_REMEMBERED, SHORTEST_SECRET
+from workyard_store.access import LONGEST_REMEMBERED, SHORTEST_SECRET, Caller
 from workyard_store.calls import MASK, ApiCall, has_token, without_tokens
 from workyard_store.ids import canonical_session_id
 
 from .headers import request_id
 from .owners import caller_of
-from .traffic import API_CALL, REQUEST_BODY, RULE, TEXTS, UNKNOWN, Exchange, Kept
+from .traffic import API_CALL, CALLER, REQUEST_BODY, RULE, TEXTS, UNKNOWN, Exchange, Names
 
+#: What is packed never leaves the process. It is packed often and unpacked seldom; of the formats of marshal this one looks for
+#: no repetitions, and pickle makes room for more than there is.
+_pack, _FORMAT = marshal.dumps, 2
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
 
 #: Characters that are kept of what clients choose.
@@ -108,43 +112,99 @@ class Entry:
     response_body: str
 
 
-def kept(exchange: Exchange) -> Kept:
-    """Return what is kept of a request that was answered."""
-    scope, caller = exchange.scope, caller_of(exchange)
+class Answered(NamedTuple):
+    """A request that was answered, with the secrets that it came with. The attributes are those of `Exchange` and `ApiCall`;
+    `body` and `answer`: the first bytes of the bodies, of an answer that is text; `rule`: the rule of the ledger that an
+    error is about.
+    """
+
+    began: float
+    at: float
+    took: float
+    status: int
+    cut: bool
+    method: str
+    path: str
+    query: bytes
+    token: str | None
+    on: str
+    request_id: str
+    environment_id: str
+    work_id: str
+    session_id: str
+    worker_id: str
+    user_agent: str
+    helper: str
+    credential: str
+    retries: str
+    faults: list[str]
+    received: int
+    sent_bytes: int
+    body: bytes
+    answer: bytes
+    rule: str
+
+    def __repr__(self) -> str:
+        """Show nothing that may hold a secret."""
+        return f"Answered({self.request_id}, {self.status})"
+
+
+def kept(exchange: Exchange) -> tuple[Names, bytes]:
+    """Return what the workspace of a request that was answered is found by, and the request packed.
+
+    Its text is made later, and only if it is still wanted then: that takes several times as long.
+    """
+    scope = exchange.scope
     call: ApiCall | None = scope.get(API_CALL)
-    if call is None:
+    caller: Caller | None = scope.get(CALLER)
+    if call is None or caller is None:
+        caller = caller_of(exchange)
         agent = Headers(scope=scope).get("user-agent", "")
         call = ApiCall(UNKNOWN, request_id(scope), caller.label, user_agent=agent)
-    # What the class's own `__new__` does, in half the time.
-    return tuple.__new__(
-        Kept,
-        (
-            exchange.began,
-            exchange.at,
-            exchange.took,
-            exchange.status,
-            exchange.cut,
-            scope["method"],
-            scope["path"],
-            scope["query_string"],
-            caller.token,
-            call,
-            exchange.received,
-            exchange.sent_bytes,
-            scope.get(REQUEST_BODY, b""),
-            exchange.sent if exchange.content_type.startswith(TEXTS) else b"",
-            scope.get(RULE, "") if exchange.status >= 400 else "",
-        ),
+    environment_id, token = call.environment_id, caller.token
+    # In the order of `Answered`; to make one of them would only take time.
+    values = (
+        exchange.began,
+        exchange.at,
+        exchange.took,
+        exchange.status,
+        exchange.cut,
+        scope["method"],
+        scope["path"],
+        scope["query_string"],
+        token,
+        call.on,
+        call.request_id,
+        environment_id,
+        call.work_id,
+        call.session_id,
+        call.worker_id,
+        call.user_agent,
+        call.helper,
+        call.credential,
+        call.retries,
+        call.faults,
+        exchange.received,
+        exchange.sent_bytes,
+        scope.get(REQUEST_BODY, b""),
+        exchange.sent if exchange.content_type.startswith(TEXTS) else b"",
+        scope.get(RULE, "") if exchange.status >= 400 else "",
     )
+    return (environment_id, token), _pack(values, _FORMAT)
+
+
+def unpacked(packed: bytes) -> Answered:
+    """Return a request that `kept` packed."""
+    return Answered._make(marshal.loads(packed))
 
 
 def shown(exchange: Exchange, body_bytes: int) -> Entry:
     """Return a request as a reader of the journal would see it, secrets masked, with *body_bytes* of each body."""
-    [entry] = read(0, 1, written(kept(exchange), body_bytes), bodies=True)
+    [entry] = read(0, 1, written(unpacked(kept(exchange)[1]), body_bytes), bodies=True)
     return entry
 
 
-def written(request: Kept, body_bytes: int) -> str:
+def written(request: Answered, body_bytes: int) -> str:
     """Return a request as its text, with *body_bytes* of each body."""
     token = request.token
     masked = _mask(token) if token is None or len(token) <= LONGEST_REMEMBERED else _Mask(token)
@@ -160,31 +220,30 @@ def written(request: Kept, body_bytes: int) -> str:
     return f"{line}{_SEPARATOR}{len(body)}{_SEPARATOR}{len(answer)}\n{body}{answer}"
 
 
-def _values(request: Kept) -> list[str]:
+def _values(request: Answered) -> list[str]:
     """Return all values but the lengths of the bodies, as they came."""
-    call, session = request.call, request.call.session_id
-    retries, kind, message = call.retries, "", ""
+    session, retries, kind, message = request.session_id, request.retries, "", ""
     if request.status >= 400:
         kind, message = _error(request.answer)
     return [
         str(int(request.at * 1e6)),
         str(int(request.took * 1e6)),
-        call.on,
+        request.on,
         request.method,
         request.path,
         request.query.decode("latin-1"),
         str(request.status),
         "1" if request.cut else "",
-        call.request_id,
-        call.environment_id,
-        call.work_id,
+        request.request_id,
+        request.environment_id,
+        request.work_id,
         (canonical_session_id(session) or session) if session else "",
-        call.worker_id,
-        call.user_agent,
-        call.helper,
-        call.credential,
+        request.worker_id,
+        request.user_agent,
+        request.helper,
+        request.credential,
         retries if retries.isdecimal() and len(retries) <= _MOST_RETRIES else "",
-        _encode(call.faults) if call.faults else "",
+        _encode(request.faults) if request.faults else "",
         kind,
         message,
         str(request.received),

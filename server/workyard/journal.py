@@ -2,9 +2,10 @@
 
 A request costs no round trip of its own. Written are the requests of the last moments together, or at once when somebody
 reads, here or in another process. Of those, only what the journal would still keep then: most of what a busy server
-answers costs no more than its being noted. The embedded engine dies with its process, so there what was answered is
-written when somebody reads, or when it has become much. What cannot be written because Redis is away waits, as much as
-there is room for; what is lost is counted, and a reader told.
+answers costs no more than its being noted, by caller and environment, so that a workspace is looked up once for many. The
+embedded engine dies with its process, so there what was answered is written when somebody reads, or when it has become
+much. What cannot be written because Redis is away waits, as much as there is room for; what is lost is counted, and a
+reader told.
 
 A workspace that is reset stays forgotten: no process writes a request that came before the reset's end.
 """
@@ -15,7 +16,6 @@ import asyncio
 import logging
 import math
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -24,22 +24,22 @@ from workyard_store.errors import LimitReached, StorageUnavailable
 from workyard_store.journal import Extent, JournalStore
 
 from . import entries
-from .entries import Entry
+from .entries import Answered, Entry
 from .owners import Owners
 from .questions import Questions
-from .traffic import MANY_KEPT, Kept, Traffic, nobody
+from .traffic import MANY_KEPT, Kept, Names, Traffic, nobody
 
 _log = logging.getLogger("workyard")
 
-#: Seconds after which requests are looked at together, and after which they are written, unless somebody asks: what the
-#: ring would by then have lost is never written, so the longer the less work.
+#: Seconds after which the workspaces of requests are looked up together, and after which these are written, unless somebody
+#: asks: where they are few, and where they are many. What the ring would by then have lost is never written, so the longer
+#: the less work.
 _EVERY_S = 1.0
-_WRITE_EVERY_S = 5.0
+_WRITE_FEW_S, _WRITE_MANY_S = 5.0, 15.0
+_MANY_A_SECOND = 100
 #: Seconds until Redis is asked again that could not be reached.
 _RETRY_S = 2.0
-#: Requests that wait to be written, at which that is done at once.
-_MOST_WAITING = 4096
-#: Requests whose workspaces are looked up together.
+#: Callers and environments whose workspaces are looked up together.
 _LOOK_UP = 512
 #: Requests whose texts are made in one go.
 _AT_A_TIME = 64
@@ -73,22 +73,6 @@ class Reading:
     keeps: bool
 
 
-class _Waiting:
-    """The requests of a workspace that are still to be written: the last ones, *most* of them, and how many came before."""
-
-    __slots__ = ("dropped", "requests")
-
-    def __init__(self, most: int) -> None:
-        self.requests = deque[Kept](maxlen=most)
-        self.dropped = 0
-
-    def add(self, requests: list[Kept]) -> None:
-        """Add some behind the others; the first of all make room for them."""
-        all_of_them = len(self.requests) + len(requests)
-        self.requests.extend(requests)
-        self.dropped += all_of_them - len(self.requests)
-
-
 class Journal:
     """The journal of this process. Its methods raise `StorageUnavailable` when Redis does not answer."""
 
@@ -109,8 +93,6 @@ class Journal:
         self._questions = questions
         self._body_bytes = body_bytes
         self._lasts = lasts
-        self._waiting: dict[str, _Waiting] = {}
-        self._write_at = math.inf
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._writing = asyncio.Lock()
@@ -128,8 +110,10 @@ class Journal:
     # -- writing ----------------------------------------------------------------------------------------------
 
     def _kept(self) -> None:
-        if self._timer is not None and len(self._traffic.kept) >= MANY_KEPT and not self._doubtful:
-            self._timer.cancel()
+        is_writing = self._task is not None and not self._task.done()
+        if self._traffic.held >= MANY_KEPT and not is_writing and not self._doubtful:
+            if self._timer is not None:
+                self._timer.cancel()
             self._time_came()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_EVERY_S, self._time_came)
@@ -140,7 +124,7 @@ class Journal:
     async def _flush_soon(self) -> None:
         again = _EVERY_S
         try:
-            await self.flush(only_if_many=not self._lasts or time.perf_counter() < self._write_at)
+            await self.flush(only_if_due=True)
         except StorageUnavailable:
             again = _RETRY_S
         except Exception:
@@ -148,52 +132,77 @@ class Journal:
         if self._timer is not None:
             self._timer.cancel()  # Another flush, which this one had to wait for, may have set it.
             self._timer = None
-        if (self._traffic.kept or (self._waiting and self._lasts)) and self._traffic.on_kept != nobody:
+        wait = self._traffic.kept if self._lasts else self._unknown()
+        if wait and self._traffic.on_kept != nobody:
             self._timer = asyncio.get_running_loop().call_later(again, self._time_came)
 
-    async def flush(self, *, only_if_many: bool = False) -> None:
-        """Write what was answered in this process until now; *only_if_many*: if that is more than should wait."""
+    async def flush(self, *, only_if_due: bool = False) -> None:
+        """Write what was answered in this process until now; *only_if_due*: if that is more than should wait, or has waited
+        long enough."""
         async with self._writing:
-            if self._doubtful and (self._traffic.kept or self._waiting):
+            if self._doubtful and self._traffic.kept:
                 await self._store.ping()
             self._doubtful = True
             await self._look_up()
-            if not only_if_many or sum(len(each.requests) for each in self._waiting.values()) > _MOST_WAITING:
-                if self._waiting:
+            if not only_if_due or self._is_due():
+                whose: dict[str, list[Names]] = {}
+                for names, kept in self._traffic.kept.items():
+                    if kept.owner is not None:
+                        whose.setdefault(kept.owner, []).append(names)
+                if whose:
                     await self._store.ping()  # What is being written when Redis goes away is lost.
-                while self._waiting:
-                    await self._write(*self._waiting.popitem())
+                for owner, those in whose.items():
+                    await self._write(owner, [self._traffic.take(each) for each in those if each in self._traffic.kept])
             self._doubtful = False
             self._forget_old_resets()
 
+    def _is_due(self) -> bool:
+        kept = self._traffic.kept.values()
+        waited_s = time.perf_counter() - min((each.oldest for each in kept), default=math.inf)
+        are_many = sum(each.came for each in kept) > _MANY_A_SECOND * waited_s
+        due = self._lasts and waited_s >= (_WRITE_MANY_S if are_many else _WRITE_FEW_S)
+        return due or self._traffic.held >= MANY_KEPT
+
+    def _unknown(self) -> list[tuple[Names, Kept]]:
+        return [(names, kept) for names, kept in self._traffic.kept.items() if kept.owner is None]
+
     async def _look_up(self) -> None:
         """Find out whose the requests are that were answered until now, while there still is what they are about."""
-        kept = self._traffic.kept
-        left = len(kept)
-        while left > 0 and kept:
-            batch = [kept.popleft() for _ in range(min(len(kept), left, _LOOK_UP))]
-            left -= len(batch)
+        unknown = self._unknown()
+        for start in range(0, len(unknown), _LOOK_UP):
+            batch = unknown[start : start + _LOOK_UP]
             try:
-                owners = await self._owners.of([(each.call.environment_id, each.token) for each in batch])
+                owners = await self._owners.of([names for names, _ in batch])
             except StorageUnavailable:
-                kept.extendleft(reversed(batch))
-                self._traffic.on_kept()
                 raise
             except BaseException:
-                self._traffic.lose(len(batch))
+                self._traffic.lose(sum(self._drop(*each) for each in batch))
                 raise
-            # Most often they are all of one workspace.
-            for owner in filter(None, dict.fromkeys(owners)):
-                begin = self._begin_of(owner)
-                those = [each for each, of in zip(batch, owners, strict=True) if of == owner and each.began > begin]
-                if those:
-                    if not self._waiting:
-                        self._write_at = time.perf_counter() + _WRITE_EVERY_S
-                    self._waiting.setdefault(owner, _Waiting(self._store.keeps)).add(those)
+            for (names, kept), owner in zip(batch, owners, strict=True):
+                if owner:
+                    kept.owner = owner
+                else:
+                    self._drop(names, kept)
 
-    async def _write(self, owner: str, waiting: _Waiting) -> None:
+    def _drop(self, names: Names, kept: Kept) -> int:
+        """Keep some requests no longer, if they still are; return how many."""
+        return len(self._traffic.take(names).requests) if self._traffic.kept.get(names) is kept else 0
+
+    async def _write(self, owner: str, parts: list[Kept]) -> None:
+        requests: list[Answered] = []
+        dropped = 0
+        begin = self._begin_of(owner)
+        for kept in parts:
+            those = [each for each in map(entries.unpacked, kept.requests) if each.began > begin]
+            if len(those) == len(kept.requests):
+                dropped += kept.came - len(those)
+            requests += those
+            await asyncio.sleep(0)
+        # The order of their answers.
+        requests.sort(key=lambda each: each.began + each.took)
+        surplus = max(0, len(requests) - self._store.keeps)
         written: list[str] = []
-        for number, each in enumerate(waiting.requests, 1):
+        for number, each in enumerate(requests[surplus:], 1):
             try:
                 written.append(entries.written(each, self._body_bytes))
             except Exception:
@@ -201,7 +210,7 @@ class Journal:
                 self._traffic.lose(1)
             if number % _AT_A_TIME == 0:
                 await asyncio.sleep(0)
-        dropped = waiting.dropped
+        dropped += surplus
         try:
             for part in _parts(written):
                 batches = [part[i : i + _BATCH] for i in range(0, len(part), _BATCH)]
@@ -222,8 +231,14 @@ class Journal:
 
     def _forget_old_resets(self) -> None:
         if self._begins:
-            oldest = self._traffic.oldest()
-            self._begins = {owner: begin for owner, begin in self._begins.items() if begin >= oldest}
+            answering = self._traffic.oldest()
+            kept = self._traffic.kept.values()
+            self._begins = {
+                owner: begin
+                for owner, begin in self._begins.items()
+                if answering <= begin
+                or any(each.oldest <= begin and (owner == _EVERY or each.owner in (None, owner)) for each in kept)
+            }
 
     async def close(self) -> None:
         """Write what is left, for the last time."""
@@ -244,15 +259,21 @@ class Journal:
     async def _forget(self, workspace: str) -> str:
         self._held[workspace] = time.perf_counter() + _LONGEST_RESET_S
         async with self._writing:
-            if workspace == _EVERY:
-                self._waiting.clear()
-            else:
-                self._waiting.pop(workspace, None)
+            await self._drop_all_of(workspace)
             return "ok"
+
+    async def _drop_all_of(self, workspace: str) -> None:
+        # What came before a reset would not be written anyway, but be counted among what the ring has lost.
+        with suppress(StorageUnavailable):
+            await self._look_up()
+        for names, kept in list(self._traffic.kept.items()):
+            if workspace in (_EVERY, kept.owner):
+                self._drop(names, kept)
 
     async def _remember(self, workspace: str) -> str:
         self._held.pop(workspace, None)
         self._begins[workspace] = time.perf_counter()
+        await self._drop_all_of(workspace)
         self._owners.forget(None if workspace == _EVERY else workspace)
         return "ok"
 

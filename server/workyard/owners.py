@@ -14,12 +14,10 @@ from workyard_store.access import DEFAULT_WORKSPACE, Access, Caller, workspace_o
 from workyard_store.ids import is_id
 
 from .headers import token_of
-from .traffic import CALLER, Exchange
+from .traffic import CALLER, Exchange, Names
 
 #: Environments of which it is remembered where they were, for requests that come when they are gone.
 _MOST_KNOWN = 4096
-#: The environment that a request is about, or an empty string, and its token.
-Names = tuple[str, str | None]
 #: Operations that last as long as the client likes, and do nothing meanwhile.
 _LASTING = ("sessions.events.stream",)
 

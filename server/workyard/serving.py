@@ -263,7 +263,7 @@ async def _services(settings: Settings) -> AsyncIterator[Services]:
     engine = open_engine(settings)
     try:
         await engine.open()
-        yield build_services(settings, engine, wall_now, play, Traffic(0, None))
+        yield build_services(settings, engine, wall_now, play, Traffic(0, None, 0))
     finally:
         await engine.close()
 

@@ -5,11 +5,12 @@ that the journal has not written yet. Owns no connection and no rule; what it do
 from __future__ import annotations
 
 import logging
+import math
 import time
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from starlette.types import Message, Scope, Send
 
@@ -47,48 +48,41 @@ TEXTS = (b"application/json", b"text/")
 _ERROR_BYTES = 2048
 #: Bytes that are looked at behind those that are kept: a secret may begin in front of them.
 _MARGIN_BYTES = 512
-#: Requests that wait to be written; of more, the oldest are lost.
+#: Requests that wait to be written; of more, some are lost.
 _MOST_KEPT = 5000
 #: Requests that wait, at which whoever writes them is told again.
-MANY_KEPT = 1024
+MANY_KEPT = 4096
 _API = "/v1"
 
+#: What the workspace of a request is found by: the environment that it is about, or an empty string, and its token.
+Names = tuple[str, str | None]
 
-class Kept(NamedTuple):
-    """A request that was answered and waits to be written, with the secrets that it came with. The attributes are those of
-    `Exchange`; `body` and `answer`: the first bytes of the bodies, of an answer that is text; `rule`: the
-    rule of the ledger that an error is about.
 
-    It is written later, together with others: that takes a third of the time. And it is little: of what a request was made
-    of, Python's garbage collector would have to look through a lot.
+class Kept:
+    """The requests of one caller about one environment that were answered and wait to be written, the last *most* of them.
+
+    Attributes:
+        requests: each packed (`workyard.entries`): one object, of which Python's garbage collector knows nothing. What stays
+            for seconds of the thirty that a request is made of would lie where later requests want room.
+        came: how many there were.
+        oldest: when the first of them began, seconds on the performance counter.
+        owner: their workspace, None while nobody has looked it up.
     """
 
-    began: float
-    at: float
-    took: float
-    status: int
-    cut: bool
-    method: str
-    path: str
-    query: bytes
-    token: str | None
-    call: ApiCall
-    received: int
-    sent_bytes: int
-    body: bytes
-    answer: bytes
-    rule: str
+    __slots__ = ("came", "oldest", "owner", "requests")
 
-    def __repr__(self) -> str:
-        """Show nothing that may hold a secret."""
-        return f"Kept({self.call.request_id}, {self.status})"
+    def __init__(self, most: int) -> None:
+        self.requests = deque[bytes](maxlen=most)
+        self.came = 0
+        self.oldest = math.inf
+        self.owner: str | None = None
 
 
 class Exchange:
     """One request and its answer.
 
     Attributes:
-        scope: of the request.
+        scope: of the request; `is_of_the_api`: whether it is one to the emulated API.
         began: when it came, seconds on the performance counter; `at`: the same in wall time, seconds.
         took: how long its answer took, seconds.
         status: of the answer; 0 while there is none.
@@ -108,6 +102,7 @@ class Exchange:
         "began",
         "content_type",
         "cut",
+        "is_of_the_api",
         "received",
         "scope",
         "sent",
@@ -123,6 +118,8 @@ class Exchange:
         self._keep = traffic.body_bytes
         self._ended = False
         self.scope = scope
+        path: str = scope["path"]
+        self.is_of_the_api = path.startswith(_API) and path[3:4] in ("", "/")
         self.began = time.perf_counter()
         self.at = time.time()
         self.took = 0.0
@@ -146,12 +143,6 @@ class Exchange:
         if call is not None:
             return call.on
         return UNKNOWN if self.is_of_the_api else OTHER
-
-    @property
-    def is_of_the_api(self) -> bool:
-        """Tell whether it is a request to the emulated API."""
-        path: str = self.scope["path"]
-        return path.startswith(_API) and path[3:4] in ("", "/")
 
     async def send(self, message: Message) -> None:
         """Pass a message of the answer on; the answer counts as given when its last is about to be sent."""
@@ -214,14 +205,15 @@ class Traffic:
         durations: operation → how many took at most as long as each of `BUCKETS_S`, in the last place those that took longer.
         seconds: operation → how long they took in all.
         faults: operation → how often a fault rule was applied.
-        kept: requests to the API that were answered and wait to be written, if somebody writes them.
+        kept: requests to the API that were answered and wait to be written, if somebody writes them; `held`: how many.
         told: who is told of each request, or None.
-        on_kept: called when one waits, and when `MANY_KEPT` do.
+        on_kept: called when one waits of a caller and an environment of which none did, and when `MANY_KEPT` do.
         lost: how many of these were thrown away, and `lost_at` when that was last, wall time in seconds.
     """
 
-    def __init__(self, body_bytes: int, keep: Callable[[Exchange], Kept] | None) -> None:
-        """Look at *body_bytes* of each body; *keep*: how what was answered is kept for the journal, None: there is none."""
+    def __init__(self, body_bytes: int, keep: Callable[[Exchange], tuple[Names, bytes]] | None, most: int) -> None:
+        """Look at *body_bytes* of each body; *keep*: how what was answered is kept for the journal, None: there is none;
+        *most*: how many of these the journal has room for."""
         self.body_bytes = body_bytes + _MARGIN_BYTES if body_bytes else 0
         self.told: Telling | None = None
         self.in_flight: dict[Exchange, None] = {}
@@ -229,11 +221,13 @@ class Traffic:
         self.durations: dict[str, list[int]] = {}
         self.seconds: dict[str, float] = {}
         self.faults: dict[str, int] = {}
-        self.kept: deque[Kept] = deque()
+        self.kept: dict[Names, Kept] = {}
+        self.held = 0
         self.lost = 0
         self.lost_at = 0.0
         self.on_kept: Callable[[], None] = nobody
         self._keep = keep
+        self._most = most
 
     def begin(self, scope: Scope, send: Send, identifier: str) -> Exchange:
         """Take note of a request; whoever answers it calls its `end`."""
@@ -265,16 +259,40 @@ class Traffic:
                 _log.exception("a request could not be told of")
         if self._keep is not None and exchange.is_of_the_api:
             try:
-                self.kept.append(self._keep(exchange))
+                names, packed = self._keep(exchange)
             except Exception:
                 _log.exception("a request could not be put into the journal")
                 self.lose(1)
-            waiting = len(self.kept)
-            if waiting > _MOST_KEPT:
-                self.kept.popleft()
-                self.lose(1)
-            if waiting == 1 or waiting == MANY_KEPT:
+                return
+            kept = self.kept.get(names)
+            if kept is None:
+                kept = self.kept[names] = Kept(self._most)
                 self.on_kept()
+            kept.came += 1
+            if exchange.began < kept.oldest:
+                kept.oldest = exchange.began
+            is_full = len(kept.requests) == self._most
+            kept.requests.append(packed)
+            if not is_full:
+                self.held += 1
+                if self.held == MANY_KEPT:
+                    self.on_kept()
+                elif self.held > _MOST_KEPT:
+                    self._make_room()
+
+    def _make_room(self) -> None:
+        names, first = next(iter(self.kept.items()))
+        first.requests.popleft()
+        if not first.requests:
+            del self.kept[names]
+        self.held -= 1
+        self.lose(1)
+
+    def take(self, names: Names) -> Kept:
+        """Return requests that wait, and keep them no longer."""
+        kept = self.kept.pop(names)
+        self.held -= len(kept.requests)
+        return kept
 
     def lose(self, number: int) -> None:
         """Note that requests were thrown away that the journal should have had."""
@@ -282,10 +300,9 @@ class Traffic:
         self.lost_at = time.time()
 
     def oldest(self) -> float:
-        """Return when the oldest request came of which the journal has not heard, on the performance counter."""
+        """Return when the oldest of the requests came that are being answered, on the performance counter."""
         first = next(iter(self.in_flight), None)
-        now = time.perf_counter()
-        return min(now if first is None else first.began, *(each.began for each in self.kept), now)
+        return time.perf_counter() if first is None else first.began
 
 
 def nobody() -> None:
