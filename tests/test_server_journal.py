@@ -19,6 +19,7 @@ from harness import Api, RedisServer, WorkyardServer, after, new_api_key, refuse
 from test_sessions_lifecycle import session
 
 from workyard import journal as server_journal
+from workyard import traffic as server_traffic
 from workyard.testing import Emulator
 
 AT_LEAST_ONE = {"on": "stop"}
@@ -323,6 +324,31 @@ def test_what_nobody_reads_is_written_some_time(
         assert written() == []
         monkeypatch.setattr(server_journal, setting, 1 if setting == "MANY_KEPT" else 0.0)
         wait_until(written, "the journal is written", 5)
+        emu.reset()
+
+
+def test_what_there_is_no_room_for_is_lost_and_told(
+    engine_options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of requests that cannot be written for long; a group of which nothing is left too."""
+    monkeypatch.setattr(server_traffic, "_MOST_KEPT", 10)
+    monkeypatch.setattr(server_journal, "_EVERY_S", 1e6)
+    options = {"redis_url": engine_options[1]} if engine_options else {}
+    with Emulator(api_key=new_api_key(), key_prefix=new_api_key(), **options) as emu:
+        first, second = emu.environment(), emu.environment()
+        for queue in (*[first] * 4, *[second] * 8):
+            emu.stats(queue)
+        with httpx.Client(base_url=emu.url, headers={"x-api-key": emu.api_key}) as http:
+            page = http.get("/_emulator/requests").json()
+            assert [row["environment_id"] for row in page["data"]] == [second.id, first.id, *[second.id] * 8]
+            assert (page["complete"], page["dropped"]) == (False, 4)
+            lost = [line for line in http.get("/metrics").text.splitlines() if "journal_lost_total{" in line]
+            assert [line.rpartition(" ")[2] for line in lost] == ["4"]
+            # Nothing is left of the first, and it begins anew.
+            for queue in (first, *[second] * 10, first):
+                emu.stats(queue)
+            page = http.get("/_emulator/requests?limit=10").json()
+            assert [row["environment_id"] for row in page["data"]] == [*[second.id] * 9, first.id]
         emu.reset()
 
 

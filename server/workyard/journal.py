@@ -211,10 +211,13 @@ class Journal:
             if number % _AT_A_TIME == 0:
                 await asyncio.sleep(0)
         dropped += surplus
+        since = min((each.at for each in requests), default=0.0)
         try:
             for part in _parts(written):
                 batches = [part[i : i + _BATCH] for i in range(0, len(part), _BATCH)]
-                await self._store.write(owner, dropped, [(len(each), "".join(each)) for each in batches])
+                await self._store.write(
+                    owner, int(since * 1e6), dropped, [(len(each), "".join(each)) for each in batches]
+                )
                 dropped = 0
         except LimitReached:
             return  # A workspace that there is no room for has no journal.

@@ -28,7 +28,8 @@ class Extent:
     Attributes:
         first: number of the oldest entry that is kept, `last` that of the newest; `last` is below `first` if there is none.
         dropped: how many it has lost to newer ones since the reset, or since it was cleared.
-        since: wall time in microseconds of its first entry, or of its clearing; None: nothing was ever written.
+        since: when the first of all its requests came, or it was cleared, wall time in microseconds; None: nothing was ever
+            written.
     """
 
     first: int
@@ -65,11 +66,12 @@ class JournalStore:
         """Ask Redis for a sign of life."""
         await self._engine.ping()
 
-    async def write(self, workspace: str, dropped: int, batches: Iterable[tuple[int, str]]) -> None:
-        """Add batches of entries behind the last, each told by how many it has and their text, in one step. *dropped*: how many
-        came before these and are not written, because the batches now written hold as many as are kept."""
+    async def write(self, workspace: str, since: int, dropped: int, batches: Iterable[tuple[int, str]]) -> None:
+        """Add batches of entries behind the last, each told by how many it has and their text, in one step. *since*: when the
+        first of them came, wall time in microseconds; *dropped*: how many came before these and are not written, because
+        the batches now written hold as many as are kept."""
         arguments = [argument for batch in batches for argument in batch]
-        await self._workspaces.write(_WRITE, workspace, self._wall(), self.keeps, dropped, *arguments)
+        await self._workspaces.write(_WRITE, workspace, since, self.keeps, dropped, *arguments)
 
     async def read(self, workspace: str, first: int) -> AsyncIterator[tuple[Extent, list[Batch]]]:
         """Yield what the journal holds and the batches with entries from number *first* on, oldest first, some at a time.

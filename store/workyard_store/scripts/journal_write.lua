@@ -1,7 +1,8 @@
 -- Put entries behind the last ones of the journal, in batches, and drop the batches that hold none of those it keeps.
 -- Atomic: a batch has the number of its last entry, which follows from how many there ever were.
--- KEYS[1] workspace. ARGV[1] wall us; [2] how many entries are kept; [3] how many came before these and were dropped
--- unwritten, with all that is older; then of each batch how many entries it has, and their text. Answer: {'OK'}.
+-- KEYS[1] workspace. ARGV[1] when the first of them came, wall us; [2] how many entries are kept; [3] how many came before
+-- these and were dropped unwritten, with all that is older; then of each batch how many entries it has, and their text.
+-- Answer: {'OK'}.
 local REQUESTS, JOURNAL = BASE .. 'requests', BASE .. 'journal'
 redis.call('HSETNX', JOURNAL, 'since', ARGV[1])
 local total, dropped = tonumber(redis.call('HGET', JOURNAL, 'total') or 0), tonumber(ARGV[3])
