@@ -211,6 +211,11 @@ def new_api_key() -> str:
     return f"test-{os.getpid()}-{next(_keys)}-{time.monotonic_ns()}"
 
 
+def options_of(engine_options: tuple[str, ...]) -> dict[str, str]:
+    """Return the keywords that start an emulator on an engine."""
+    return {"redis_url": engine_options[1]} if engine_options else {}
+
+
 def instant(text: str) -> datetime:
     """Read a timestamp of the API."""
     return datetime.fromisoformat(text)

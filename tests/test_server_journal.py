@@ -15,7 +15,17 @@ from typing import Any
 import httpx
 import pytest
 import redis
-from harness import Api, RedisServer, WorkyardServer, after, new_api_key, refused, running_server, wait_until
+from harness import (
+    Api,
+    RedisServer,
+    WorkyardServer,
+    after,
+    new_api_key,
+    options_of,
+    refused,
+    running_server,
+    wait_until,
+)
 from test_sessions_lifecycle import session
 
 from workyard import journal as server_journal
@@ -333,8 +343,7 @@ def test_what_there_is_no_room_for_is_lost_and_told(
     """Of requests that cannot be written for long; a group of which nothing is left too."""
     monkeypatch.setattr(server_traffic, "_MOST_KEPT", 10)
     monkeypatch.setattr(server_journal, "_EVERY_S", 1e6)
-    options = {"redis_url": engine_options[1]} if engine_options else {}
-    with Emulator(api_key=new_api_key(), key_prefix=new_api_key(), **options) as emu:
+    with Emulator(api_key=new_api_key(), key_prefix=new_api_key(), **options_of(engine_options)) as emu:
         first, second = emu.environment(), emu.environment()
         for queue in (*[first] * 4, *[second] * 8):
             emu.stats(queue)

@@ -19,7 +19,18 @@ from typing import Any
 import pytest
 import redis
 from click.testing import CliRunner
-from harness import NOON, Api, RedisServer, WorkyardServer, after, new_api_key, refused, running_server, wait_until
+from harness import (
+    NOON,
+    Api,
+    RedisServer,
+    WorkyardServer,
+    after,
+    new_api_key,
+    options_of,
+    refused,
+    running_server,
+    wait_until,
+)
 from jsonschema import Draft202012Validator
 
 from workyard.cli import main
@@ -222,7 +233,7 @@ def test_an_environment_that_never_keeps_still_is_409_after_twenty_tries(
 ) -> None:
     """It is read in parts of two rows here, and somebody changes it before each."""
     with (
-        Emulator(**({"redis_url": engine_options[1]} if engine_options else {})) as running,
+        Emulator(**options_of(engine_options)) as running,
         closing(Api(running.url)) as api,
         closing(Api(running.url, api.api_key)) as reader,
     ):

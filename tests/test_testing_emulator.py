@@ -18,7 +18,7 @@ from typing import Any
 
 import anthropic
 import pytest
-from harness import NOON, WorkyardServer, clean_environment, new_api_key
+from harness import NOON, WorkyardServer, clean_environment, new_api_key, options_of
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from workyard.schemas.control import ResetDone
@@ -34,11 +34,6 @@ from workyard.testing.asking import read
 
 READY_WITHIN_S = 0.05
 END_WITHIN_S = 1.0
-
-
-def options_of(engine_options: tuple[str, ...]) -> dict[str, str]:
-    """Return the keywords that start an emulator on an engine."""
-    return {"redis_url": engine_options[1]} if engine_options else {}
 
 
 @pytest.fixture(scope="module")
