@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
-from workyard.ledger import PLACES, Rule
+from workyard.ledger import SCOPES, LedgerRule
 from workyard.operations import OPERATIONS
 from workyard.rule_ids import FALLBACK
 
@@ -20,7 +20,7 @@ _SOURCES = ("server", "store", "queue")
 _NO_OPERATIONS = ("conventions.", "limits.", "credentials.")
 
 
-def false_claims(rules: Mapping[str, Rule], root: Path = ROOT) -> list[str]:
+def false_claims(rules: Mapping[str, LedgerRule], root: Path = ROOT) -> list[str]:
     """Return a line for each thing that an entry names and that is not there."""
     tests, routes, functions = _tests(root), _routes(root), _functions(root)
     problems = [f"{name}: {problem}" for name, rule in rules.items() for problem in _of(rule, tests, routes, functions)]
@@ -35,14 +35,14 @@ def false_claims(rules: Mapping[str, Rule], root: Path = ROOT) -> list[str]:
     ]
 
 
-def _of(rule: Rule, tests: set[str], routes: set[str], functions: set[str]) -> Iterator[str]:
+def _of(rule: LedgerRule, tests: set[str], routes: set[str], functions: set[str]) -> Iterator[str]:
     for test in rule.tests:
         if test not in tests:
             yield f"there is no test {test}"
     prefix = rule.endpoint.removesuffix("*")
     below = rule.endpoint.endswith("/*") and any(route.partition(" ")[2].startswith(prefix) for route in routes)
-    if rule.endpoint not in PLACES and rule.endpoint not in routes and not below:
-        yield f"there is no endpoint {rule.endpoint}: `METHOD /path` as in openapi/, `/path/*`, or {', '.join(PLACES)}"
+    if rule.endpoint not in SCOPES and rule.endpoint not in routes and not below:
+        yield f"there is no endpoint {rule.endpoint}: `METHOD /path` as in openapi/, `/path/*`, or {', '.join(SCOPES)}"
     for field in rule.fields:
         operation = field.partition(" ")[0]
         if operation.removeprefix("work.") not in {"*", *OPERATIONS.values()} and operation not in functions:

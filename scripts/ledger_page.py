@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import groupby
 
-from workyard.ledger import SUBJECTS, Rule
+from workyard.ledger import SUBJECTS, LedgerRule
 
 _HEAD = """# Behaviours
 
@@ -27,7 +27,7 @@ _GRADES = {
     "decided": "a decision of Workyard's, where nothing else settles it. If you know better from the service, tell us: a "
     "recording beats a decision",
 }
-_PLACES = {
+_SCOPES = {
     "*": "All of /v1",
     "/_emulator/*": "All of the control plane",
     "cli": "Command line",
@@ -36,7 +36,7 @@ _PLACES = {
 }
 
 
-def page(rules: Mapping[str, Rule]) -> str:
+def page(rules: Mapping[str, LedgerRule]) -> str:
     """Return the page."""
     counts = {grade: sum(rule.grade == grade for rule in rules.values()) for grade in _GRADES}
     engines = Counter(rule.engine for rule in rules.values())
@@ -52,12 +52,12 @@ def page(rules: Mapping[str, Rule]) -> str:
     return "\n".join(parts)
 
 
-def _by_endpoint(rules: list[Rule]) -> Iterable[str]:
+def _by_endpoint(rules: list[LedgerRule]) -> Iterable[str]:
     """Yield a table for each endpoint, in the order in which the rules name them first."""
     places = list(dict.fromkeys(rule.endpoint for rule in rules))
     ordered = sorted(rules, key=lambda rule: places.index(rule.endpoint))
     for endpoint, group in groupby(ordered, key=lambda rule: rule.endpoint):
-        title = _PLACES.get(endpoint, f"`{endpoint}`")
+        title = _SCOPES.get(endpoint, f"`{endpoint}`")
         yield f"### {title}\n"
         rows = "".join(
             f"| `{rule.id}` | {_cell(rule.rule)} | {_grade(rule.grade)} | {_cell(rule.source)} |\n" for rule in group
@@ -65,14 +65,14 @@ def _by_endpoint(rules: list[Rule]) -> Iterable[str]:
         yield f"| id | rule | grade | source |\n|---|---|---|---|\n{rows}"
 
 
-def _open(rules: Iterable[Rule]) -> list[str]:
+def _open(rules: Iterable[LedgerRule]) -> list[str]:
     rows = "".join(f"| `{rule.id}` | {_cell(rule.open)} |\n" for rule in rules if rule.open)
     return [
         f"## Open questions\n\nWhat is not settled, and what would settle it.\n\n| rule | question |\n|---|---|\n{rows}"
     ]
 
 
-def _differences(rules: Iterable[Rule]) -> list[str]:
+def _differences(rules: Iterable[LedgerRule]) -> list[str]:
     rows = "".join(
         f"| `{rule.id}` | {_cell(rule.rule)} | {_cell(rule.differs_from)} |\n" for rule in rules if rule.differs_from
     )

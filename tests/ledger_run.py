@@ -16,7 +16,7 @@ import pytest
 from harness import REDIS_ENGINES
 
 if TYPE_CHECKING:
-    from workyard.ledger import Rule
+    from workyard.ledger import LedgerRule
 
 REPORT = Path(__file__).resolve().parent.parent / ".pytest_cache" / "rules.json"
 #: `engine` of an entry → where each of its tests must have passed.
@@ -42,7 +42,7 @@ class Proofs:
         engine = _ENGINE.search(parameters.removesuffix("]"))
         self.passed.setdefault(base, set()).update({"any"} if engine is None else {"any", engine[1]})
 
-    def missing(self, rule: Rule) -> list[str]:
+    def missing(self, rule: LedgerRule) -> list[str]:
         """Return what is missing for a rule to be proven, a line for each test."""
         problems = []
         for test in rule.tests:
@@ -54,7 +54,7 @@ class Proofs:
                 problems.append(f"{test} has not passed" + ("" if on == ["any"] else f" on {' and '.join(on)}"))
         return problems
 
-    def report(self, rules: Mapping[str, Rule]) -> dict[str, list[str]]:
+    def report(self, rules: Mapping[str, LedgerRule]) -> dict[str, list[str]]:
         """Return what is missing, by the id of the rule, nothing where it is proven."""
         return {name: self.missing(rule) for name, rule in rules.items()}
 

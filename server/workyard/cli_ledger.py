@@ -12,7 +12,7 @@ import click
 from .cli import main
 
 if TYPE_CHECKING:
-    from .ledger import Rule
+    from .ledger import LedgerRule
 
 _WIDTH = 100
 
@@ -26,12 +26,12 @@ def explain(words: tuple[str, ...], as_json: bool) -> None:
     WORDS: the id of a rule, or words to look for in all rules; without any, all are listed. Exits with 1 if none is found.
     """
     from .ledger import matching, rules
-    from .schemas.rules import render_rule
+    from .schemas.rules import render_ledger_rule
 
     named = rules().get(words[0]) if len(words) == 1 else None
     found = [named] if named is not None else matching(" ".join(words))
     if as_json:
-        click.echo(json.dumps([render_rule(rule) for rule in found], indent=2, ensure_ascii=False))
+        click.echo(json.dumps([render_ledger_rule(rule) for rule in found], indent=2, ensure_ascii=False))
     elif len(found) == 1:
         click.echo(_explained(found[0]))
     else:
@@ -42,7 +42,7 @@ def explain(words: tuple[str, ...], as_json: bool) -> None:
         sys.exit(1)
 
 
-def _explained(rule: Rule) -> str:
+def _explained(rule: LedgerRule) -> str:
     parts = [
         ("rule", rule.rule),
         ("about", rule.endpoint),

@@ -43,8 +43,8 @@ SUBJECTS = {
     "testing": "In tests",
     "observability": "Observability",
 }
-#: What a rule is about when it is no route: all of /v1 or of the control plane, the command, Python's helpers, the process.
-PLACES = ("*", "/_emulator/*", "cli", "python", "server")
+#: Values of `endpoint` for a rule that covers more than routes: all of /v1 or the control plane, the command, Python's helpers, the process.
+SCOPES = ("*", "/_emulator/*", "cli", "python", "server")
 _FOLDER = files("workyard") / "ledger"
 
 Grade = Literal["reference", "recorded", "sdk", "decided"]
@@ -73,7 +73,7 @@ class Flip(_Entry):
         return self
 
 
-class Rule(_Entry):
+class LedgerRule(_Entry):
     """One entry. docs/ledger.md says what each member is for."""
 
     id: Annotated[str, Field(pattern=RULE_ID)]
@@ -95,7 +95,7 @@ class Rule(_Entry):
     no_flip: Text | None = None
 
     @model_validator(mode="after")
-    def _whole(self) -> Rule:
+    def _whole(self) -> LedgerRule:
         if (self.flip is None) is (self.no_flip is None):
             raise ValueError("either flip, or no_flip with the reason why no one change breaks the rule")
         if (self.errors or self.fields) and self.avoid is None:
@@ -115,11 +115,11 @@ class Rule(_Entry):
 
 
 class _File(_Entry):
-    rules: tuple[Rule, ...] = Field(strict=False)
+    rules: tuple[LedgerRule, ...] = Field(strict=False)
 
 
 @cache
-def rules() -> Mapping[str, Rule]:
+def rules() -> Mapping[str, LedgerRule]:
     """Return all rules by id, in the order of the page. Takes some tenths of a second the first time.
 
     Raises:
@@ -129,14 +129,14 @@ def rules() -> Mapping[str, Rule]:
     return read({name: file.read_text(encoding="utf-8") for name, file in texts.items() if file.is_file()})
 
 
-def read(texts: Mapping[str, str]) -> dict[str, Rule]:
+def read(texts: Mapping[str, str]) -> dict[str, LedgerRule]:
     """Return the rules in some files' texts, by subject.
 
     Raises:
         LedgerError: a line for each problem.
     """
     problems: list[str] = []
-    found: dict[str, Rule] = {}
+    found: dict[str, LedgerRule] = {}
     for subject, text in texts.items():
         for rule in _rules_of(subject, text, problems):
             if rule.subject != subject:
@@ -156,7 +156,7 @@ def read(texts: Mapping[str, str]) -> dict[str, Rule]:
     return found
 
 
-def _rules_of(subject: str, text: str, problems: list[str]) -> Iterable[Rule]:
+def _rules_of(subject: str, text: str, problems: list[str]) -> Iterable[LedgerRule]:
     if subject not in SUBJECTS:
         problems.append(f"{subject}.yaml: no subject; there are {', '.join(SUBJECTS)}")
         return ()
@@ -188,7 +188,7 @@ def _key(text: str) -> str:
     return text.removeprefix("work.").lower() if " " in text else text
 
 
-def index(of: Mapping[str, Rule]) -> dict[str, dict[str, str]]:
+def index(of: Mapping[str, LedgerRule]) -> dict[str, dict[str, str]]:
     """Return what `ledger/index.json` holds: error class → rule, `<operation> <field>` → rule."""
     return {
         member: dict(sorted((_key(each), rule.id) for rule in of.values() for each in getattr(rule, member)))
@@ -199,7 +199,7 @@ def index(of: Mapping[str, Rule]) -> dict[str, dict[str, str]]:
 # -- finding rules ---------------------------------------------------------------------------------------------
 
 
-def matching(words: str) -> list[Rule]:
+def matching(words: str) -> list[LedgerRule]:
     """Return the rules that have all of some words in id, endpoint, text, grade or source, whatever their case."""
     wanted = re.findall(r"\S+", words.lower())
     return [

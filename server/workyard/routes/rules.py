@@ -16,7 +16,7 @@ from ..dependencies import Call, ControlRoute
 from ..documentation import link, refusals, success
 from ..ledger import matching, rules
 from ..responses import JsonResponse
-from ..schemas.rules import LedgerRule, LedgerRules, render_rule
+from ..schemas.rules import LedgerRule, LedgerRules, render_ledger_rule
 
 _TAGS: list[str | Enum] = ["Rules"]
 router = APIRouter(prefix="/_emulator", tags=_TAGS, route_class=ControlRoute)
@@ -37,7 +37,7 @@ async def list_rules(
     """List the rules that the server keeps, each with its evidence."""
     # In a thread: the first time it takes some tenths of a second.
     found = await asyncio.to_thread(matching, search or "")
-    return JsonResponse({"data": [render_rule(rule) for rule in found]})
+    return JsonResponse({"data": [render_ledger_rule(rule) for rule in found]})
 
 
 @router.get(
@@ -51,4 +51,4 @@ async def get_rule(
     found = (await asyncio.to_thread(rules)).get(rule_id)
     if found is None:
         raise RuleNotFound(rule_id)
-    return JsonResponse(render_rule(found))
+    return JsonResponse(render_ledger_rule(found))

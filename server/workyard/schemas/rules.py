@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from ..ledger import Grade, Rule
+from .. import ledger
 from ..rule_ids import RULE_ID
 from .common import Shape
 
@@ -20,7 +20,7 @@ class LedgerRule(Shape):
         "`cli`, `python` or `server`."
     )
     rule: str = Field(description="The rule.")
-    grade: Grade = Field(
+    grade: ledger.Grade = Field(
         description="Its best evidence: the API reference, what the service was seen to do, the SDKs, or a decision."
     )
     source: str = Field(description="Where that can be looked up.")
@@ -37,6 +37,6 @@ class LedgerRules(Shape):
     data: list[LedgerRule] = Field(description="The rules.")
 
 
-def render_rule(rule: Rule) -> dict[str, Any]:
-    """Render a rule."""
+def render_ledger_rule(rule: ledger.LedgerRule) -> dict[str, Any]:
+    """Render a rule of the ledger."""
     return {name: getattr(rule, name) for name in LedgerRule.model_fields}
