@@ -1,18 +1,19 @@
-"""What the ledger claims of this checkout: that its tests, flips, routes and operations are there. Runs nothing."""
+"""Checks what the ledger says about this checkout: its tests, flips, routes and operations exist. Runs nothing."""
 
 from __future__ import annotations
 
 import ast
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
+from ledger_proofs import ROOT, Proof
 from workyard.ledger import SCOPES, LedgerRule
 from workyard.operations import OPERATIONS
 from workyard.rule_ids import FALLBACK
 
-ROOT = Path(__file__).resolve().parent.parent
 _DOCUMENTS = ("workyard", "control")
 _METHODS = ("get", "put", "post", "delete", "patch")
 _SOURCES = ("server", "store", "queue")
@@ -20,25 +21,28 @@ _SOURCES = ("server", "store", "queue")
 _NO_OPERATIONS = ("conventions.", "limits.", "credentials.")
 
 
-def false_claims(rules: Mapping[str, LedgerRule], root: Path = ROOT) -> list[str]:
-    """Return a line for each thing that an entry names and that is not there."""
+def false_claims(rules: Mapping[str, LedgerRule], proofs: Mapping[str, Proof], root: Path = ROOT) -> list[str]:
+    """Return a line for each thing that a rule or a proof names and that does not exist."""
     tests, routes, functions = _tests(root), _routes(root), _functions(root)
-    problems = [f"{name}: {problem}" for name, rule in rules.items() for problem in _of(rule, tests, routes, functions)]
+    problems = [f"{name}: {problem}" for name, rule in rules.items() for problem in _of(rule, routes, functions)]
+    problems += [
+        f"{name}: there is no test {test}"
+        for name, proof in proofs.items()
+        for test in proof.tests
+        if test not in tests
+    ]
     constants = sorted(set(_constants(root)))
     problems += [f"{where}: there is no rule {name}" for name, where in constants if name not in rules]
     if FALLBACK not in rules:
         problems.append(f"there is no rule {FALLBACK}")
     return problems + [
-        f"{name}: {rule.flip.file} holds {rule.flip.find!r} {count} times, not once"
-        for name, rule in rules.items()
-        if rule.flip is not None and (count := _count(root / rule.flip.file, rule.flip.find)) != 1
+        f"{name}: {proof.flip.file} holds {proof.flip.find!r} {count} times, not once"
+        for name, proof in proofs.items()
+        if proof.flip is not None and (count := _count(root / proof.flip.file, proof.flip.find)) != 1
     ]
 
 
-def _of(rule: LedgerRule, tests: set[str], routes: set[str], functions: set[str]) -> Iterator[str]:
-    for test in rule.tests:
-        if test not in tests:
-            yield f"there is no test {test}"
+def _of(rule: LedgerRule, routes: set[str], functions: set[str]) -> Iterator[str]:
     prefix = rule.endpoint.removesuffix("*")
     below = rule.endpoint.endswith("/*") and any(route.partition(" ")[2].startswith(prefix) for route in routes)
     if rule.endpoint not in SCOPES and rule.endpoint not in routes and not below:
@@ -52,7 +56,7 @@ def _of(rule: LedgerRule, tests: set[str], routes: set[str], functions: set[str]
 @cache
 def _tests(root: Path) -> set[str]:
     found = set[str]()
-    for file in (root / "tests").glob("test_*.py"):
+    for file in _test_files(root / "tests"):
         name = file.relative_to(root).as_posix()
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
             inner: Iterable[ast.stmt] = node.body if isinstance(node, ast.ClassDef) else ()
@@ -62,6 +66,13 @@ def _tests(root: Path) -> set[str]:
             if isinstance(node, ast.Assign):
                 found |= {f"{name}::{each.id}::runTest" for each in node.targets if isinstance(each, ast.Name)}
     return found
+
+
+def _test_files(folder: Path) -> Iterator[Path]:
+    """Yield the files of tests in a folder and below, without those of packages that npm has installed."""
+    for place, folders, names in os.walk(folder):
+        folders[:] = [each for each in folders if each != "node_modules"]
+        yield from (Path(place) / name for name in names if name.startswith("test_") and name.endswith(".py"))
 
 
 def _names(nodes: Iterable[ast.stmt]) -> set[str]:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import groupby
 
+from ledger_proofs import Proof
 from workyard.ledger import SUBJECTS, LedgerRule
 
 _HEAD = """# Behaviours
@@ -36,10 +37,10 @@ _SCOPES = {
 }
 
 
-def page(rules: Mapping[str, LedgerRule]) -> str:
-    """Return the page."""
+def page(rules: Mapping[str, LedgerRule], proofs: Mapping[str, Proof]) -> str:
+    """Return the page. Of the proofs it counts the engines."""
     counts = {grade: sum(rule.grade == grade for rule in rules.values()) for grade in _GRADES}
-    engines = Counter(rule.engine for rule in rules.values())
+    engines = Counter(proof.engine for proof in proofs.values())
     head = _HEAD.format(none=engines["none"], redis=engines["redis"])
     parts = [head + "".join(f"| {_grade(grade)} | {text} | {counts[grade]} |\n" for grade, text in _GRADES.items())]
     for subject, title in SUBJECTS.items():

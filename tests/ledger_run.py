@@ -1,7 +1,7 @@
-"""Which rules of the ledger a run of all tests has proven. A plugin of pytest; under xdist it works in the controller.
+"""Judges which rules of the ledger a run of all tests has proven. A plugin of pytest; under xdist it works in the controller.
 
-A rule is proven on an engine when each test that its entry names has passed there, and failed nowhere. Partial runs are not
-judged: only one of the whole suite, on all engines.
+A rule is proven on an engine when each test that its proof in tests/ledger/ names has passed there, and failed nowhere.
+Partial runs are not judged: only one of the whole suite, on all engines.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ import pytest
 from harness import REDIS_ENGINES
 
 if TYPE_CHECKING:
-    from workyard.ledger import LedgerRule
+    from ledger_proofs import Proof
 
 REPORT = Path(__file__).resolve().parent.parent / ".pytest_cache" / "rules.json"
-#: `engine` of an entry → where each of its tests must have passed.
+#: `engine` of a proof → where each of its tests must have passed.
 _WANTED = {"every": ("embedded", "redis"), "redis": ("redis",), "none": ("any",)}
 _ENGINE = re.compile(r"(?:^|-)(embedded|redis)(?:-[78])?(?:-|$)")
 #: Options that leave tests out.
 _CHOOSING = ("keyword", "markexpr", "deselect", "ignore", "ignore_glob", "lf", "failedfirst", "stepwise", "engine")
 
 
-class Proofs:
-    """What became of tests: by node id without parameters, on which engines they passed and failed."""
+class Outcomes:
+    """Outcomes of tests: by node id without parameters, on which engines they passed and failed."""
 
     def __init__(self) -> None:
         self.passed: dict[str, set[str]] = {}
@@ -42,21 +42,21 @@ class Proofs:
         engine = _ENGINE.search(parameters.removesuffix("]"))
         self.passed.setdefault(base, set()).update({"any"} if engine is None else {"any", engine[1]})
 
-    def missing(self, rule: LedgerRule) -> list[str]:
+    def missing(self, proof: Proof) -> list[str]:
         """Return what is missing for a rule to be proven, a line for each test."""
         problems = []
-        for test in rule.tests:
+        for test in proof.tests:
             if test in self.failed:
                 problems.append(f"{test} failed")
                 continue
-            on = [engine for engine in _WANTED[rule.engine] if engine not in self.passed.get(test, ())]
+            on = [engine for engine in _WANTED[proof.engine] if engine not in self.passed.get(test, ())]
             if on:
                 problems.append(f"{test} has not passed" + ("" if on == ["any"] else f" on {' and '.join(on)}"))
         return problems
 
-    def report(self, rules: Mapping[str, LedgerRule]) -> dict[str, list[str]]:
+    def report(self, proofs: Mapping[str, Proof]) -> dict[str, list[str]]:
         """Return what is missing, by the id of the rule, nothing where it is proven."""
-        return {name: self.missing(rule) for name, rule in rules.items()}
+        return {name: self.missing(proof) for name, proof in proofs.items()}
 
 
 class LedgerRun:
@@ -64,14 +64,14 @@ class LedgerRun:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._proofs = Proofs()
+        self._outcomes = Outcomes()
         self._engines: set[str] = set()
         self._lines: list[str] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Note a test's end."""
         if report.failed or (report.when == "call" and report.passed):
-            self._proofs.note(report.nodeid, passed=report.passed)
+            self._outcomes.note(report.nodeid, passed=report.passed)
             self._engines.update(engine for engine in REDIS_ENGINES if engine in report.nodeid)
 
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
@@ -85,9 +85,9 @@ class LedgerRun:
         )
         if not whole:
             return
-        from workyard.ledger import rules
+        from ledger_proofs import proofs
 
-        found = self._proofs.report(rules())
+        found = self._outcomes.report(proofs())
         bare = {name: problems for name, problems in found.items() if problems}
         self._lines = [f"{name}: {problem}" for name, problems in bare.items() for problem in problems]
         self._lines.append(f"{len(found) - len(bare)} of {len(found)} rules of the ledger proven on every engine")

@@ -1,14 +1,21 @@
-"""The page on the ledger keeps its word: its example is an entry of it. Source: issue E, 1 and 6."""
+"""The page on the ledger keeps its word: its examples are a rule of the ledger and the proof of it."""
 
 from __future__ import annotations
 
-from test_docs_readme import ROOT, block
+import re
 
+from test_docs_readme import ROOT
+
+from ledger_proofs import proofs, read_proofs
 from workyard.ledger import read, rules
 
 
-def test_its_example_is_an_entry() -> None:
-    """Word for word; that the entry itself is true is the ledger's own test."""
-    [shown] = read({"work": block((ROOT / "docs" / "ledger.md").read_text(encoding="utf-8"), "yaml")}).values()
+def test_its_examples_are_a_rule_and_its_proof() -> None:
+    """Word for word; that the entries themselves are true is the ledger's own test."""
+    page = (ROOT / "docs" / "ledger.md").read_text(encoding="utf-8")
+    rule, proof = re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    [shown] = read({"work": rule}).values()
+    [proven] = read_proofs({"work": proof}).values()
     assert shown == rules()[shown.id]
-    assert shown.flip is not None
+    assert proven == proofs()[shown.id]
+    assert proven.flip is not None

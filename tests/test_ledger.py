@@ -1,8 +1,9 @@
-"""The ledger: its entries keep their form, what they name is there, and what is made of them is current. Source: issue E, 1."""
+"""The ledger: its entries keep their form, every rule has a proof, what they name exists, and what is made of them is current."""
 
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +11,10 @@ from pathlib import Path
 import httpx
 import pytest
 from harness import rule_ids
-from ledger_run import Proofs
+from ledger_run import Outcomes
 
 from ledger_claims import false_claims
+from ledger_proofs import PROOFS, proofs, read_proofs, texts_in, unpaired
 from workyard.app import create_app
 from workyard.ledger import LedgerError, read
 from workyard.rule_ids import FALLBACK, of_error
@@ -28,13 +30,17 @@ ENTRY = """
     grade: decided
     source: contract §1
     since: 0.1.0
+"""
+PROOF = """
+  - id: work.one
     tests: [tests/test_ledger.py::test_the_ledger_is_whole_and_what_is_made_of_it_is_current]
     no_flip: It is made up.
 """
+FILE = "tests/ledger/work.yaml"
 
 
 def test_the_ledger_is_whole_and_what_is_made_of_it_is_current() -> None:
-    """Form, tests, flips, endpoints; the page and the index."""
+    """Form, proofs, tests, flips, endpoints; the page and the index."""
     done = subprocess.run([sys.executable, ROOT / "scripts" / "ledger", "--check"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -49,9 +55,9 @@ def test_the_ledger_is_whole_and_what_is_made_of_it_is_current() -> None:
         (f"rules:{ENTRY.replace('decided', 'guessed')}", "work.yaml: work.one: grade: Input should be 'reference'"),
         (f"rules:{ENTRY.replace('work.one', 'work')}", "work.yaml: work: id: String should match"),
         (f"rules:{ENTRY.replace('work.one', 'stats.one')}", "stats.one: the id does not begin with work."),
-        (f"rules:{ENTRY}{ENTRY}", "work.one: there are two rules of this id"),
+        (f"rules:{ENTRY}{ENTRY}", "work.one: there are two entries of this id"),
         (f"rules:{ENTRY.replace('One.', ' ')}", "work.yaml: work.one: rule: Input should be a valid string"),
-        (f"rules:{ENTRY}    flip: {{file: store/x.py, find: a, replace: b}}", "work.one: either flip, or no_flip"),
+        (f"rules:{ENTRY}    no_flip: No.", "work.yaml: work.one: no_flip: Extra inputs are not permitted"),
         (f"rules:{ENTRY}    errors: [WorkNotFound]", "work.one: a rule that errors carry says in avoid"),
         (f"rules:{ENTRY}    avoid: Do not.\n    errors: [Exception]", "work.one: errors: there is no domain error"),
         (
@@ -66,6 +72,61 @@ def test_an_entry_that_breaks_the_form_is_named(text: str, problem: str) -> None
     with pytest.raises(LedgerError) as refused:
         read({"work": text})
     assert problem in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("proofs: [", f"{FILE}: not YAML"),
+        ("rules: []", f"{FILE}: proofs: Field required"),
+        (f"proofs:{PROOF}    source: x", f"{FILE}: work.one: source: Extra inputs are not permitted"),
+        (f"proofs:{PROOF.replace('work.one', 'stats.one')}", f"{FILE}: stats.one: the id does not begin with work."),
+        (f"proofs:{PROOF}{PROOF}", f"{FILE}: work.one: there are two entries of this id"),
+        (f"proofs:{PROOF}    engine: some", f"{FILE}: work.one: engine: Input should be 'every'"),
+        (f"proofs:{PROOF}    flip: {{file: store/x.py, find: a, replace: b}}", "work.one: either flip, or no_flip"),
+        (f"proofs:{PROOF.partition('    no_flip')[0]}", f"{FILE}: work.one: either flip, or no_flip"),
+        (
+            f"proofs:{PROOF.replace('no_flip: It is made up.', 'flip: {file: store/x.py, find: a, replace: a}')}",
+            "find and replace are the same",
+        ),
+        (f"proofs:{PROOF.replace('tests/test', 'scripts/test')}", f"{FILE}: work.one: tests.0: String should match"),
+        ("proofs:\n  - {id: work.one, tests: [], no_flip: No.}", f"{FILE}: work.one: tests: Tuple should have"),
+    ],
+)
+def test_a_proof_that_breaks_the_form_is_named(text: str, problem: str) -> None:
+    """File, entry and member."""
+    with pytest.raises(LedgerError) as refused:
+        read_proofs({"work": text})
+    assert problem in str(refused.value)
+
+
+def test_a_test_of_a_proof_may_be_in_a_folder() -> None:
+    """The path of a test is its node id's."""
+    proof = read_proofs({"work": f"proofs:{PROOF.replace('tests/test', 'tests/work/more/test')}"})["work.one"]
+    assert proof.tests[0].startswith("tests/work/more/test_ledger.py::")
+
+
+def test_a_rule_without_a_proof_and_a_proof_without_a_rule_are_named() -> None:
+    """Each with the file that lacks it."""
+    rules, proven = read({"work": f"rules:{ENTRY}"}), read_proofs({"work": f"proofs:{PROOF}"})
+    assert unpaired(rules, proven) == []
+    [problem] = unpaired(rules, {})
+    assert problem.startswith(
+        "work.one: server/workyard/ledger/work.yaml has this rule, tests/ledger/work.yaml has no proof"
+    )
+    [problem] = unpaired({}, proven)
+    assert problem.startswith(
+        "work.one: tests/ledger/work.yaml proves this rule, server/workyard/ledger/work.yaml does not have it"
+    )
+
+
+def test_paths_in_proofs_can_be_rewritten_line_by_line() -> None:
+    """A test, or the file of a flip, has a line of its own and no quotes: whoever moves files rewrites them by a pattern."""
+    text = "".join(texts_in(ROOT / PROOFS).values())
+    every = proofs().values()
+    assert re.findall(r"^      - (\S+)$", text, re.MULTILINE) == [test for proof in every for test in proof.tests]
+    files = [proof.flip.file for proof in every if proof.flip is not None]
+    assert re.findall(r"^      file: (\S+)$", text, re.MULTILINE) == files
 
 
 @pytest.mark.parametrize(
@@ -86,12 +147,14 @@ def test_an_entry_that_breaks_the_form_is_named(text: str, problem: str) -> None
 def test_an_entry_that_names_what_is_not_there_is_named(change: tuple[str, str], problem: str) -> None:
     """Tests, endpoints, operations, the places of flips."""
     rules = read({"work": f"rules:{ENTRY.replace(*change)}"})
-    assert any(line.startswith(problem) for line in false_claims(rules))
+    proven = read_proofs({"work": f"proofs:{PROOF.replace(*change)}"})
+    assert any(line.startswith(problem) for line in false_claims(rules, proven))
 
 
 def test_an_entry_with_nothing_wrong_makes_no_claim_that_is_false() -> None:
     """Else the tests above would prove nothing."""
-    assert not [line for line in false_claims(read({"work": f"rules:{ENTRY}"})) if line.startswith("work.one")]
+    rules, proven = read({"work": f"rules:{ENTRY}"}), read_proofs({"work": f"proofs:{PROOF}"})
+    assert not [line for line in false_claims(rules, proven) if line.startswith("work.one")]
 
 
 def _tree(error: type[WorkyardError]) -> set[type[WorkyardError]]:
@@ -162,9 +225,9 @@ async def test_a_fault_of_ours_is_500_in_the_envelope_and_says_nothing() -> None
     ],
 )
 def test_a_rule_is_proven_where_its_tests_have_passed(engine: str, cases: dict[str, bool], missing: list[str]) -> None:
-    """On the embedded engine and on a Redis, unless its entry says otherwise; what failed anywhere proves nothing."""
-    rule = read({"work": f"rules:{ENTRY}    engine: {engine}"})["work.one"]
-    proofs = Proofs()
+    """On the embedded engine and on a Redis, unless its proof says otherwise; what failed anywhere proves nothing."""
+    proof = read_proofs({"work": f"proofs:{PROOF}    engine: {engine}"})["work.one"]
+    outcomes = Outcomes()
     for case, passed in cases.items():
-        proofs.note(rule.tests[0] + case, passed=passed)
-    assert proofs.missing(rule) == [each.format(rule.tests[0]) for each in missing]
+        outcomes.note(proof.tests[0] + case, passed=passed)
+    assert outcomes.missing(proof) == [each.format(proof.tests[0]) for each in missing]

@@ -51,9 +51,8 @@ def _explained(rule: LedgerRule) -> str:
         ("elsewhere", rule.differs_from),
         ("open", rule.open),
         ("since", rule.since),
-        *(("proven by", test) for test in rule.tests),
     ]
-    # Node ids and paths stay whole.
+    # Paths stay whole.
     wrapper = textwrap.TextWrapper(_WIDTH, subsequent_indent=" " * 13, break_long_words=False, break_on_hyphens=False)
     lines = [wrapper.fill(f"  {name + ':':<11}{text}") for name, text in parts if text]
     return "\n".join([rule.id, *lines])

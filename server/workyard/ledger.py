@@ -1,8 +1,8 @@
-"""The behaviour ledger: each rule of the contract as an entry in data, with its evidence and the tests that prove it.
+"""The behaviour ledger: each rule of the contract as an entry in data, with its evidence.
 
 The entries are in `ledger/<subject>.yaml`; docs/ledger.md describes their form. Owns reading and checking them: that takes some
-tenths of a second, so no request needs it (`rule_ids.py`). What an entry claims of the repository (tests, flips, routes),
-scripts/ledger checks: a wheel has none of that.
+tenths of a second, so no request needs it (`rule_ids.py`). How each rule is proven is not part of the product: tests/ledger/
+has that, and scripts/ledger checks it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.resources import files
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -55,28 +55,26 @@ class LedgerError(Exception):
     """The ledger breaks its own rules; the message names file and entry, a line for each problem."""
 
 
-class _Entry(BaseModel):
+class Part(BaseModel):
+    """Something in a file of the ledger: no other members than those declared, and no conversion of types."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class Flip(_Entry):
-    """How `scripts/mutants --ledger` breaks a rule: in `file`, `find`, which stands there once, becomes `replace`."""
-
-    file: Annotated[str, Field(pattern=r"^(server|store|queue)/[\w./-]+$")]
-    find: Annotated[str, Field(min_length=1)]
-    replace: str
-
-    @model_validator(mode="after")
-    def _changes_something(self) -> Flip:
-        if self.find == self.replace:
-            raise ValueError("find and replace are the same")
-        return self
-
-
-class LedgerRule(_Entry):
-    """One entry. docs/ledger.md says what each member is for."""
+class Entry(Part):
+    """An entry under the id of a rule."""
 
     id: Annotated[str, Field(pattern=RULE_ID)]
+
+    @property
+    def subject(self) -> str:
+        """Return the name of the file that the entry belongs in, without suffix."""
+        return self.id.partition(".")[0]
+
+
+class LedgerRule(Entry):
+    """A rule and its evidence. docs/ledger.md describes each member."""
+
     endpoint: Text
     rule: Text
     grade: Grade
@@ -87,35 +85,24 @@ class LedgerRule(_Entry):
     open: Text | None = None
     errors: tuple[str, ...] = Field(default=(), strict=False)
     fields: tuple[Annotated[str, Field(pattern=r"^\S+ \S+$")], ...] = Field(default=(), strict=False)
-    engine: Literal["every", "redis", "none"] = "every"
-    tests: tuple[Annotated[str, Field(pattern=r"^tests/test_\w+\.py(?:::\w+)+$")], ...] = Field(
-        min_length=1, strict=False
-    )
-    flip: Flip | None = None
-    no_flip: Text | None = None
 
     @model_validator(mode="after")
     def _whole(self) -> LedgerRule:
-        if (self.flip is None) is (self.no_flip is None):
-            raise ValueError("either flip, or no_flip with the reason why no one change breaks the rule")
         if (self.errors or self.fields) and self.avoid is None:
             raise ValueError("a rule that errors carry says in avoid how to avoid them")
-        if len(set(self.tests)) != len(self.tests):
-            raise ValueError("a test is named twice")
         for name in self.errors:
             found = getattr(errors, name, None)
             if not (isinstance(found, type) and issubclass(found, WorkyardError)):
                 raise ValueError(f"errors: there is no domain error {name}")
         return self
 
-    @property
-    def subject(self) -> str:
-        """Return the name of the file that the rule is in."""
-        return self.id.partition(".")[0]
 
-
-class _File(_Entry):
+class _File(Part):
     rules: tuple[LedgerRule, ...] = Field(strict=False)
+
+
+_Part = TypeVar("_Part", bound=Part)
+_Entry = TypeVar("_Entry", bound=Entry)
 
 
 @cache
@@ -136,14 +123,8 @@ def read(texts: Mapping[str, str]) -> dict[str, LedgerRule]:
         LedgerError: a line for each problem.
     """
     problems: list[str] = []
-    found: dict[str, LedgerRule] = {}
-    for subject, text in texts.items():
-        for rule in _rules_of(subject, text, problems):
-            if rule.subject != subject:
-                problems.append(f"{subject}.yaml: {rule.id}: the id does not begin with {subject}.")
-            if rule.id in found:
-                problems.append(f"{subject}.yaml: {rule.id}: there are two rules of this id")
-            found[rule.id] = rule
+    parsed = {subject: parse(subject, f"{subject}.yaml", text, _File, problems) for subject, text in texts.items()}
+    found = by_id({subject: file.rules for subject, file in parsed.items() if file is not None}, "", problems)
     for member in ("errors", "fields"):
         owners: dict[str, str] = {}
         for rule in found.values():
@@ -156,31 +137,48 @@ def read(texts: Mapping[str, str]) -> dict[str, LedgerRule]:
     return found
 
 
-def _rules_of(subject: str, text: str, problems: list[str]) -> Iterable[LedgerRule]:
+def parse(subject: str, file: str, text: str, model: type[_Part], problems: list[str]) -> _Part | None:
+    """Return the content of a file; None if it is not as *model* describes it: *problems* then has lines that begin with *file*."""
     if subject not in SUBJECTS:
-        problems.append(f"{subject}.yaml: no subject; there are {', '.join(SUBJECTS)}")
-        return ()
+        problems.append(f"{file}: no subject; there are {', '.join(SUBJECTS)}")
+        return None
     try:
-        given = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        content = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except yaml.YAMLError as error:
-        problems.append(f"{subject}.yaml: not YAML: {error}")
-        return ()
+        problems.append(f"{file}: not YAML: {error}")
+        return None
     try:
-        return _File.model_validate(given).rules
+        return model.model_validate(content)
     except ValidationError as error:
         for problem in error.errors():
-            place = problem["loc"]
-            problems.append(f"{subject}.yaml: {_name(given, place)}: {problem['msg'].removeprefix('Value error, ')}")
-        return ()
+            name = _name(content, problem["loc"])
+            problems.append(f"{file}: {name}: {problem['msg'].removeprefix('Value error, ')}")
+        return None
 
 
-def _name(given: Any, place: tuple[int | str, ...]) -> str:
+def by_id(entries: Mapping[str, Iterable[_Entry]], folder: str, problems: list[str]) -> dict[str, _Entry]:
+    """Return entries, given by subject, by their ids. *problems* gets a line for each that is in the wrong file or there twice.
+
+    *folder* is what the names of files begin with in those lines: empty, or ends with a slash.
+    """
+    found: dict[str, _Entry] = {}
+    for subject, some in entries.items():
+        for entry in some:
+            if entry.subject != subject:
+                problems.append(f"{folder}{subject}.yaml: {entry.id}: the id does not begin with {subject}.")
+            if entry.id in found:
+                problems.append(f"{folder}{subject}.yaml: {entry.id}: there are two entries of this id")
+            found[entry.id] = entry
+    return found
+
+
+def _name(content: Any, place: tuple[int | str, ...]) -> str:
     """Return the id, or the number, of the entry that a problem is in, and the path in it."""
     if len(place) < 2 or not isinstance(place[1], int):
         return ".".join(map(str, place)) or "the file"
-    entry = given["rules"][place[1]]
+    entry = content[place[0]][place[1]]
     name = entry.get("id") if isinstance(entry, dict) else None
-    return ": ".join([str(name or f"rules.{place[1]}"), *filter(None, [".".join(map(str, place[2:]))])])
+    return ": ".join([str(name or f"{place[0]}.{place[1]}"), *filter(None, [".".join(map(str, place[2:]))])])
 
 
 def _key(text: str) -> str:

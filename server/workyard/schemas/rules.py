@@ -28,7 +28,6 @@ class LedgerRule(Shape):
     differs_from: str | None = Field(description="What another source says.")
     open: str | None = Field(description="What is not settled about it.")
     avoid: str | None = Field(description="How not to meet the error that is about it.")
-    tests: list[str] = Field(description="The tests that prove it.")
 
 
 class LedgerRules(Shape):
