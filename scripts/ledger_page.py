@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import groupby
 
+from ledger_sources import linked
 from workyard.ledger import SUBJECTS, Rule
 
 _HEAD = """# Behaviours
@@ -60,7 +61,8 @@ def _by_endpoint(rules: list[Rule]) -> Iterable[str]:
         title = _PLACES.get(endpoint, f"`{endpoint}`")
         yield f"### {title}\n"
         rows = "".join(
-            f"| `{rule.id}` | {_cell(rule.rule)} | {_grade(rule.grade)} | {_cell(rule.source)} |\n" for rule in group
+            f"| `{rule.id}` | {_cell(rule.rule)} | {_grade(rule.grade)} | {_cell(linked(rule.source))} |\n"
+            for rule in group
         )
         yield f"| id | rule | grade | source |\n|---|---|---|---|\n{rows}"
 

@@ -1,4 +1,4 @@
-"""The ledger: its entries keep their form, what they name is there, and what is made of them is current. Source: issue E, 1."""
+"""The ledger: its entries keep their form, what they name is there, and what is made of them is current."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ENTRY = """
     endpoint: "*"
     rule: One.
     grade: decided
-    source: contract §1
+    source: docs/evidence/decisions.md#lists
     since: 0.1.0
     tests: [tests/test_ledger.py::test_the_ledger_is_whole_and_what_is_made_of_it_is_current]
     no_flip: It is made up.
@@ -76,6 +76,16 @@ def test_an_entry_that_breaks_the_form_is_named(text: str, problem: str) -> None
         (
             ("since", "avoid: No.\n    fields: [nothing name]\n    since"),
             "work.one: fields: there is no operation nothing",
+        ),
+        (
+            ("decisions.md#lists", "decisions.md#listes"),
+            "work.one: source: docs/evidence/decisions.md has no heading #listes",
+        ),
+        (("decisions.md#lists", "decision.md#lists"), "work.one: source: there is no page docs/evidence/decision.md"),
+        (("docs/evidence/decisions.md#lists", "a letter"), "work.one: source: 'a letter' is not docs/"),
+        (
+            ("grade: decided", "grade: recorded"),
+            "work.one: source: the first of a rule of the grade recorded is in docs/",
         ),
         (
             ("no_flip: It is made up.", "flip: {file: store/workyard_store/ids.py, find: nowhere, replace: x}"),

@@ -1,4 +1,7 @@
-"""Rules as users meet them: in the header of an error, at the control plane, on the command line. Source: issue E, 1."""
+"""Rules as users meet them: in the header of an error, at the control plane, on the command line.
+
+Rules: `conventions.rule-header`, `conventions.rules`.
+"""
 
 from __future__ import annotations
 
@@ -86,7 +89,7 @@ def test_the_command_explains_a_rule() -> None:
     for text in (
         "anything else is 400",
         "avoid:",
-        "evidence:  decided: contract §1",
+        "evidence:  decided: docs/evidence/decisions.md#lists",
         "tests/test_contract_conventions",
     ):
         assert text in one.stdout
