@@ -1,4 +1,4 @@
-"""The page on the ledger keeps its word: its example is an entry of it. Source: issue E, 1 and 6."""
+"""The page on the ledger keeps its word: its example is an entry of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The behaviour ledger: each rule of the contract as an entry in data, with its evidence and the tests that prove it.
+"""The behaviour ledger: each rule as an entry in data, with its evidence and the tests that prove it.
 
 The entries are in `ledger/<subject>.yaml`; docs/ledger.md describes their form. Owns reading and checking them: that takes some
 tenths of a second, so no request needs it (`rule_ids.py`). What an entry claims of the repository (tests, flips, routes),
