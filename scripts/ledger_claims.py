@@ -24,11 +24,9 @@ _NO_OPERATIONS = ("conventions.", "limits.", "credentials.")
 def false_claims(rules: Mapping[str, Rule], root: Path = ROOT) -> list[str]:
     """Return a line for each thing that an entry names and that is not there."""
     tests, routes, functions = _tests(root), _routes(root), _functions(root)
-    lost = [f"{name}: {problem}" for name, rule in rules.items() for problem in lost_sources(rule, root)]
-    problems = lost + [
-        f"{name}: {problem}" for name, rule in rules.items() for problem in _of(rule, tests, routes, functions)
-    ]
+    problems = [f"{name}: {problem}" for name, rule in rules.items() for problem in _of(rule, tests, routes, functions)]
     constants = sorted(set(_constants(root)))
+    problems += [f"{name}: {problem}" for name, rule in rules.items() for problem in lost_sources(rule, root)]
     problems += [f"{where}: there is no rule {name}" for name, where in constants if name not in rules]
     if FALLBACK not in rules:
         problems.append(f"there is no rule {FALLBACK}")
