@@ -26,7 +26,9 @@ def false_claims(rules: Mapping[str, Rule], root: Path = ROOT) -> list[str]:
     tests, routes, functions = _tests(root), _routes(root), _functions(root)
     problems = [f"{name}: {problem}" for name, rule in rules.items() for problem in _of(rule, tests, routes, functions)]
     constants = sorted(set(_constants(root)))
-    problems += [f"{name}: {problem}" for name, rule in rules.items() for problem in lost_sources(rule, root)]
+    problems += [
+        f"{name}: {problem}" for name, rule in rules.items() for problem in lost_sources(rule.source, rule.grade, root)
+    ]
     problems += [f"{where}: there is no rule {name}" for name, where in constants if name not in rules]
     if FALLBACK not in rules:
         problems.append(f"there is no rule {FALLBACK}")

@@ -7,10 +7,8 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
-from workyard.ledger import Grade, Rule
-
 #: Grade → the pages under docs/evidence of which a rule of that grade names one first. Decided rules name any page of docs/.
-_PAGES: Mapping[Grade, tuple[str, ...]] = {
+_PAGES: Mapping[str, tuple[str, ...]] = {
     "reference": ("api-reference.md", "service-guides.md"),
     "recorded": ("recordings.md",),
     "sdk": ("sdk-clients.md",),
@@ -18,9 +16,9 @@ _PAGES: Mapping[Grade, tuple[str, ...]] = {
 _SOURCE = re.compile(r"(?P<page>docs/(?:evidence/)?[\w-]+\.md)(?:#(?P<anchor>[\w-]+))?")
 
 
-def lost_sources(rule: Rule, root: Path) -> Iterator[str]:
+def lost_sources(source: str, grade: str, root: Path) -> Iterator[str]:
     """Yield a line for each part of a rule's source that leads nowhere, or not to the kind of page that its grade asks for."""
-    for number, part in enumerate(rule.source.split("; ")):
+    for number, part in enumerate(source.split("; ")):
         found = _SOURCE.fullmatch(part)
         if found is None:
             yield f"source: {part!r} is not docs/<page>.md or docs/evidence/<page>.md with #<heading>; `; ` separates several"
@@ -31,9 +29,9 @@ def lost_sources(rule: Rule, root: Path) -> Iterator[str]:
             yield f"source: there is no page {page}"
         elif anchor not in there and (anchor is not None or page.startswith("docs/evidence/")):
             yield f"source: {page} has no heading #{anchor or ''}"
-        wanted = [f"docs/evidence/{name}" for name in _PAGES.get(rule.grade, ())]
+        wanted = [f"docs/evidence/{name}" for name in _PAGES.get(grade, ())]
         if number == 0 and wanted and page not in wanted:
-            yield f"source: the first of a rule of the grade {rule.grade} is in {' or '.join(wanted)}"
+            yield f"source: the first of a rule of the grade {grade} is in {' or '.join(wanted)}"
 
 
 def linked(source: str) -> str:
