@@ -22,7 +22,7 @@ language = "en"
 extensions = ["myst_parser"]
 root_doc = "docs/index"
 source_suffix = {".md": "markdown"}
-include_patterns = ["*.md", "docs/*.md"]
+include_patterns = ["*.md", "docs/*.md", "docs/evidence/*.md"]
 exclude_patterns = sorted(f"{each.name}" for each in ROOT.iterdir() if each.is_dir() and each.name != "docs")
 nitpicky = True
 #: Two hyphens are an option, not a dash.

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from ledger_proofs import ROOT, Proof
+from ledger_sources import lost_sources
 from workyard.ledger import SCOPES, LedgerRule
 from workyard.operations import OPERATIONS
 from workyard.rule_ids import FALLBACK
@@ -32,6 +33,9 @@ def false_claims(rules: Mapping[str, LedgerRule], proofs: Mapping[str, Proof], r
         if test not in tests
     ]
     constants = sorted(set(_constants(root)))
+    problems += [
+        f"{name}: {problem}" for name, rule in rules.items() for problem in lost_sources(rule.source, rule.grade, root)
+    ]
     problems += [f"{where}: there is no rule {name}" for name, where in constants if name not in rules]
     if FALLBACK not in rules:
         problems.append(f"there is no rule {FALLBACK}")

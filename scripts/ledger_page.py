@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from itertools import groupby
 
 from ledger_proofs import Proof
+from ledger_sources import linked
 from workyard.ledger import SUBJECTS, LedgerRule
 
 _HEAD = """# Behaviours
@@ -61,7 +62,8 @@ def _by_endpoint(rules: list[LedgerRule]) -> Iterable[str]:
         title = _SCOPES.get(endpoint, f"`{endpoint}`")
         yield f"### {title}\n"
         rows = "".join(
-            f"| `{rule.id}` | {_cell(rule.rule)} | {_grade(rule.grade)} | {_cell(rule.source)} |\n" for rule in group
+            f"| `{rule.id}` | {_cell(rule.rule)} | {_grade(rule.grade)} | {_cell(linked(rule.source))} |\n"
+            for rule in group
         )
         yield f"| id | rule | grade | source |\n|---|---|---|---|\n{rows}"
 

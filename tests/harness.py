@@ -227,9 +227,9 @@ def after(start: str, seconds: float) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%f") + "Z"
 
 
-#: The form of a response's id, contract §1.
+#: The form of a response's id. Rule: `conventions.request-id`.
 REQUEST_ID = re.compile(r"req_01[1-9A-HJ-NP-Za-km-z]{22}")
-#: `error.type` by status, contract §1.
+#: `error.type` by status. Rule: `conventions.envelope`.
 ERROR_TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",

@@ -1,4 +1,6 @@
-"""What the API promises, as a program: the whole answer of every call, in plain Python. Source: contract §§1, 3, 4, 6.
+"""What the API promises, as a program: the whole answer of every call, in plain Python.
+
+Rules: `environments.*`, `work.*`, `stats.*`.
 
 Owns no HTTP and imports nothing from the product. It states the rules the plainest way (a queue is the queued items in
 the order of their entries), so that no bookkeeping of the product's has a twin here. What nobody can predict stands in

@@ -1,4 +1,6 @@
-"""What the model keeps: environments, work items, and the rules of metadata and configurations. Source: contract §§1, 3.
+"""What the model keeps: environments, work items, and the rules of metadata and configurations.
+
+Rules: `environments.*`.
 
 Owns no call; those are `model.py`. Imports nothing from the product. Instants are microseconds since 1970.
 """

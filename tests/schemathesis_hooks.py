@@ -32,7 +32,7 @@ _BATCH = 500
 _CURSOR = "page: Invalid cursor"
 _FRACTION = r"\w+: Input should be a valid integer"
 _NESTED_FRACTION = r"[\w.]+: Input should be a valid integer"
-_STRICT = "JSON Schema takes 3.0 for an integer, the strict types of contract §1 do not"
+_STRICT = "JSON Schema takes 3.0 for an integer, the rule `conventions.strict-types` does not"
 
 _STEPS = "what a step is, the schema of scripts says: openapi/script.schema.json"
 _SECTIONS = "what is in a section, the schema of states says: openapi/state.schema.json"
@@ -126,7 +126,7 @@ ACCEPTED: dict[str, dict[tuple[int, str], str]] = {
     },
     ENQUEUE: {
         (400, "idempotency_key: Was used before for a different request"): "depends on the requests before",
-        (400, _FRACTION): "JSON Schema takes 3.0 for an integer, the strict types of contract §1 do not",
+        (400, _FRACTION): "JSON Schema takes 3.0 for an integer, the rule `conventions.strict-types` does not",
     },
     WAIT: {
         (409, "Not within .*"): "depends on what there is",
@@ -138,10 +138,10 @@ ACCEPTED: dict[str, dict[tuple[int, str], str]] = {
             400,
             r"expect\.\d+\.status: Input should be a valid string",
         ): "says of 200.0 that it is neither number nor text",
-        (400, _NESTED_FRACTION): "JSON Schema takes 3.0 for an integer, the strict types of contract §1 do not",
+        (400, _NESTED_FRACTION): "JSON Schema takes 3.0 for an integer, the rule `conventions.strict-types` does not",
     },
     "POST /_emulator/settings": {
-        (400, _FRACTION): "JSON Schema takes 3.0 for an integer, the strict types of contract §1 do not",
+        (400, _FRACTION): "JSON Schema takes 3.0 for an integer, the rule `conventions.strict-types` does not",
     },
 }
 
@@ -199,7 +199,8 @@ def filter_failure(
 ) -> bool:
     """Drop a failure that `ACCEPTED` explains, or that shows that any value is an API key."""
     if isinstance(failure, IgnoredAuth):
-        # Contract §2: what was not issued is an API key, a workspace of its own, which meets 404 where the path names
+        # Rule `credentials.value-decides`:
+        # what was not issued is an API key, a workspace of its own, which meets 404 where the path names
         # something of another's. That it reads it would be a failure, and so is an answer to no token at all.
         elsewhere = failure.title.startswith("Unexpected response") or case.operation.label in _NAME_NOTHING
         return not (failure.scenario is AuthScenario.INVALID_AUTH and elsewhere)

@@ -1,4 +1,4 @@
-"""Whatever clients send, in whatever order: the scripted agent answers by the same few rules. Source: issue C, item 2.
+"""Whatever clients send, in whatever order: the scripted agent answers by the same few rules. Rules: `agent.*`.
 
 The rules are held by `Ledger`, which reads nothing but the session's events, as a client would.
 """

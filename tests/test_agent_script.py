@@ -1,6 +1,6 @@
 """How a script is written: what is taken, what is refused and with which words, its published schema, its guide.
 
-Source: issue C, item 2.
+Rule: `agent.script.form`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the scripted agent does: each step, and whatever a client may send in whatever order. Source: issue C, item 2."""
+"""What the scripted agent does: each step, and whatever a client may send in whatever order. Rules: `agent.*`."""
 
 from __future__ import annotations
 

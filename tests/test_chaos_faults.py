@@ -1,7 +1,7 @@
 """Whatever breaks under load, nothing accepted is lost, doubled or stuck; and the judgement that says so can say no.
 
 `WORKYARD_CHAOS_ROUNDS` is how often each fault strikes (`scripts/chaos` repeats them 50 times), `WORKYARD_CHAOS_SEED`
-repeats a run's choices. Source: contract §§1, 4, docs/reliability.md.
+repeats a run's choices. Rule: `work.crash`; docs/reliability.md.
 """
 
 from __future__ import annotations

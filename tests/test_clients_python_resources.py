@@ -1,5 +1,5 @@
 """The unmodified SDK's worker downloads skills, mounts memory stores, and writes them back; the SDK's own calls on both,
-validated strictly. Source: issue C, 4; the SDK's `lib/tools/_skills.py` and `_memories.py`.
+validated strictly. Source: the SDK's `lib/tools/_skills.py` and `_memories.py`.
 """
 
 from __future__ import annotations

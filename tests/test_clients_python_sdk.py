@@ -1,4 +1,7 @@
-"""The unmodified `anthropic` SDK against Workyard, sync and async, responses validated strictly. Source: sdk-clients.md."""
+"""The unmodified `anthropic` SDK against Workyard, sync and async, responses validated strictly.
+
+Source: docs/evidence/sdk-clients.md.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The unmodified `anthropic` SDK's sessions and its `EnvironmentWorker`, responses validated strictly. Source: sdk-clients.md §3."""
+"""The unmodified `anthropic` SDK's sessions and its `EnvironmentWorker`, responses validated strictly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The SDK's own client follows a session over cut connections and two servers, and misses nothing. Source: issue C."""
+"""The SDK's own client follows a session over cut connections and two servers, and misses nothing.
+
+Rules: `sessions.stream.*`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The unmodified `@anthropic-ai/sdk`, each worker a process of Node's. Source: sdk-clients.md §§1, 3."""
+"""The unmodified `@anthropic-ai/sdk`, each worker a process of Node's. Source: docs/evidence/sdk-clients.md."""
 
 from __future__ import annotations
 

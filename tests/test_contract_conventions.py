@@ -1,4 +1,7 @@
-"""What every route keeps: routes, headers, forms, strict types, bodies, order of checks, pages, metadata. Source: contract §1."""
+"""What every route keeps: routes, headers, forms, strict types, bodies, order of checks, pages, metadata.
+
+Rules: `conventions.*`.
+"""
 
 from __future__ import annotations
 
@@ -627,7 +630,7 @@ def test_another_content_type_is_refused(asker: Api, content_type: str) -> None:
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "identity"])
 def test_any_content_encoding_is_refused(asker: Api, encoding: str) -> None:
-    """`any content-encoding → 400`; the contract gives no text."""
+    """Rule: `conventions.content-encoding`, which gives no text."""
     for path in BODY_ROUTES:
         content, headers = json.dumps(body_for(path)), JSON | {"content-encoding": encoding}
         response = asker.post(path.format(**NOBODY), content=content, headers=headers)
@@ -1007,7 +1010,7 @@ CLOSED = {"type": "cloud", "networking": {"type": "limited"}, "packages": {"apt"
     ],
 )  # fmt: skip
 def test_of_two_faults_the_first_check_answers(world: World, call: Call, status: int, message: str) -> None:
-    """The ids name the two faults; contract §1, `Order of checks`."""
+    """The ids name the two faults. Rule: `conventions.order`."""
     refused(call.send(world), status, world.fill(message))
 
 

@@ -1,4 +1,4 @@
-"""Environments, call by call: what is given, what is stored, what is refused. Source: contract §3."""
+"""Environments, call by call: what is given, what is stored, what is refused. Rules: `environments.*`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work, call by call: what each answers, what it refuses, which bounds hold. Source: contract §4, Endpoints."""
+"""Work, call by call: what each answers, what it refuses, which bounds hold. Rules: `work.*`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every block of code in the documentation says by which test it is run, or that it is output. Source: issue E, 6.
+"""Every block of code in the documentation says by which test it is run, or that it is output.
 
 In the line above a block stands a comment, which no reader sees:
 
@@ -45,7 +45,7 @@ class Block(NamedTuple):
 def pages() -> list[Path]:
     """Return the pages that people write."""
     written = NOTE.partition("{")[0]
-    found = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+    found = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
     return sorted(path for path in found if not path.read_text(encoding="utf-8").startswith(written))
 
 

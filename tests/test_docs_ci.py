@@ -1,4 +1,4 @@
-"""The pages on CI and Docker keep their word: their files follow the schemas, their commands run. Source: issue E, 6."""
+"""The pages on CI and Docker keep their word: their files follow the schemas, their commands run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands of several pages, run as they stand beside one server: what stands in each page by itself. Source: issue E, 6."""
+"""Commands of several pages, run as they stand beside one server: what stands in each page by itself."""
 
 from __future__ import annotations
 

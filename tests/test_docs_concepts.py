@@ -1,4 +1,4 @@
-"""The picture of the states is what the server does, and what is committed is what is drawn. Source: issue E, 6."""
+"""The picture of the states is what the server does, and what is committed is what is drawn."""
 
 from __future__ import annotations
 

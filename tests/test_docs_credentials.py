@@ -1,4 +1,4 @@
-"""The page on credentials keeps its word: its commands print what it says, its table is the code's. Source: issue E, 3."""
+"""The page on credentials keeps its word: its commands print what it says, its table is the code's."""
 
 from __future__ import annotations
 

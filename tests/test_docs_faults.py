@@ -1,4 +1,4 @@
-"""The page on faults keeps its word: its commands run, its rules are taken, its tables are the code's. Source: issue D, 2."""
+"""The page on faults keeps its word: its commands run, its rules are taken, its tables are the code's."""
 
 from __future__ import annotations
 

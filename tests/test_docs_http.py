@@ -1,4 +1,4 @@
-"""The HTTP recipes keep their word: they are one program, and it prints what they say. Source: issue E, 6."""
+"""The HTTP recipes keep their word: they are one program, and it prints what they say."""
 
 from __future__ import annotations
 

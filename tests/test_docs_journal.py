@@ -1,4 +1,4 @@
-"""The guide on the journal keeps its word: its commands and its program run, its lists are the code's. Source: issue D."""
+"""The guide on the journal keeps its word: its commands and its program run, its lists are the code's."""
 
 from __future__ import annotations
 

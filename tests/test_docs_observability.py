@@ -1,4 +1,4 @@
-"""The guide on what the server tells of itself keeps its word: its blocks run. Source: issue E, 5."""
+"""The guide on what the server tells of itself keeps its word: its blocks run."""
 
 from __future__ import annotations
 

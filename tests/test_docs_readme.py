@@ -1,4 +1,4 @@
-"""The README keeps its word: its examples run as they stand, and its settings are the code's. Source: issue A, 7."""
+"""The README keeps its word: its examples run as they stand, and its settings are the code's."""
 
 from __future__ import annotations
 

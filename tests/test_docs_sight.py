@@ -1,4 +1,4 @@
-"""The page on sight keeps its word: its commands run, and its tables are the code's. Source: issue D, 3."""
+"""The page on sight keeps its word: its commands run, and its tables are the code's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The site: a dead link fails its build, nothing in it comes from elsewhere, and its menu has every page. Source: issue E, 6.
+"""The site: a dead link fails its build, nothing in it comes from elsewhere, and its menu has every page.
 
 That the site of this checkout is right is what `scripts/docs --check` says, a part of `scripts/check`.
 """

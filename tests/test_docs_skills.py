@@ -1,4 +1,4 @@
-"""The guide on skills and memory stores keeps its word: its limits are the code's, its commands run. Source: issue C, 4."""
+"""The guide on skills and memory stores keeps its word: its limits are the code's, its commands run."""
 
 from __future__ import annotations
 

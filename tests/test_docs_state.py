@@ -1,4 +1,4 @@
-"""The guide on states keeps its word: its commands run, its file is one. Source: issue D, 4."""
+"""The guide on states keeps its word: its commands run, its file is one."""
 
 from __future__ import annotations
 

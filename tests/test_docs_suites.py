@@ -1,4 +1,4 @@
-"""The page on fixture mode keeps its word: its example runs, its leniencies are the code's. Source: issue D item 5."""
+"""The page on fixture mode keeps its word: its example runs, its leniencies are the code's."""
 
 from __future__ import annotations
 

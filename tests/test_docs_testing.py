@@ -1,4 +1,4 @@
-"""The guide on tests keeps its word: its programs run as they stand. Source: issue D, 6."""
+"""The guide on tests keeps its word: its programs run as they stand."""
 
 from __future__ import annotations
 

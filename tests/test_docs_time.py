@@ -1,4 +1,4 @@
-"""The page on time keeps its word: its examples run as they stand. Source: issue D, 1."""
+"""The page on time keeps its word: its examples run as they stand."""
 
 from __future__ import annotations
 

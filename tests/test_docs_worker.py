@@ -1,4 +1,4 @@
-"""The guide "Test your worker" keeps its word: its programs run as they stand, with the SDK's workers. Source: issue C, 5."""
+"""The guide "Test your worker" keeps its word: its programs run as they stand, with the SDK's workers."""
 
 from __future__ import annotations
 

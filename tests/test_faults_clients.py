@@ -1,4 +1,4 @@
-"""Each kind of fault once, and what the Python SDK's client does about it: the table of docs/faults.md. Source: issue D, 2."""
+"""Each kind of fault once, and what the Python SDK's client does about it: the table of docs/faults.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Fault rules: which calls they are about, how these are counted, what is refused, and the command. Source: issue D, 2."""
+"""Fault rules: which calls they are about, how these are counted, what is refused, and the command.
+
+Rules: `faults.*`.
+"""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ ENTRY = """
     endpoint: "*"
     rule: One.
     grade: decided
-    source: contract §1
+    source: docs/evidence/decisions.md#lists
     since: 0.1.0
 """
 PROOF = """
@@ -137,6 +137,16 @@ def test_paths_in_proofs_can_be_rewritten_line_by_line() -> None:
         (
             ("since", "avoid: No.\n    fields: [nothing name]\n    since"),
             "work.one: fields: there is no operation nothing",
+        ),
+        (
+            ("decisions.md#lists", "decisions.md#listes"),
+            "work.one: source: docs/evidence/decisions.md has no heading #listes",
+        ),
+        (("decisions.md#lists", "decision.md#lists"), "work.one: source: there is no page docs/evidence/decision.md"),
+        (("docs/evidence/decisions.md#lists", "a letter"), "work.one: source: 'a letter' is not docs/"),
+        (
+            ("grade: decided", "grade: recorded"),
+            "work.one: source: the first of a rule of the grade recorded is in docs/",
         ),
         (
             ("no_flip: It is made up.", "flip: {file: store/workyard_store/ids.py, find: nowhere, replace: x}"),

@@ -1,4 +1,4 @@
-"""The OpenAPI documents: generated, committed, served, complete, and readable without the network. Source: issue A, item 5."""
+"""The OpenAPI documents: generated, committed, served, complete, and readable without the network."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ MEDIA = {
 #: Operations whose answer can also be had as text.
 DRAWN = {"get_timeline"}
 
-#: Operation, parameter → the keywords of its schema that the contract gives.
+#: Operation, parameter → the keywords that its schema has to have.
 PARAMETERS: dict[tuple[str, str], Json] = {
     ("list_environments", "limit"): {"type": "integer", "minimum": 1, "maximum": 1000, "default": 20},
     ("list_environments", "include_archived"): {"type": "boolean", "default": False},
@@ -167,7 +167,7 @@ PARAMETERS: dict[tuple[str, str], Json] = {
 
 STATES = ["queued", "starting", "active", "stopping", "stopped"]
 INSTANT = {"type": "string", "format": "date-time"}
-#: Path in the document's schemas → keywords that the contract gives.
+#: Path in the document's schemas → keywords that have to stand there.
 SHAPES: dict[str, Json] = {
     "EnvironmentCreate.name": {"type": "string", "minLength": 1, "maxLength": 256},
     "EnvironmentCreate.description": {"type": "string", "maxLength": 1024},

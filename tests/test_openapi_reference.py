@@ -1,4 +1,4 @@
-"""The OpenAPI document and the API reference agree, but for what is listed with its reason. Source: issue E, 2."""
+"""The OpenAPI document and the API reference agree, but for what is listed with its reason."""
 
 from __future__ import annotations
 

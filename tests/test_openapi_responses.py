@@ -1,4 +1,6 @@
-"""`--check-responses`: an answer that its document does not describe never leaves as it is. Source: issue E, 2.
+"""`--check-responses`: an answer that its document does not describe never leaves as it is.
+
+Rule: `conventions.checked-answers`.
 
 In CI every server of the tests runs with it (`WORKYARD_TEST_CHECK_RESPONSES`), so each of them is a test of it; here is what
 it does when something is wrong.

@@ -1,4 +1,4 @@
-"""The compose file and the Dockerfile, as far as they can be checked without a Docker engine. Source: issue A, 6.
+"""The compose file and the Dockerfile, as far as they can be checked without a Docker engine.
 
 The image is not built here: the stage that installs is replayed as far as its files go, and what the container would
 run is run against a server of this machine.

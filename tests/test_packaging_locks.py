@@ -1,4 +1,4 @@
-"""What CI installs is locked, what is locked is what pyproject.toml asks for, and the wheel says what it needs. Source: issue E, 4."""
+"""What CI installs is locked, what is locked is what pyproject.toml asks for, and the wheel says what it needs."""
 
 from __future__ import annotations
 

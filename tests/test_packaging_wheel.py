@@ -1,4 +1,4 @@
-"""A wheel in an empty environment, with no checkout present, starts and serves the quick start. Source: issue A, must show."""
+"""A wheel in an empty environment, with no checkout present, starts and serves the quick start."""
 
 from __future__ import annotations
 

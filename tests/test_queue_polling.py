@@ -1,4 +1,4 @@
-"""The poll: in which order it hands out, what ends its wait, who is served first. Source: contract §4, `GET …/work/poll`."""
+"""The poll: in which order it hands out, what ends its wait, who is served first. Rules: `work.poll.*`."""
 
 from __future__ import annotations
 

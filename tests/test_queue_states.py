@@ -1,4 +1,4 @@
-"""The state machine of a work item: every state × every event, then what one cell cannot show. Source: contract §4.
+"""The state machine of a work item: every state × every event, then what one cell cannot show. Rules: `work.*`.
 
 Every instant is the number of seconds after `NOON` on a frozen clock, so every stamp is exact.
 """

@@ -1,6 +1,6 @@
 """The queue's figures, exact after every step that changes them, and against a model that recounts them.
 
-Source: contract §4, `GET …/work/stats`.
+Rules: `stats.*`.
 """
 
 from __future__ import annotations
@@ -302,7 +302,7 @@ class Modelled:
 
 
 class Model:
-    """What the contract says of one environment's queue, without an index or a counter: every figure is recounted."""
+    """What the rules `stats.*` say of one environment's queue, without an index or a counter: every figure is recounted."""
 
     def __init__(self) -> None:
         self.now = 0.0

@@ -1,4 +1,4 @@
-"""Redis Cluster: three primaries on loopback, reached by two server processes. Source: issue, Redis part.
+"""Redis Cluster: three primaries on loopback, reached by two server processes. Source: docs/redis.md.
 
 Nodes are killed and slots are moved while calls are under way: what is answered has happened once, the rest is a 503.
 """

@@ -1,4 +1,6 @@
-"""Redis goes, hangs, or loses its answers: 503, each step wholly or not at all, and full recovery. Source: contract §1.
+"""Redis goes, hangs, or loses its answers: 503, each step wholly or not at all, and full recovery.
+
+Rules: `conventions.storage`, `work.crash`.
 
 Between server and Redis stands a proxy that can swallow the answer to a script after Redis has run it.
 """

@@ -1,5 +1,5 @@
 """Redis at its `maxmemory`: it refuses what needs memory, unless a script has begun to write. So a step is refused with
-503 or happens wholly; deleting works, for it is what helps. Source: contract §1, 503.
+503 or happens wholly; deleting works, for it is what helps. Rule: `conventions.storage`.
 """
 
 from __future__ import annotations

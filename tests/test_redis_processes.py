@@ -1,4 +1,4 @@
-"""Several server processes on one Redis are one service, and waiting costs nothing. Source: contract §4, poll; issue A."""
+"""Several server processes on one Redis are one service, and waiting costs nothing. Rule: `work.poll.connections`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Redis Sentinel: a primary and a replica under three Sentinels; what a failover and a demotion look like from outside.
 
-Source: issue, Redis part. Also a demoted primary by a plain URL: a READONLY answer means that nothing ran.
+Source: docs/redis.md. Also a demoted primary by a plain URL: a READONLY answer means that nothing ran.
 """
 
 from __future__ import annotations

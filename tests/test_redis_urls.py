@@ -1,5 +1,5 @@
 """The forms of `--redis-url`, what is checked at the start, the permissions that are enough, and credentials that never
-show. Source: issue, Redis part; docs/redis.md.
+show. Source: docs/redis.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Memory stores and their memories: created, listed, changed with preconditions, bounded. Source: issue C, 4; the SDK's
+"""Memory stores and their memories: created, listed, changed with preconditions, bounded. Source: the SDK's
 types of memory stores."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Skills: put by the control plane, read by workers. Source: issue C, 4; the SDK's types of skills."""
+"""Skills: put by the control plane, read by workers. Source: the SDK's types of skills."""
 
 from __future__ import annotations
 

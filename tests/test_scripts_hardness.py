@@ -1,4 +1,4 @@
-"""scripts/hardness in small: health answers while the port is misused in every way. Source: issue E, 4."""
+"""scripts/hardness in small: health answers while the port is misused in every way."""
 
 from __future__ import annotations
 

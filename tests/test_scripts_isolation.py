@@ -1,4 +1,4 @@
-"""`scripts/isolation` in small: two processes with twenty tests each on one server. Source: issue D, must show."""
+"""`scripts/isolation` in small: two processes with twenty tests each on one server."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """What somebody who means harm may try, and what comes of it; docs/attacks.md lists all of it with the tests. Here is what no
-other test shows. Source: issue E, "attack list".
+other test shows. Source: docs/attacks.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The command `workyard` beside `serve`: env, run, and the twins of control endpoints. Source: issue A, 2 and 4."""
+"""The command `workyard` beside `serve`: env, run, and the twins of control endpoints. Rules: `control.cli.*`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The control plane: health, enqueue, keys, clock, settings, reset. Source: contract §6, issue A item 4."""
+"""The control plane: health, enqueue, keys, clock, settings, reset. Rules: `control.*`."""
 
 from __future__ import annotations
 
@@ -274,7 +274,7 @@ def test_an_idempotency_key_stands_for_one_request(api: Api, other: dict[str, An
 
 @pytest.mark.parametrize("key", [None, "late"])
 def test_an_archived_environment_takes_no_new_item_but_a_message_to_one_it_has(api: Api, key: str | None) -> None:
-    """What is there may be re-enqueued, contract §3; a request that was carried out before may be repeated."""
+    """What is there may be re-enqueued (`environments.archive.work-comes-back`); a request that was carried out before may be repeated."""
     queue = api.queue()
     [item] = api.enqueue(queue, session_id=SESSION)
     made = api.enqueue(queue, 2, idempotency_key="early")

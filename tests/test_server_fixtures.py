@@ -1,5 +1,5 @@
 """Fixture mode: the reserved ids are there for whoever calls, as each call needs them; all else is as strict as ever.
-Source: issue D item 5, sdk-clients.md §4. The suites themselves: test_suites_generated.py.
+Rules: `fixtures.*`. The suites themselves: test_suites_generated.py.
 """
 
 from __future__ import annotations

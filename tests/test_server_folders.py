@@ -1,4 +1,4 @@
-"""The commands `workyard skill` and `workyard memory`: local folders sent to the server, and written from it. Source: issue C, 4."""
+"""The commands `workyard skill` and `workyard memory`: local folders sent to the server, and written from it."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """Whatever comes in at the port: an answer in the API's form or the end of the connection; never a 5xx, never a hang,
-never an error in the log. Source: contract §1; the shapes are those of the OpenAPI documents.
+never an error in the log. Rules: `conventions.*`; the shapes are those of the OpenAPI documents.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Who may call: by which host name, from which page of a browser, and with which token the control plane. Source: issue E, 4."""
+"""Who may call: by which host name, from which page of a browser, and with which token the control plane.
+
+Rules: `limits.host`, `limits.origin`, `limits.control-token`.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The journal: every request to the API is told once, to whoever asks next, without secrets; and verified. Source: issue D,
-item 3; docs/journal.md.
+"""The journal: every request to the API is told once, to whoever asks next, without secrets; and verified. Rules:
+`journal.*`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How `workyard serve` begins and ends: the ready line, the exports, blocked polls and running requests at a signal.
 
-Source: issue A, 2.
+Rule: `conventions.shutdown`.
 """
 
 from __future__ import annotations

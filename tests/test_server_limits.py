@@ -1,7 +1,7 @@
 """Each limit just under, at and just over its bound: what is taken, and the answer that names the limit and its setting.
 
 One server whose limits are small. What is stored is judged inside the scripts, so it is tested on a real Redis too, by calls that
-come at once. Source: issue E, 4; docs/limits.md.
+come at once. Source: docs/limits.md.
 """
 
 from __future__ import annotations

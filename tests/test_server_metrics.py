@@ -1,4 +1,4 @@
-"""`/metrics`: what Prometheus reads is what there is, and no more than a bound. Source: issue D, item 3; docs/journal.md."""
+"""`/metrics`: what Prometheus reads is what there is, and no more than a bound. Source: docs/journal.md."""
 
 from __future__ import annotations
 

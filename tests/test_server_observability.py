@@ -1,5 +1,5 @@
 """What the server tells of itself: log lines, traces and metrics, and the trace that goes from an enqueue to the poll that
-gets the item. Source: issue E, item 5; docs/observability.md.
+gets the item. Source: docs/observability.md.
 """
 
 from __future__ import annotations

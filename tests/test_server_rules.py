@@ -1,4 +1,7 @@
-"""Rules as users meet them: in the header of an error, at the control plane, on the command line. Source: issue E, 1."""
+"""Rules as users meet them: in the header of an error, at the control plane, on the command line.
+
+Rules: `conventions.rule-header`, `conventions.rules`.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +86,7 @@ def test_the_command_explains_a_rule() -> None:
     """The rule, its evidence, how to avoid the error; a list where more than one is meant; 1 for none."""
     one = explained("conventions.cursor")
     assert one.returncode == 0, one.stderr
-    for text in ("anything else is 400", "avoid:", "evidence:  decided: contract §1"):
+    for text in ("anything else is 400", "avoid:", "evidence:  decided: docs/evidence/decisions.md#lists"):
         assert text in one.stdout
     several = explained("page", "cursor", "--json")
     assert "conventions.cursor" in {row["id"] for row in json.loads(several.stdout)}

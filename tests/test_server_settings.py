@@ -1,6 +1,6 @@
 """The options of `workyard serve` and their variables: what they take, what they refuse, and what they do.
 
-Source: issue A, 2 and 3.
+Source: docs/settings.md.
 """
 
 from __future__ import annotations

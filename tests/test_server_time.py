@@ -1,4 +1,4 @@
-"""Time under a frozen clock, without one sleep: reclaim, lapse, takeover. Source: contract §§4, 6."""
+"""Time under a frozen clock, without one sleep: reclaim, lapse, takeover. Rules: `time.*`, `work.lapse.*`."""
 
 from __future__ import annotations
 

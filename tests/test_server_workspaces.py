@@ -1,4 +1,4 @@
-"""Credentials and workspaces in the modes `any` and `none`: who reaches what. Source: contract §2."""
+"""Credentials and workspaces in the modes `any` and `none`: who reaches what. Rules: `credentials.*`."""
 
 from __future__ import annotations
 

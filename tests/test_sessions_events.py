@@ -1,4 +1,4 @@
-"""Events of a session: what may be sent, how they are listed, and what a refusal names. Source: contract §5; the SDK's types."""
+"""Events of a session: what may be sent, how they are listed, and what a refusal names. Rules: `sessions.events.*`."""
 
 from __future__ import annotations
 

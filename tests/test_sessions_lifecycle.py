@@ -1,4 +1,7 @@
-"""Sessions as records: create, read, list, change, archive, delete, and what becomes of their work. Source: contract §5."""
+"""Sessions as records: create, read, list, change, archive, delete, and what becomes of their work.
+
+Rules: `sessions.*`.
+"""
 
 from __future__ import annotations
 

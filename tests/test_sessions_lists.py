@@ -1,4 +1,4 @@
-"""Lists of sessions and of events: filters, both orders, pages. Source: contract §1; the SDK's parameters of lists."""
+"""Lists of sessions and of events: filters, both orders, pages. Rules: `sessions.list.*`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scripts of sessions: whence one comes, what a session does by it, and what its report says. Source: issue C, 2.
+"""Scripts of sessions: whence one comes, what a session does by it, and what its report says. Rules: `agent.*`.
 
 What each step does is tested without a server, in test_agent_*.py.
 """

@@ -1,4 +1,7 @@
-"""Event streams: nothing missed, nothing twice, whoever writes and however a stream ends. Source: sdk-clients.md §3."""
+"""Event streams: nothing missed, nothing twice, whoever writes and however a stream ends.
+
+Rules: `sessions.stream.*`.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Turns of agents: each event is seen once, whatever comes between, and work is back while something is unserved.
 
-The agents here are functions of a few lines, injected where the scripted one goes. Source: contract §4, issue C, 1.
+The agents here are functions of a few lines, injected where the scripted one goes. Rules: `work.message.*`.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """Sessions and their work: what becomes of a message when the work stops, of the work when the session ends, and of both
-when several servers act at once. Source: contract §§4, 5; reference/wire-facts.md §5.
+when several servers act at once. Rules: `work.message.*`, `sessions.*`.
 
 The agents are functions of a few lines, injected where the scripted one goes, so that a session stays in mid-turn for as
 long as a test wants.

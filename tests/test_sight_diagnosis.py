@@ -1,4 +1,7 @@
-"""What the life of an item means: each sentence of the closed list, brought about through the API. Source: issue D, 3."""
+"""What the life of an item means: each sentence of the closed list, brought about through the API.
+
+Rule: `sight.diagnosis`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Life lines: every event of an item with its caller, its drawing, and issue #1779 of the Python SDK. Source: issue D, 3."""
+"""Life lines: every event of an item with its caller, its drawing, and issue #1779 of the Python SDK.
+
+Rules: `sight.*`.
+"""
 
 from __future__ import annotations
 

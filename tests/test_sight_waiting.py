@@ -1,4 +1,4 @@
-"""Waiting on the server, following events, and the queues at a glance. Source: issue D, 3."""
+"""Waiting on the server, following events, and the queues at a glance. Rules: `sight.wait.*`, `sight.follow`."""
 
 from __future__ import annotations
 

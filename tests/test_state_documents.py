@@ -1,6 +1,6 @@
 """`/_emulator/state`: all that a workspace holds goes into a document and comes back, and nothing but a good document does.
 
-Source: issue D, 4.
+Rules: `state.*`.
 """
 
 from __future__ import annotations

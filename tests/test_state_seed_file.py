@@ -1,4 +1,4 @@
-"""`--seed-file`: what a server starts with, once. Source: issue D, 4."""
+"""`--seed-file`: what a server starts with, once. Rule: `state.seed-file`."""
 
 from __future__ import annotations
 

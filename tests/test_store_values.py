@@ -50,7 +50,7 @@ def test_rfc_3339_is_read_and_nothing_else(text: str, us: int | None) -> None:
 
 @given(instants)
 def test_only_the_exact_rendering_is_a_heartbeat(us: int) -> None:
-    """The same instant written otherwise does not match. Source: contract §4, byte for byte."""
+    """The same instant written otherwise does not match. Rule: `work.heartbeat.extend`."""
     text = format_instant(us)
     for other in (text.lower(), text.replace("Z", "+00:00"), text[:-1] + "0Z", " " + text):
         assert rendered_instant(other) is None
@@ -97,7 +97,7 @@ def test_a_session_has_one_work_id_in_an_environment() -> None:
     [("session_1a", "session_1a"), ("sesn_1a", "session_1a"), ("session_", None), ("session_a-b", None), ("x", None)],
 )
 def test_both_forms_of_a_session_id_are_read(given_id: str, canonical: str | None) -> None:
-    """Source: contract §7."""
+    """Rule: `sessions.id`."""
     assert canonical_session_id(given_id) == canonical
 
 
@@ -108,7 +108,7 @@ def test_what_is_no_id_never_becomes_a_key(value: str) -> None:
 
 
 def test_a_token_tells_what_it_is() -> None:
-    """By its value alone. Source: contract §2."""
+    """By its value alone. Rule: `credentials.value-decides`."""
     key = Caller(environment_key("env_01abc", "secret"))
     assert (key.environment_id, key.work_id) == ("env_01abc", None)
     token = Caller(sessions_token("env_01abc", "work_01xyz", "secret"))

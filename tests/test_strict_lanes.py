@@ -1,5 +1,5 @@
-"""Mode `strict`: each route with each credential on each kind of target, against a table of what must come. Source: contract
-§§1–2; wire-facts §§1–2, 5. The table imports nothing from the product.
+"""Mode `strict`: each route with each credential on each kind of target, against a table of what must come. Rules:
+`credentials.strict.*`. The table imports nothing from the product.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """No token of any kind is written down: not in logs, journals, exports, life lines, metrics, errors, nor in a `repr`, whatever
-place a client puts it in. Source: contract §2.
+place a client puts it in. Rules: `credentials.secrets.*`.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """Mode `strict` at work: the SDK's own workers with real keys and tokens, blocked polls, what an API key may not send, round
-trips, the headers that are asked for, fixtures and faults. Source: contract §2; sdk-clients.md §§1, 3.
+trips, the headers that are asked for, fixtures and faults. Rules: `credentials.strict.*`, `credentials.headers.*`.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """The SDKs' own generated tests of environments and work pass against fixture mode, as they were published.
-Source: issue D item 5, sdk-clients.md §4.
+Evidence: docs/evidence/sdk-clients.md#generated-suites.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""`workyard.testing`: a server inside the process, its helpers for both kinds of callers, its end. Source: issue D, 6."""
+"""`workyard.testing`: a server inside the process, its helpers for both kinds of callers, its end.
+
+Rules: `testing.*`.
+"""
 
 from __future__ import annotations
 

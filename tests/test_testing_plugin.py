@@ -1,4 +1,4 @@
-"""The fixtures for pytest, as other people's tests use them. Source: issue D, 6."""
+"""The fixtures for pytest, as other people's tests use them. Rules: `testing.*`."""
 
 from __future__ import annotations
 

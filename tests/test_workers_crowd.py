@@ -1,4 +1,4 @@
-"""Many sessions, many workers of the Python SDK at once: each session is served by one, once. Source: issue C."""
+"""Many sessions, many workers of the Python SDK at once: each session is served by one, once."""
 
 from __future__ import annotations
 

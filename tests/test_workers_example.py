@@ -1,4 +1,7 @@
-"""The SDK's own example of a worker runs to its end, as it was published. Source: issue C, sdk-clients.md §3."""
+"""The SDK's own example of a worker runs to its end, as it was published.
+
+Evidence: docs/evidence/sdk-clients.md#sessions.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Workers of the Python SDK that lose their item in mid-run, and those that finish it. Source: sdk-clients.md §1, contract §4."""
+"""Workers of the Python SDK that lose their item in mid-run, and those that finish it.
+
+Evidence: docs/evidence/sdk-clients.md#calls-of-a-worker.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from test_sessions_lifecycle import item, send, session, types
 from test_sessions_scripts import calls, message, report
 from workers import Worker
 
-#: A whole loss of a lease, issue C.
+#: A whole loss of a lease.
 LOST_AND_FINISHED_WITHIN_S = 6.0
 #: A beat is a second old at the most, so the lease has a second or two to run: it ends while the second worker's first
 #: poll, of nearly a second, blocks, or just before.

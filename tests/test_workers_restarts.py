@@ -1,4 +1,7 @@
-"""Workers of the Python SDK get over a restart in mid-run, of Redis or of the server. Source: contract §§1, 4."""
+"""Workers of the Python SDK get over a restart in mid-run, of Redis or of the server.
+
+Rules: `conventions.storage`, `work.crash`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The Python SDK's workers and pollers run whole sessions, each in a process of its own. Source: sdk-clients.md §§1, 3."""
+"""The Python SDK's workers and pollers run whole sessions, each in a process of its own.
+
+Evidence: docs/evidence/sdk-clients.md#calls-of-a-worker.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """Scripts of sessions: which one a session has, where they are kept, and the agent that plays them. What a script does is
-`agent/`'s business, when it is called `turns.py`'s. Source: issue C, 2.
+`agent/`'s business, when it is called `turns.py`'s. Rules: `agent.script`, `agent.script.*`.
 
 A session's script is the first of: the one it was given (`PUT /_emulator/sessions/{id}/script`), what its metadata says
 (`workyard_script`: a script, or the name of one), its workspace's script `default`, the server's, the built-in one. It is

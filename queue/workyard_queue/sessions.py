@@ -1,5 +1,5 @@
 """Sessions and their events: one method a verb. Owns what goes into a script and what its answer means; who acts for a
-session is `turns.py`, who listens to one `streams.py`. Source: contract §5; reference/wire-facts.md §5.
+session is `turns.py`, who listens to one `streams.py`. Rules: `sessions.*`.
 """
 
 from __future__ import annotations

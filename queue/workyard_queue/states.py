@@ -1,4 +1,4 @@
-"""The states of a work item and the constants of the state machine. The transitions are the scripts. Source: contract §4.
+"""The states of a work item and the constants of the state machine. The transitions are the scripts. Rules: `work.*`.
 
 | event            | from                | script          |
 |------------------|---------------------|-----------------|
@@ -34,7 +34,7 @@ class State(StrEnum):
 DEFAULT_TTL_S = 300
 SHORTEST_TTL_S = 1
 LONGEST_TTL_S = 3600
-#: What an answer says where no TTL was applied. Source: wire-facts §4.
+#: What an answer says where no TTL was applied. Rule: `work.heartbeat.ended-ttl`.
 UNAPPLIED_TTL_S = 120
 STARTUP_LEASE_S = 120
 RECLAIM_MS = 5000

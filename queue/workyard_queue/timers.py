@@ -1,4 +1,6 @@
-"""Timers: what time alone brings about in a workspace, and clocks that are moved so that it does. Source: issue D, 1.
+"""Timers: what time alone brings about in a workspace, and clocks that are moved so that it does.
+
+Rules: `time.timers.*`.
 
 | kind            | ends                                        | what follows                                             |
 |-----------------|---------------------------------------------|----------------------------------------------------------|

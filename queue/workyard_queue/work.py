@@ -1,5 +1,5 @@
 """The work queue's methods: one a verb, each one script. Owns what goes into a script and what its answer means.
-Waiting for work is `polling.py`. Source: contract §4.
+Waiting for work is `polling.py`. Rules: `work.*`.
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ class WorkQueue:
         work_item_id: str | None = None,
     ) -> list[WorkItem]:
         """Enqueue *count* items, each for a made-up session, or one for *session_id*; if that has an item already, it
-        gets a message instead (contract §4, "message to the session"). An item's id follows from its session, unless
+        gets a message instead (rule `work.message.stopped`). An item's id follows from its session, unless
         *work_item_id* is given, for a single one.
 
         With *idempotency_key* the made-up ids follow from it, so a repeat enqueues what a crash left out and nothing

@@ -1,4 +1,7 @@
-"""The beta versions that the API reference lists for the header `anthropic-beta`, in all its texts. Any other string is taken too."""
+"""The beta versions that the API reference lists for the header `anthropic-beta`, in all its texts.
+
+Any other string is taken too. Evidence: docs/evidence/api-reference.md#beta-header.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Request bodies: size, type, JSON, characters, in the order of contract §1. Their fields are the schemas' business."""
+"""Request bodies: size, type, JSON, characters, in that order. Their fields are the schemas' business. Rule: `conventions.order`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What a route is given: the services, the caller, checked parameters. Owns the order of checks before the route.
 
-Order (contract §1): path and method, by the router → credential → lane → environment of the key → body size, type, JSON →
+Order, by rule `conventions.order`: path and method, by the router → credential → lane → environment of the key → body size, type, JSON →
 body and query validation, by FastAPI → whatever the store finds. In mode `strict` the credential is judged by the step
 that does what is asked for; a call that is refused before it comes so far pays a look-up of its own.
 """

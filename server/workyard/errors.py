@@ -1,4 +1,7 @@
-"""How errors look on the wire: one table from domain errors to status and type, one envelope. Source: contract §1."""
+"""How errors look on the wire: one table from domain errors to status and type, one envelope.
+
+Rule: `conventions.envelope`.
+"""
 
 from __future__ import annotations
 

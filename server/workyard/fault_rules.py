@@ -1,5 +1,5 @@
 """Fault rules and scenarios: their shape, their rules, their JSON Schema, which calls a rule fits. Counting calls is the
-store's `faults.py`, what a fault does to a call `faults.py` here. Source: issue D, 2; docs/faults.md.
+store's `faults.py`, what a fault does to a call `faults.py` here. Rules: `faults.*`; docs/faults.md.
 """
 
 from __future__ import annotations

@@ -29,7 +29,10 @@ NO_RETRY = {"x-should-retry": "false"}
 
 
 def token_of(headers: Headers) -> str | None:
-    """Return the token of a request: `x-api-key`, else the bearer token; an empty one counts as absent. Source: contract §2."""
+    """Return the token of a request: `x-api-key`, else the bearer token; an empty one counts as absent.
+
+    Rule: `credentials.both-headers`.
+    """
     key = headers.get("x-api-key", "").strip()
     if key:
         return key

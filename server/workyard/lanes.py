@@ -1,7 +1,7 @@
 """Which credential may call which route: the lanes of mode `strict`, and the headers that `require_headers` asks for. Owns
 the table and what follows from it and the request alone; whether a credential is good, the step itself finds out.
 
-Source: contract §2; reference/wire-facts.md §§1–2, 5; for what workers call, reference/sdk-clients.md §§1, 3.
+Rule: `credentials.strict.lane`; for what workers call, docs/evidence/sdk-clients.md#credentials.
 """
 
 from __future__ import annotations

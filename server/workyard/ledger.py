@@ -1,4 +1,4 @@
-"""The behaviour ledger: each rule of the contract as an entry in data, with its evidence.
+"""The behaviour ledger: each rule as an entry in data, with its evidence.
 
 The entries are in `ledger/<subject>.yaml`; docs/ledger.md describes their form. Owns reading and checking them: that takes some
 tenths of a second, so no request needs it (`rule_ids.py`). How each rule is proven is not part of the product: tests/ledger/

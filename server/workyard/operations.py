@@ -1,6 +1,6 @@
 """The names of the API's operations: what faults, the journal and life lines call a request. Owns no route.
 
-The calls of the work queue have one word each, as contract §4 names them; the others are `<resource>.<verb>` as in the SDKs.
+The calls of the work queue have one word each; the others are `<resource>.<verb>` as in the SDKs.
 """
 
 from __future__ import annotations

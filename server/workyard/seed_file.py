@@ -1,5 +1,5 @@
 """`--seed-file`: environments, work, keys and scripts that a server starts with. Read and checked as a whole before anything
-is made; a repeat, over a Redis that has them, makes nothing twice. Source: issue D, 4; docs/state.md.
+is made; a repeat, over a Redis that has them, makes nothing twice. Source: docs/state.md.
 """
 
 from __future__ import annotations

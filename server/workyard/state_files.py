@@ -1,4 +1,4 @@
-"""The file of `--state`: read when a server starts, written when it ends. Source: issue D, 4; docs/state.md."""
+"""The file of `--state`: read when a server starts, written when it ends. Source: docs/state.md."""
 
 from __future__ import annotations
 

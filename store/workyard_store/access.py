@@ -1,6 +1,7 @@
 """Who calls, and where they may act: token forms, workspaces, and the environment scripts' access rule.
 
-Source: contract §2. Only a token's value tells what it is. A token that this server issued names its environment, so
+Rule: `credentials.value-decides`.
+Only a token's value tells what it is. A token that this server issued names its environment, so
 that the common call needs no look-up; whether it really was issued is checked where that matters: in mode `strict` by
 the step itself that the call is about. Stored are SHA-256 digests only.
 """
@@ -191,7 +192,7 @@ class Access:
         return workspace_of_api_key(caller.token)
 
     async def is_known(self, workspace: str) -> bool:
-        """Tell whether a workspace's API key has created an environment (contract §2, a *known* API key)."""
+        """Tell whether a workspace's API key has created an environment (rule `credentials.any.known-key`)."""
         return bool(await self.engine.command("HEXISTS", self.keys.workspace(workspace), "number"))
 
     async def reach(self, caller: Caller) -> str:

@@ -1,4 +1,4 @@
-"""Agents: kept as they were defined, for sessions to take a copy of. Runs none. Source: issue C; reference, Agents."""
+"""Agents: kept as they were defined, for sessions to take a copy of. Runs none. Rules: `sessions.agents.*`."""
 
 from __future__ import annotations
 

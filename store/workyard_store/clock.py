@@ -29,7 +29,7 @@ def wall_now() -> int:
 
 
 def format_instant(us: int) -> str:
-    """Render an instant as the API does: UTC, always six fractional digits, `Z`. Source: contract §1."""
+    """Render an instant as the API does: UTC, always six fractional digits, `Z`. Rule: `conventions.timestamps`."""
     global _second_cache
     second, fraction = divmod(us, 1_000_000)
     cached, text = _second_cache

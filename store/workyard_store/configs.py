@@ -1,5 +1,5 @@
 """An environment's configuration: defaults, the merge of an update, and the rules on the result. Pure functions on
-plain dictionaries; the wire shapes and their validation are the server's. Source: contract §3.
+plain dictionaries; the wire shapes and their validation are the server's. Rules: `environments.*`.
 """
 
 from __future__ import annotations

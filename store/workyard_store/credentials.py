@@ -1,4 +1,4 @@
-"""Environment keys: issue, list, revoke. Stored are digests; a key's value is shown once. Source: contract §§2, 6.
+"""Environment keys: issue, list, revoke. Stored are digests; a key's value is shown once. Rules: `control.keys.*`.
 
 A revoked key stays on record, so that it can be told from one that was never issued.
 """

@@ -1,5 +1,5 @@
 """The records of environments: create, read, list, update, archive. Their deletion waits on the queue and is there.
-Source: contract §3.
+Rules: `environments.*`.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ class WorkyardError(Exception):
 
     @property
     def details(self) -> dict[str, Any] | None:
-        """Return what stands beside the message, or None. Source: contract §1, `error.details.error_code`."""
+        """Return what stands beside the message, or None. Rule: `conventions.envelope`."""
         return None if self.error_code is None else {"error_code": self.error_code}
 
 
@@ -112,7 +112,7 @@ class TokenUnknown(AuthenticationFailed):
 
 
 class LaneClosed(AuthenticationFailed):
-    """The route takes no credential of this kind. Source: wire-facts §2."""
+    """The route takes no credential of this kind. Rule: `credentials.strict.lane`."""
 
     def __init__(self) -> None:
         super().__init__("Authentication failed")
@@ -130,14 +130,14 @@ class EnvironmentNotTheTokens(PermissionDenied):
 
 
 class ScopeMissing(PermissionDenied):
-    """The route takes API keys only, and says so in terms of OAuth. Source: wire-facts §2."""
+    """The route takes API keys only, and says so in terms of OAuth. Rule: `credentials.strict.scope`."""
 
     def __init__(self) -> None:
         super().__init__("OAuth token does not meet scope requirement any_of(workspace:developer)")
 
 
 class WorkerCredentialNeeded(PermissionDenied):
-    """An API key sent the result of a tool that a worker runs. Source: wire-facts §5."""
+    """An API key sent the result of a tool that a worker runs. Rule: `credentials.strict.tool-result`."""
 
     def __init__(self, place: int) -> None:
         super().__init__(
@@ -215,7 +215,7 @@ class WorkPollingUnsupported(InvalidRequest):
 
 
 class SessionOutOfState(InvalidRequest):
-    """The session's status does not allow the step. Source: wire-facts §5."""
+    """The session's status does not allow the step. Rules: `sessions.archive.running`, `sessions.delete.running`."""
 
 
 class NotFound(WorkyardError):
@@ -371,7 +371,7 @@ class HeartbeatPreconditionFailed(Conflict):
 
     @property
     def details(self) -> dict[str, Any]:
-        """Return the members in the order the service was seen to send them. Source: wire-facts §1."""
+        """Return the members in the order the service was seen to send them. Rule: `work.heartbeat.precondition`."""
         return {
             "current_state": self.current_state,
             "error_visibility": "user_facing",

@@ -1,6 +1,6 @@
 """Identifiers: their forms, how they are made, how some derive from others. Owns no state.
 
-Source: contract §1: `env_`, `work_`, `session_`, `req_` + `01` + 22 base58 characters.
+Rule: `conventions.ids`: `env_`, `work_`, `session_`, `req_` + `01` + 22 base58 characters.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def new_id(kind: str) -> str:
 def work_id(environment_id: str, session_id: str) -> str:
     """Return the id of the work item that serves *session_id* in this environment.
 
-    A session has one item for life (contract §5), so the id is a function of the two: no index is needed to find it.
+    A session has one item for life (`work.object.one-item`), so the id is a function of the two: no index is needed to find it.
     """
     return "work_" + derived_suffix("work", environment_id, session_id)
 

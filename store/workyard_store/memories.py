@@ -1,4 +1,4 @@
-"""Memory stores: small texts at paths, read and written back by workers. Source: issue C, 4; the SDK's types of memory
+"""Memory stores: small texts at paths, read and written back by workers. Source: the SDK's types of memory
 stores and its `lib/tools/_memories.py`.
 """
 

@@ -1,4 +1,4 @@
-"""Page cursors: a position in one list, opaque and stateless. Source: contract §1, Pagination."""
+"""Page cursors: a position in one list, opaque and stateless. Rule: `conventions.cursor`."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 A script that makes something answers {'SEED', seed, place} while it has done nothing, if its workspace has a seed and what it
 was given is by chance. The place is what it makes and the next number of that in the workspace or environment. It is run again with what follows
-from that, and told so. Without a seed there is no second run. Source: issue D, 4.
+from that, and told so. Without a seed there is no second run. Rules: `state.id-seed`, `state.id-taken`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The files of a skill: the rules they keep, and the zip archive that workers download. Pure functions.
 
-Source: issue C, 4; the SDK's types of skills: one top-level folder named after the skill, SKILL.md at its root.
+Source: the SDK's types of skills: one top-level folder named after the skill, SKILL.md at its root.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Skills: archives of files that workers download, in versions. Seeded by the control plane, for workers only.
 
-Source: issue C, 4; the SDK's types of skills and its `lib/tools/_skills.py`.
+Source: the SDK's types of skills and its `lib/tools/_skills.py`.
 """
 
 from __future__ import annotations

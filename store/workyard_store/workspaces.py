@@ -1,4 +1,6 @@
-"""Workspaces: the index of their environments, their clock and lease settings, and their reset. Source: contract §§2, 6.
+"""Workspaces: the index of their environments, their clock and lease settings, and their reset.
+
+Rules: `credentials.workspace.*`.
 
 A workspace's clock and settings are copied to each of its environments, so that a step on one reads one slot. A change
 writes the workspace, then all copies, then answers; `catch_up` finishes what a crash left half done.

@@ -58,7 +58,7 @@ def advance(
     An event's `processed_at`, if it has one, is when it happened: what was due before then goes before it, however late
     it is looked at. A `wait` begins when the step before it was due; a call times out counted from *now_us*, since
     nobody could answer it before, and no earlier than a worker that holds the work had its time: without one, the
-    session waits, however long. Source: the documentation of self-hosted environments.
+    session waits, however long. Source: docs/evidence/service-guides.md#sessions.
     """
     play = _Agent(script, state, now_us, event_id, setting)
     if state is None and not unseen:

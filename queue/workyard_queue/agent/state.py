@@ -105,7 +105,7 @@ class State(_Record):
         return min((call.until_us for call in self.open_calls), default=None)
 
     def restarted(self) -> State:
-        """Return the state for another script of the same session. Source: event ids never repeat in a session."""
+        """Return the state for another script of the same session. Event ids never repeat in a session."""
         return State(status=self.status, stop_reason=self.stop_reason, emitted=self.emitted, closed=self.closed)
 
 

@@ -1,4 +1,4 @@
-"""`/v1/agents`: kept for sessions to take a copy of. Runs none. Source: issue C."""
+"""`/v1/agents`: kept for sessions to take a copy of. Runs none. Rules: `sessions.agents.*`."""
 
 from __future__ import annotations
 

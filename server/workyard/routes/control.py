@@ -1,4 +1,4 @@
-"""`/_emulator`: the control plane. Source: contract §6.
+"""`/_emulator`: the control plane. Rules: `control.*`.
 
 A path that names an environment acts in its workspace. Otherwise `?workspace=`, else the token, says which; with
 neither, a read covers all and a write is refused.

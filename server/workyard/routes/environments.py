@@ -1,4 +1,4 @@
-"""`/v1/environments`. Source: contract §3."""
+"""`/v1/environments`. Rules: `environments.*`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`/_emulator/faults` and `/_emulator/scenarios`: what goes wrong on purpose. Source: issue D, 2; docs/faults.md."""
+"""`/_emulator/faults` and `/_emulator/scenarios`: what goes wrong on purpose. Source: docs/faults.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`/v1/memory_stores` and their memories, as far as workers and those who set them up need them. Source: issue C, 4."""
+"""`/v1/memory_stores` and their memories, as far as workers and those who set them up need them. Rules: `memory.*`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`/_emulator/rules`: the behaviour ledger. Source: issue E, 1; docs/behaviours.md."""
+"""`/_emulator/rules`: the behaviour ledger. Rule: `conventions.rules`."""
 
 from __future__ import annotations
 

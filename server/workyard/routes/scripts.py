@@ -1,4 +1,4 @@
-"""`/_emulator/…script…`: what the agents of sessions do. Source: issue C, 2; docs/agent-scripts.md."""
+"""`/_emulator/…script…`: what the agents of sessions do. Source: docs/agent-scripts.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`/_emulator/skills`: skills from local folders. Source: issue C, 4; contract §6."""
+"""`/_emulator/skills`: skills from local folders. Rules: `skills.*`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`/v1/sessions` and their events, as far as workers and those who give them work need them. Source: contract §5."""
+"""`/v1/sessions` and their events, as far as workers and those who give them work need them. Rules: `sessions.*`."""
 
 from __future__ import annotations
 

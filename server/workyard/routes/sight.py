@@ -1,4 +1,4 @@
-"""`/_emulator`: what happened to work, and what it waits for. Source: issue D, 3; docs/sight.md."""
+"""`/_emulator`: what happened to work, and what it waits for. Source: docs/sight.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`/v1/skills`: what workers and users read of skills. The control plane seeds them. Source: issue C, 4."""
+"""`/v1/skills`: what workers and users read of skills. The control plane seeds them. Rules: `skills.*`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`/_emulator/state`: all that a workspace holds, as one document. Source: issue D, 4; docs/state.md."""
+"""`/_emulator/state`: all that a workspace holds, as one document. Source: docs/state.md."""
 
 from __future__ import annotations
 

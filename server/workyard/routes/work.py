@@ -1,4 +1,4 @@
-"""`/v1/environments/{environment_id}/work`. Source: contract §4."""
+"""`/v1/environments/{environment_id}/work`. Rules: `work.*`, `stats.*`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wire shapes of agents, as far as a session carries them. Source: issue C; the SDK's types of agents."""
+"""Wire shapes of agents, as far as a session carries them. Source: the SDK's types of agents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wire shapes of the clock and its timers. Source: contract §6, issue D, 1."""
+"""Wire shapes of the clock and its timers. Rules: `time.*`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wire shapes of the control plane. Source: contract §6 and the README."""
+"""Wire shapes of the control plane. Rules: `control.*`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wire shapes of environments. Source: contract §3; reference api-*, Environments."""
+"""Wire shapes of environments. Rules: `environments.object.*`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wire shapes of memory stores and memories. Source: issue C, 4; the SDK's types of memory stores."""
+"""Wire shapes of memory stores and memories. Source: the SDK's types of memory stores."""
 
 from __future__ import annotations
 

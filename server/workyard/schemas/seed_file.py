@@ -1,4 +1,4 @@
-"""The file of `--seed-file`: its shape. What is done with it: `workyard.seed_file`. Source: issue D, 4; docs/state.md."""
+"""The file of `--seed-file`: its shape. What is done with it: `workyard.seed_file`. Source: docs/state.md."""
 
 from __future__ import annotations
 

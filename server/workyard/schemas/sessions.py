@@ -1,4 +1,4 @@
-"""Wire shapes of sessions. Source: contract §5; the SDK's types of sessions."""
+"""Wire shapes of sessions. Source: the SDK's types of sessions."""
 
 from __future__ import annotations
 

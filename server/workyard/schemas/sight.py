@@ -1,4 +1,4 @@
-"""Wire shapes of life lines. Source: issue D, 3; the events are told of in `workyard_queue/timeline.py`."""
+"""Wire shapes of life lines. Rules: `sight.*`; the events are told of in `workyard_queue/timeline.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wire shapes of skills. Source: issue C, 4; the SDK's types of skills, older ones too."""
+"""Wire shapes of skills. Source: the SDK's types of skills, older ones too."""
 
 from __future__ import annotations
 

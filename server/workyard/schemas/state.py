@@ -1,7 +1,7 @@
 """The document of a workspace's state: its shape. What must hold across it is `workyard.state_rules`.
 
 Instants are timestamps of the API, which have all digits that are stored. What follows from the rest is not in it: a work
-item's sequence is its place in the list, and counts are counted. Source: issue D, 4.
+item's sequence is its place in the list, and counts are counted. Source: docs/state.md.
 """
 
 from __future__ import annotations

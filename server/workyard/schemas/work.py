@@ -1,4 +1,4 @@
-"""Wire shapes of work items. Source: contract §4; reference api-*, Work."""
+"""Wire shapes of work items. Rules: `work.object.*`."""
 
 from __future__ import annotations
 
