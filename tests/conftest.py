@@ -16,13 +16,13 @@ from pathlib import Path
 from zlib import crc32
 
 import pytest
-from harness import REDIS_ENGINES, Api, RedisServer, WorkyardServer, redis_binary, running_server, wait_until
-from ledger_run import LedgerRun
-from sdk_example import ENDS_WITHIN_S, Outcome, outcome_in
-from sdk_example import run as run_sdk_example
-from sdk_suites import Run, runs_in
-from sdk_suites import run as run_sdk_suites
-from workers import Worker, start_the_server
+from tests.support.harness import REDIS_ENGINES, Api, RedisServer, WorkyardServer, redis_binary, running_server, wait_until
+from tests.support.ledger_run import LedgerRun
+from tests.support.sdk_example import ENDS_WITHIN_S, Outcome, outcome_in
+from tests.support.sdk_example import run as run_sdk_example
+from tests.support.sdk_suites import Run, runs_in
+from tests.support.sdk_suites import run as run_sdk_suites
+from tests.support.workers import Worker, start_the_server
 
 ENGINES = ("embedded", *REDIS_ENGINES)
 #: What runs beside the tests: the fixture that has its outcome → the run, which takes a folder and where to leave that.

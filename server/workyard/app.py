@@ -13,71 +13,58 @@ from types import FrameType
 
 from fastapi import FastAPI
 
-from workyard_queue.autoclock import AutoClocks
-from workyard_queue.following import Following
-from workyard_queue.invariants import Invariants
-from workyard_queue.polling import LongPoll
-from workyard_queue.scripted import Scripts, play
-from workyard_queue.sessions import Sessions
-from workyard_queue.snapshots import Snapshots
-from workyard_queue.streams import EventStreams
-from workyard_queue.timeline import Timelines
-from workyard_queue.timers import Clocks
-from workyard_queue.turns import Agent, Turns
-from workyard_queue.upgrade import upgrade
-from workyard_queue.watching import Watching
-from workyard_queue.work import LeaseDefaults, WorkQueue
+from workyard_queue.clock.auto import AutoClocks
+from workyard_queue.timeline.feed import Following
+from workyard_queue.work.invariants import Invariants
+from workyard_queue.work.polling import LongPoll
+from workyard_queue.sessions.scripts import Scripts, play
+from workyard_queue.sessions.sessions import Sessions
+from workyard_queue.state.snapshots import Snapshots
+from workyard_queue.sessions.streams import EventStreams
+from workyard_queue.timeline.timeline import Timelines
+from workyard_queue.clock.timers import Clocks
+from workyard_queue.sessions.turns import Agent, Turns
+from workyard_queue.state.upgrade import upgrade
+from workyard_queue.timeline.watch import Watching
+from workyard_queue.work.work_queue import LeaseDefaults, WorkQueue
 from workyard_store.access import Access
-from workyard_store.agents import AgentStore
+from workyard_store.resources.agents import AgentStore
 from workyard_store.clock import wall_now
-from workyard_store.credentials import CredentialStore
-from workyard_store.environments import EnvironmentStore
+from workyard_store.workspaces.credentials import CredentialStore
+from workyard_store.workspaces.environments import EnvironmentStore
 from workyard_store.errors import StartupRefused, StorageUnavailable
 from workyard_store.journal import JournalStore
 from workyard_store.keys import Keys
 from workyard_store.limits import Limits
-from workyard_store.memories import MemoryStores
-from workyard_store.named_scripts import NamedScripts
-from workyard_store.redis import Engine
-from workyard_store.skills import SkillStore
-from workyard_store.workspaces import WorkspaceStore
+from workyard_store.resources.memories import MemoryStores
+from workyard_store.resources.named_scripts import NamedScripts
+from workyard_store.engine.engine import Engine
+from workyard_store.resources.skills import SkillStore
+from workyard_store.workspaces.workspaces import WorkspaceStore
 
-from . import errors, rule_ids
-from .dependencies import Services
-from .entries import kept
-from .faults import Faults
+from .wire import errors
+from .ledger import ids as rule_ids
+from .checks.route import Services
+from .journal.entry import kept
+from .faults.apply import Faults
 from .fixtures import HEADER as LENIENCY
 from .fixtures import Fixtures
-from .guard import Guard, Pages, parts_of
-from .headers import Envelope
-from .journal import Journal
-from .metrics import Metrics
-from .owners import Owners
-from .questions import Questions
-from .request_log import BODY_BYTES, RequestLog
-from .routes import (
-    agents,
-    control,
-    docs,
-    environments,
-    faults,
-    memories,
-    metrics,
-    requests,
-    rules,
-    scripts,
-    seeds,
-    sessions,
-    sight,
-    skills,
-    state,
-    work,
-)
-from .seed_file import plant, read_seed_file
+from .wire.guard import Guard, Pages, parts_of
+from .wire.envelope import Envelope
+from .journal.journal import Journal
+from .observability.metrics import Metrics
+from .journal.attribution import Owners
+from workyard_store.engine.peers import Questions
+from .observability.request_log import BODY_BYTES, RequestLog
+from .routes import agents, control, docs, environments, faults, memories, metrics, rules, scripts, sessions, skills, state, work
+from .routes import journal as requests
+from .routes import skill_uploads as seeds
+from .routes import timeline as sight
+from .state.seed_file import plant, read_seed_file
 from .settings import Settings, read_script
-from .state_files import load_state, read_state, save_state
-from .telemetry import telemetry_of
-from .traffic import Traffic
+from .state.file import load_state, read_state, save_state
+from .observability.telemetry import telemetry_of
+from .wire.exchange import Traffic
 
 _log = logging.getLogger("workyard")
 
@@ -179,7 +166,7 @@ def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now, agent:
         app.router.routes.extend(module.router.routes)
     errors.install(app)
     if settings.check_responses:
-        from .response_check import ResponseCheck
+        from .contract.check import ResponseCheck
 
         app.add_middleware(ResponseCheck)
     app.add_middleware(Guard, settings=settings)

@@ -24,19 +24,19 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
-from workyard_queue.states import NO_HEARTBEAT
-from workyard_queue.work import WorkQueue
+from workyard_queue.work.states import NO_HEARTBEAT
+from workyard_queue.work.work_queue import WorkQueue
 from workyard_store.access import TRUSTED, Access
 from workyard_store.calls import CURRENT
-from workyard_store.configs import merged
-from workyard_store.environments import EnvironmentStore
+from workyard_store.workspaces.configs import merged
+from workyard_store.workspaces.environments import EnvironmentStore
 from workyard_store.errors import EnvironmentNotFound, InvalidCursor, StorageUnavailable
-from workyard_store.workspaces import WorkspaceStore
+from workyard_store.workspaces.workspaces import WorkspaceStore
 
-from .headers import API_CALL, add_header
+from .wire.envelope import API_CALL, add_header
 
 if TYPE_CHECKING:
-    from .dependencies import Call
+    from .checks.route import Call
 
 ENVIRONMENT = "env_011CZkZ9X2dpNyB7HsEFoRfW"
 WORK = "work_id"

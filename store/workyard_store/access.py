@@ -20,7 +20,7 @@ from .errors import AuthenticationFailed, EnvironmentNotFound, KeyRevoked, Token
 from .ids import derived_suffix, is_id
 from .keys import Keys
 from .limits import Limits
-from .redis import Engine, Reply, Script
+from .engine.engine import Engine, Reply, Script
 
 #: The scope of a caller that acts in the workspace of whatever the path names.
 ANYWHERE = ""
@@ -37,7 +37,7 @@ LONGEST_REMEMBERED = 512
 #: What a key's digest stands behind in the scope of a script.
 _KEY = "!"
 
-SCRIPTS = files("workyard_store") / "scripts"
+SCRIPTS = files("workyard_store") / "lua"
 
 
 def workspace_of_api_key(api_key: str) -> str:

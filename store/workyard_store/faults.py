@@ -14,8 +14,8 @@ from typing import Generic, TypeVar
 
 from .access import SCRIPTS
 from .ids import random_suffix
-from .redis import Engine, Reply, Script
-from .workspaces import Profile, WorkspaceStore
+from .engine.engine import Engine, Reply, Script
+from .workspaces.workspaces import Profile, WorkspaceStore
 
 _HEAD = SCRIPTS / "_workspace.lua"
 _PUT = Script("fault_put", _HEAD, SCRIPTS / "fault_put.lua")

@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 
 from .access import SCRIPTS, Access
-from .redis import Script
-from .workspaces import WorkspaceStore
+from .engine.engine import Script
+from .workspaces.workspaces import WorkspaceStore
 
 _WRITE = Script("journal_write", SCRIPTS / "journal_write.lua")
 _READ = Script("journal_read", SCRIPTS / "journal_read.lua")

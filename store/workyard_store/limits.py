@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .configs import MOST_METADATA_KEYS
+from .workspaces.configs import MOST_METADATA_KEYS
 from .errors import LimitReached
 
 

@@ -17,12 +17,12 @@ from starlette.responses import Response
 from workyard_store.access import DEFAULT_WORKSPACE, workspace_of_api_key
 from workyard_store.clock import parse_instant
 from workyard_store.errors import InvalidRequest
-from workyard_store.workspaces import Profile
+from workyard_store.workspaces.workspaces import Profile
 
 from .. import __version__
-from ..dependencies import Call, ControlRoute, Services
-from ..documentation import FULL, link, refusals, success
-from ..responses import JsonResponse
+from ..checks.route import Call, ControlRoute, Services
+from ..contract.describe import FULL, link, refusals, success
+from ..wire.responses import JsonResponse
 from ..schemas.clock import (
     MOST_PENDING,
     ClockAhead,

@@ -9,10 +9,10 @@ from fastapi import APIRouter, HTTPException
 from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.responses import HTMLResponse, Response
 
-from .. import documents
-from ..documentation import CONTROL_TITLE, V1_TITLE
-from ..responses import JsonResponse
-from ..security_headers import POLICY, policy_of_page
+from ..contract import documents
+from ..contract.describe import CONTROL_TITLE, V1_TITLE
+from ..wire.responses import JsonResponse
+from ..wire.security_headers import POLICY, policy_of_page
 
 _ASSETS = "/_emulator/assets"
 _TYPES = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css", "favicon.png": "image/png"}

@@ -11,10 +11,10 @@ from starlette.responses import Response
 
 from workyard_store.errors import FaultNotFound, InvalidRequest, ScenarioNotFound
 
-from ..dependencies import Call, ControlRoute, QueryBoolean
-from ..documentation import FULL, link, refusals, success
-from ..fault_rules import MOST_RULES, Given, read_scenario, ready_scenario, ready_scenarios
-from ..responses import JsonResponse
+from ..checks.route import Call, ControlRoute, QueryBoolean
+from ..contract.describe import FULL, link, refusals, success
+from ..faults.rules import MOST_RULES, Given, read_scenario, ready_scenario, ready_scenarios
+from ..wire.responses import JsonResponse
 from ..schemas.faults import (
     RULES_BODY,
     FaultRules,

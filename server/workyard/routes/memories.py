@@ -8,13 +8,13 @@ from fastapi import APIRouter, Path, Query
 from pydantic import Field
 from starlette.responses import Response
 
-from workyard_queue.records import merged_metadata
-from workyard_store.memories import LONGEST_PATH_BYTES
-from workyard_store.memories import MemoryStore as MemoryStoreRecord
+from workyard_queue.sessions.records import merged_metadata
+from workyard_store.resources.memories import LONGEST_PATH_BYTES
+from workyard_store.resources.memories import MemoryStore as MemoryStoreRecord
 
-from ..dependencies import AS_QUERY_INTEGER, Call, PublicRoute, QueryBoolean
-from ..documentation import FULL, link, refusals, success
-from ..responses import JsonResponse
+from ..checks.route import AS_QUERY_INTEGER, Call, PublicRoute, QueryBoolean
+from ..contract.describe import FULL, link, refusals, success
+from ..wire.responses import JsonResponse
 from ..schemas.common import DEFAULT_LIMIT, render_page
 from ..schemas.memories import (
     SHA256,

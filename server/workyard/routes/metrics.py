@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from ..metrics import CONTENT_TYPE
+from ..observability.metrics import CONTENT_TYPE
 
 router = APIRouter(include_in_schema=False)
 

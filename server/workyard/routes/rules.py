@@ -12,10 +12,10 @@ from starlette.responses import Response
 
 from workyard_store.errors import RuleNotFound
 
-from ..dependencies import Call, ControlRoute
-from ..documentation import link, refusals, success
-from ..ledger import matching, rules
-from ..responses import JsonResponse
+from ..checks.route import Call, ControlRoute
+from ..contract.describe import link, refusals, success
+from ..ledger.rules import matching, rules
+from ..wire.responses import JsonResponse
 from ..schemas.rules import LedgerRule, LedgerRules, render_ledger_rule
 
 _TAGS: list[str | Enum] = ["Rules"]

@@ -11,13 +11,13 @@ from fastapi import APIRouter, Path
 from starlette.responses import Response
 
 from workyard_queue.agent import Script, parse_script
-from workyard_queue.records import ChosenScript
-from workyard_queue.scripted import NAME, as_text, report_of, restarted
+from workyard_queue.sessions.records import ChosenScript
+from workyard_queue.sessions.scripts import NAME, as_text, report_of, restarted
 from workyard_store.access import TRUSTED
 
-from ..dependencies import Call, ControlRoute
-from ..documentation import FULL, link, refusals, success
-from ..responses import JsonResponse
+from ..checks.route import Call, ControlRoute
+from ..contract.describe import FULL, link, refusals, success
+from ..wire.responses import JsonResponse
 from ..schemas.scripts import SCRIPT_BODY, NamedScript, NamedScriptList, ScriptDeleted, SessionScript
 from .control import WorkspaceName, one_workspace
 from .sessions import SessionId

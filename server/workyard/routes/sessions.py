@@ -9,20 +9,20 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path, Query
 from starlette.responses import Response, StreamingResponse
 
-from workyard_queue.filters import Dates, EventFilter, SessionFilter
-from workyard_queue.records import Event, merged_metadata, rendered
-from workyard_queue.records import Session as SessionRecord
-from workyard_queue.scripted import METADATA_KEY
-from workyard_queue.streams import Listener
+from workyard_queue.sessions.filters import Dates, EventFilter, SessionFilter
+from workyard_queue.sessions.records import Event, merged_metadata, rendered
+from workyard_queue.sessions.records import Session as SessionRecord
+from workyard_queue.sessions.scripts import METADATA_KEY
+from workyard_queue.sessions.streams import Listener
 from workyard_store.clock import format_instant
 from workyard_store.errors import InvalidRequest, MemoryStoreNotFound, SessionOutOfState
 from workyard_store.ids import canonical_session_id, derived_suffix, new_id
 
-from ..dependencies import Call, PublicRoute, QueryBoolean, QueryInteger
-from ..documentation import FULL, event_stream, link, refusals, success
-from ..event_streams import EventStream, frame
-from ..lanes import check_events
-from ..responses import JsonResponse
+from ..checks.route import Call, PublicRoute, QueryBoolean, QueryInteger
+from ..contract.describe import FULL, event_stream, link, refusals, success
+from ..wire.sse import EventStream, frame
+from ..checks.permissions import check_events
+from ..wire.responses import JsonResponse
 from ..schemas.agents import UNKNOWN, AgentOverrides, AgentReference, overridden, render_session_agent, tools_of
 from ..schemas.common import DEFAULT_LIMIT, QueryInstant, render_page
 from ..schemas.events import EventPage, EventsSend, EventsSent, EventType, content_of

@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
 
-from ..dependencies import Call, PublicRoute
-from ..documentation import download, link, refusals, success
-from ..responses import JsonResponse
+from ..checks.route import Call, PublicRoute
+from ..contract.describe import download, link, refusals, success
+from ..wire.responses import JsonResponse
 from ..schemas.common import DEFAULT_LIMIT, render_page
 from ..schemas.skills import (
     Skill,

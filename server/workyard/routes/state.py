@@ -10,13 +10,13 @@ from starlette.responses import Response
 
 from workyard_store.errors import BodyTooLarge
 
-from ..dependencies import Call, ControlRoute
-from ..documentation import refusals, success
-from ..responses import JsonResponse
-from ..schemas.state_shapes import STATE_BODY, StateRestored, WorkspaceDocument
-from ..state_document import render_state, stored_of
-from ..state_files import restore
-from ..state_rules import checked_state
+from ..checks.route import Call, ControlRoute
+from ..contract.describe import refusals, success
+from ..wire.responses import JsonResponse
+from ..state.answers import STATE_BODY, StateRestored, WorkspaceDocument
+from ..state.document import render_state, stored_of
+from ..state.file import restore
+from ..state.rules import checked_state
 from .control import WorkspaceName, one_workspace
 
 router = APIRouter(prefix="/_emulator", tags=["Workspaces"], route_class=ControlRoute)

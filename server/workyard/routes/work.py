@@ -9,11 +9,11 @@ from pydantic import Field
 from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.responses import Response
 
-from workyard_queue.states import LONGEST_BLOCK_MS
+from workyard_queue.work.states import LONGEST_BLOCK_MS
 
-from ..dependencies import AS_QUERY_INTEGER, Call, PublicRoute, QueryInteger
-from ..documentation import link, refusals, success
-from ..responses import JsonResponse
+from ..checks.route import AS_QUERY_INTEGER, Call, PublicRoute, QueryInteger
+from ..contract.describe import link, refusals, success
+from ..wire.responses import JsonResponse
 from ..schemas.common import DEFAULT_LIMIT, render_page
 from ..schemas.work import (
     HeartbeatError,

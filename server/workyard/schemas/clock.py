@@ -8,9 +8,9 @@ from pydantic import ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
-from workyard_queue.timers import MOST_FIRED, Timer, TimerKind, Timers
+from workyard_queue.clock.timers import MOST_FIRED, Timer, TimerKind, Timers
 from workyard_store.clock import LAST_INSTANT, format_instant
-from workyard_store.workspaces import ClockReading
+from workyard_store.workspaces.workspaces import ClockReading
 
 from .common import ENVIRONMENT_ID, WORK_ID, Body, OnlyTrue, Rfc3339, Shape, Timestamp
 from .control import WorkspaceId

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from workyard_queue import invariants
-from workyard_queue.states import LONGEST_TTL_S, SHORTEST_TTL_S
+from workyard_queue.work import invariants
+from workyard_queue.work.states import LONGEST_TTL_S, SHORTEST_TTL_S
 from workyard_store.clock import format_instant
-from workyard_store.credentials import EnvironmentKey
+from workyard_store.workspaces.credentials import EnvironmentKey
 from workyard_store.ids import canonical_session_id
 
 from ..settings import LONGEST_LEASE_S, LONGEST_RECLAIM_MS, MOST_ENQUEUED

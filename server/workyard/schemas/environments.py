@@ -10,8 +10,8 @@ from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
 from workyard_store.clock import format_instant
-from workyard_store.configs import PACKAGE_MANAGERS
-from workyard_store.environments import Environment as EnvironmentRecord
+from workyard_store.workspaces.configs import PACKAGE_MANAGERS
+from workyard_store.workspaces.environments import Environment as EnvironmentRecord
 
 from .common import (
     ENVIRONMENT_ID,

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from workyard_queue.records import Event
+from workyard_queue.sessions.records import Event
 from workyard_store.ids import new_id
 
 from .common import Body, NextPage, Shape

@@ -8,7 +8,7 @@ from pydantic import Field, WithJsonSchema
 
 from workyard_store.faults import Counted
 
-from ..fault_rules import LONGEST_TEXT, MOST_RULES, Given, Rule, plain
+from ..faults.rules import LONGEST_TEXT, MOST_RULES, Given, Rule, plain
 from .common import Shape, Timestamp, optional_instant
 
 _SCHEMA = "Each is described by openapi/scenario.schema.json."

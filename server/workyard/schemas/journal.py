@@ -10,9 +10,9 @@ from pydantic_core import PydanticCustomError
 
 from workyard_store.clock import format_instant
 
-from ..entries import Entry
-from ..journal import Reading
-from ..verify import WORDS, Expectation, Failure, Filter
+from ..journal.entry import Entry
+from ..journal.journal import Reading
+from ..journal.verify import WORDS, Expectation, Failure, Filter
 from .common import REQUEST_ID, Body, OnlyTrue, Shape, Timestamp
 from .control import WorkspaceId
 

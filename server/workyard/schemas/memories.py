@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, WithJsonSchema
 
 from workyard_store.clock import format_instant
-from workyard_store.memories import LONGEST_PATH_BYTES, MOST_BYTES, MOST_SEGMENTS
-from workyard_store.memories import Memory as MemoryRecord
-from workyard_store.memories import MemoryStore as MemoryStoreRecord
+from workyard_store.resources.memories import LONGEST_PATH_BYTES, MOST_BYTES, MOST_SEGMENTS
+from workyard_store.resources.memories import Memory as MemoryRecord
+from workyard_store.resources.memories import MemoryStore as MemoryStoreRecord
 
 from .common import Body, Metadata, NextPage, Shape, Timestamp, metadata_patch_schema, optional_instant
 

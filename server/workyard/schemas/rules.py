@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import Field
 
-from .. import ledger
-from ..rule_ids import RULE_ID
+from ..ledger import rules as ledger
+from ..ledger.ids import RULE_ID
 from .common import Shape
 
 

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from workyard_queue.agent import Report
 from workyard_queue.agent.script import LONGEST_WAIT_S, MOST_STEPS
-from workyard_queue.records import Source
+from workyard_queue.sessions.records import Source
 
 from .common import Shape
 

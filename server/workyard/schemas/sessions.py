@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, WithJsonSchema
 
-from workyard_queue.records import Session as SessionRecord
+from workyard_queue.sessions.records import Session as SessionRecord
 from workyard_store.clock import format_instant
 
 from .agents import UNKNOWN, AgentChoice, McpServers, SessionAgent, Tools, render_session_agent

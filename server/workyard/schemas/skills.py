@@ -8,8 +8,8 @@ from pydantic import ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from workyard_store.clock import format_instant
-from workyard_store.skills import Skill as SkillRecord
-from workyard_store.skills import SkillVersion as SkillVersionRecord
+from workyard_store.resources.skills import Skill as SkillRecord
+from workyard_store.resources.skills import SkillVersion as SkillVersionRecord
 
 from .common import Body, NextPage, Shape, Timestamp
 

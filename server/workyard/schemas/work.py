@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, WithJsonSchema
 
-from workyard_queue.work import HeartbeatAnswer, QueueStats, WorkItem
+from workyard_queue.work.work_queue import HeartbeatAnswer, QueueStats, WorkItem
 from workyard_store.clock import format_instant
-from workyard_store.configs import MOST_METADATA_KEYS
+from workyard_store.workspaces.configs import MOST_METADATA_KEYS
 
 from .common import (
     ENVIRONMENT_ID,

@@ -15,9 +15,9 @@ Under pytest the fixture `workyard` is such an emulator, with a workspace of its
 from workyard_store.errors import StartupRefused
 
 from .emulator import AsyncEmulator, Emulator
-from .link import WorkyardRefused, WorkyardUnreachable
-from .queues import Environment
-from .sight import Timeline
+from ..client.connection import WorkyardRefused, WorkyardUnreachable
+from ..client.queues import Environment
+from ..client.timeline import Timeline
 
 __all__ = [
     "AsyncEmulator",

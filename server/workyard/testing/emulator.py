@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, Self
 import anyio
 import anyio.to_thread
 
-from .asking import Awaiting, Blocking
-from .breaking import AsyncFaults, Faults
-from .journal import JournalHelpers
-from .place import Place
-from .queues import QueueHelpers
-from .sight import SightHelpers
-from .time import AsyncClock, Clock
+from ..client.steps import Awaiting, Blocking
+from ..client.faults import AsyncFaults, Faults
+from ..client.journal import JournalHelpers
+from .target import Place
+from ..client.queues import QueueHelpers
+from ..client.timeline import SightHelpers
+from ..client.clock import AsyncClock, Clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,10 +18,10 @@ import uvicorn
 from fastapi import FastAPI
 
 from workyard_store.errors import StartupRefused
-from workyard_store.redis import Engine
+from workyard_store.engine.engine import Engine
 
 from ..app import create_app
-from ..serving import bind, config_of, prepare, save, url_of
+from ..serving.server import bind, config_of, prepare, save, url_of
 from ..settings import Settings, load
 
 #: What the embedded engine is made of, at import: a server is ready in milliseconds then.

@@ -1,0 +1,1 @@
+"""Lua scripts of the queue, and how they are bound to Python."""

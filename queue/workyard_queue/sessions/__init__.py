@@ -1,0 +1,1 @@
+"""Sessions: records, turns, event streams."""

@@ -1,0 +1,233 @@
+"""The turns of sessions' agents: when one acts, and that what it does is stored once. Owns no agent's behaviour.
+
+An agent is a pure function. A turn reads what it needs, lets it act, and commits the outcome if the session has not
+changed meanwhile; else the turn starts anew. Any server may take any turn, at any time, so a crash between an event and
+its turn costs nothing but time: the next access to the session, or the tidy loop, takes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from workyard_store.access import TRUSTED, Access
+from workyard_store.errors import EnvironmentNotFound, StorageUnavailable, WorkyardError
+from workyard_store.ids import derived_suffix, work_id
+from workyard_store.workspaces.workspaces import WorkspaceStore
+
+from ..agent.events import MOST_FILLED
+from ..lua.binder import session_script
+from .records import ChosenScript, Event, event_of, rendered
+
+_TURN = session_script("turn")
+_COMMIT = session_script("commit")
+_DUE = session_script("due")
+_log = logging.getLogger("workyard.sessions")
+
+#: Events that one turn reads.
+_MOST_EVENTS = 1000
+#: Sessions that one look for due ones names.
+_DUE_BATCH = 100
+#: Times a turn is tried again after the session changed. Each time somebody else has succeeded.
+_MOST_TRIES = 1000
+#: Environments that are looked through side by side.
+_AT_ONCE = 20
+#: Events of a client that an agent acts on; the rest of the stream is what agents themselves said.
+FROM_CLIENTS = ("user.", "system.")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What an agent does with what it has not seen yet.
+
+    Attributes:
+        state: what it wants to be given next time; JSON.
+        events: what it says; an `id` that is missing is made up.
+        status: of the session afterwards: `running`, `idle`, `terminated` or `rescheduling`.
+        due_at_us: the instant, microseconds, at which it wants to act although nothing happened; None: never.
+        busy: whether a message is not served to the end: if the session's work stops now, it has to come back. True
+            also of an idle session that waits for the result of a tool.
+    """
+
+    state: Any
+    events: Sequence[Event]
+    status: str
+    due_at_us: int | None = None
+    busy: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What an agent is given to act on. Instants are microseconds of the environment's clock.
+
+    Attributes:
+        session_id: whose agent it is.
+        script: of the session; JSON.
+        state: of the step before; None at first.
+        unseen: clients' events since then, oldest first, with `id` and `processed_at`.
+        now: the instant at which it acts.
+        cloud: whether the environment is a cloud one, which no worker serves.
+        held_since: since when a worker holds the session's work; None: nobody does.
+        metadata: of the session.
+    """
+
+    session_id: str
+    script: str
+    state: Any
+    unseen: Sequence[Event]
+    now: int
+    cloud: bool
+    held_since: int | None
+    metadata: Mapping[str, str]
+
+
+class Agent(Protocol):
+    """Anything that acts for a session: `scripted.play`, or what a test puts in its place. Pure: the same turn, the same
+    step."""
+
+    def __call__(self, turn: Turn) -> Step:
+        """Act."""
+
+
+class Turns:
+    """Takes the turns of all sessions."""
+
+    def __init__(
+        self,
+        access: Access,
+        workspaces: WorkspaceStore,
+        agent: Agent,
+        default_script: Callable[[str], Awaitable[ChosenScript]],
+    ) -> None:
+        """Take turns by *agent*; *default_script* gives a workspace's script for sessions that have none yet."""
+        self._access = access
+        self._workspaces = workspaces
+        self._agent = agent
+        self._default_script = default_script
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = False
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+
+    async def take(self, environment_id: str, session_id: str) -> None:
+        """Let a session's agent act until it has nothing to do now.
+
+        Raises:
+            EnvironmentNotFound: the environment is gone.
+            StorageUnavailable: Redis did not answer, or others kept changing the session.
+        """
+        for _ in range(_MOST_TRIES):
+            item = work_id(environment_id, session_id)
+            reply = await self._access.run(_TURN, environment_id, TRUSTED, session_id, item, _MOST_EVENTS)
+            if reply[0] == "NONE":
+                return
+            _, version, now, workspace, cloud, held_since, script, state, metadata, seen, entries = reply
+            chosen = None if script else await self._default_script(workspace)
+            # Each may be a message that a heavy script is run for: nobody waits for all of them at once.
+            text = script if chosen is None else chosen.text
+            entries = entries[: max(MOST_FILLED // len(text), 1)]
+            events = [rendered(event_of(entry)) for entry in entries]
+            step = self._agent(
+                Turn(
+                    session_id=session_id,
+                    script=text,
+                    state=json.loads(state),
+                    unseen=[event for event in events if event["type"].startswith(FROM_CLIENTS)],
+                    now=int(now),
+                    cloud=bool(cloud),
+                    held_since=int(held_since) if held_since else None,
+                    metadata=json.loads(metadata),
+                )
+            )
+            await self._access.run(
+                _COMMIT,
+                environment_id,
+                TRUSTED,
+                session_id,
+                item,
+                version,
+                entries[-1][0].partition("-")[0] if entries else seen,
+                json.dumps(step.state, ensure_ascii=False),
+                step.status,
+                "" if step.due_at_us is None else step.due_at_us,
+                "1" if step.busy else "",
+                "" if chosen is None else chosen.text,
+                "" if chosen is None else chosen.source,
+                *[_said(session_id, version, n, event) for n, event in enumerate(step.events)],
+            )
+            if step.due_at_us is not None:
+                self.look(environment_id)
+        raise StorageUnavailable
+
+    async def take_due(self, environment_id: str) -> None:
+        """Take the turn of every session of an environment whose agent has to act, and look again when time alone lets
+        the next one act."""
+        failed: set[str] = set()
+        due = {""}
+        while due:
+            try:
+                _, ahead_us, *found = await self._access.run(_DUE, environment_id, TRUSTED, _DUE_BATCH)
+                due = set(found) - failed
+                for session_id in due:
+                    try:
+                        await self.take(environment_id, session_id)
+                    except WorkyardError:
+                        raise
+                    except Exception:
+                        # An agent that fails must not hold up all others.
+                        _log.exception("the agent of %s failed", session_id)
+                        failed.add(session_id)
+            except EnvironmentNotFound:
+                return
+        self._set_timer(environment_id, ahead_us)
+
+    async def make_good(self) -> None:
+        """Take every turn that a crash, or the end of a server, has left."""
+        engine, keys = self._access.engine, self._access.keys
+        for workspace in await self._workspaces.all():
+            ids = await self._workspaces.environments(workspace)
+            for start in range(0, len(ids), _AT_ONCE):
+                some = ids[start : start + _AT_ONCE]
+                # In most, no agent waits for anything.
+                waits = await engine.commands(("EXISTS", keys.environment(id_, "due")) for id_ in some)
+                await asyncio.gather(*[self.take_due(id_) for id_, one in zip(some, waits, strict=True) if one])
+
+    def look(self, environment_id: str) -> None:
+        """Take an environment's due turns in the background: its clock was changed, or an agent waits for an instant."""
+        if not self._closing:
+            task = asyncio.create_task(self._in_background(environment_id))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def close(self) -> None:
+        """Forget what waits; another server, or the next start, takes it up."""
+        self._closing = True
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        for task in self._tasks:
+            task.cancel()
+
+    def _set_timer(self, environment_id: str, ahead_us: int) -> None:
+        earlier = self._timers.pop(environment_id, None)
+        if earlier is not None:
+            earlier.cancel()
+        if ahead_us >= 0 and not self._closing:
+            loop = asyncio.get_running_loop()
+            self._timers[environment_id] = loop.call_later(ahead_us / 1_000_000, self.look, environment_id)
+
+    async def _in_background(self, environment_id: str) -> None:
+        try:
+            await self.take_due(environment_id)
+        except (StorageUnavailable, EnvironmentNotFound) as error:
+            _log.warning("agents of %s did not act (%s); they will at the next access", environment_id, error)
+
+
+def _said(session_id: str, version: str, number: int, event: Event) -> str:
+    """Return an agent's event as it is stored: with an id, and without its date, which its entry has."""
+    identified = {"id": "sevt_" + derived_suffix("event", session_id, version, str(number)), **event}
+    identified.pop("processed_at", None)
+    return json.dumps(identified, ensure_ascii=False, separators=(",", ":"))

@@ -1,0 +1,277 @@
+"""The long poll: who waits, who is woken, and in what order. Owns no Redis connection and no rule of hand-outs.
+
+Scripts publish `<environment>` when there may be work, `<environment>!` when time or the environment changed. Each
+process hears every message once. The first wakes the longest waiting poll, which tries again and, if it got work,
+passes the turn on; the second wakes all. A poll is in line before it first tries, so no message falls between.
+When time alone makes work, those in line for whom it does try in their order; who comes or must leave at that moment
+lets those ahead try first. What one poll learns of the time its whole line knows: who was not woken could not know that
+somebody took what it may take over. An empty look costs the same in a line of one and of a thousand.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import Counter
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
+from typing import Any
+
+from workyard_store.access import Caller
+from workyard_store.calls import CURRENT
+from workyard_store.errors import TooManyAtOnce
+
+from .work_queue import NoWork, WorkItem, WorkQueue
+
+#: The event loop counts in milliseconds and may fire early: without this a poll would look once more for nothing.
+_TIMER_GRAIN_S = 0.001
+
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+
+
+class _Waiter:
+    """One blocked poll. `turn`: it was woken and has not tried since. `gone`: its client has disconnected."""
+
+    __slots__ = ("_call", "_future", "gone", "reclaim_older_than_ms", "turn")
+
+    def __init__(self, reclaim_older_than_ms: int | None) -> None:
+        self._call = CURRENT.get()
+        self.reclaim_older_than_ms = reclaim_older_than_ms
+        self.turn = False
+        self.gone = False
+        self._future: asyncio.Future[None] | None = None
+
+    def wake(self) -> None:
+        self.turn = True
+        self.release()
+
+    def leave(self) -> None:
+        self.gone = True
+        self.release()
+
+    def release(self) -> None:
+        if self._future is not None and not self._future.done():
+            self._future.set_result(None)
+            self._tell(waits=False)
+
+    def _tell(self, *, waits: bool) -> None:
+        if self._call is not None:
+            self._call.waits = waits
+
+    async def wait(self, line: _Line, deadline: float) -> None:
+        """Wait for a turn, the client's departure, or the time."""
+        if self.turn or self.gone:
+            return
+        loop = asyncio.get_running_loop()
+        self._future = loop.create_future()
+        self._tell(waits=True)
+        timer = loop.call_at(deadline + _TIMER_GRAIN_S, line.deadline_came, self)
+        try:
+            await self._future
+        finally:
+            timer.cancel()
+            self._future = None
+            self._tell(waits=False)
+
+
+class _Line:
+    """The blocked polls of one environment in the order they came, and what they know of the time.
+
+    `due`: the earliest moment, on the event loop's clock, at which time alone may make work for one of them. `ages`: how
+    many of them name which reclaim age, ms.
+    """
+
+    __slots__ = ("_answered_at", "_asked_at", "_found", "_timer", "ages", "due", "waiters")
+
+    def __init__(self) -> None:
+        self.waiters: dict[_Waiter, None] = {}
+        self.due = math.inf
+        self.ages: Counter[int | None] = Counter()
+        self._found: NoWork | None = None
+        self._asked_at = self._answered_at = -math.inf
+        self._timer: asyncio.TimerHandle | None = None
+
+    def join(self, waiter: _Waiter) -> None:
+        self.waiters[waiter] = None
+        self.ages[waiter.reclaim_older_than_ms] += 1
+
+    def part(self, waiter: _Waiter) -> None:
+        del self.waiters[waiter]
+        self.ages -= Counter((waiter.reclaim_older_than_ms,))
+        if not self.waiters:
+            self._set_timer(math.inf)
+
+    def learn(self, asked_at: float, found: NoWork) -> None:
+        """Take in what a look has found. If it was under way together with the last one, either may be the newer: then
+        the one that promises work sooner counts, and at worst a look comes too early.
+        """
+        due = min(asked_at + found.due_us(age) / 1_000_000 for age in self.ages)
+        if asked_at >= self._answered_at or due < self.due:
+            self._asked_at, self._answered_at, self._found = asked_at, asyncio.get_running_loop().time(), found
+            self._set_timer(due)
+
+    def _set_timer(self, due: float) -> None:
+        self.due = due
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if due < math.inf:
+            self._timer = asyncio.get_running_loop().call_at(due + _TIMER_GRAIN_S, self._time_came)
+
+    def _time_came(self) -> None:
+        """Let all try for whom time has made work; what they find sets the timer anew."""
+        self._release_due(None)
+        self._set_timer(math.inf)
+
+    def deadline_came(self, waiter: _Waiter) -> None:
+        """Let a poll look for the last time, after those ahead for whom it is time too: timers fire in any order."""
+        self._release_due(waiter)
+        waiter.release()
+
+    def _release_due(self, up_to: _Waiter | None) -> None:
+        now = asyncio.get_running_loop().time() + _TIMER_GRAIN_S
+        if self._found is None or self.due > now:
+            return
+        for each in self.waiters:
+            if each is up_to:
+                return
+            if self._asked_at + self._found.due_us(each.reclaim_older_than_ms) / 1_000_000 <= now:
+                each.release()
+
+
+class LongPoll:
+    """The blocked polls of this process, in one line an environment."""
+
+    def __init__(self, queue: WorkQueue, most: int) -> None:
+        """Poll *queue*; at most so many polls of one environment wait."""
+        self._queue = queue
+        self._most = most
+        #: Told of every environment in which a poll blocks while its clock stands in the mode `auto`.
+        self.in_auto: Callable[[str], None] = lambda environment_id: None
+        self._lines: dict[str, _Line] = {}
+        self._closing = False
+
+    @property
+    def blocked(self) -> int:
+        """Return how many polls wait here."""
+        return sum(len(line.waiters) for line in self._lines.values())
+
+    def waiting(self, environment_id: str) -> int:
+        """Return how many polls of an environment wait here."""
+        line = self._lines.get(environment_id)
+        return 0 if line is None else len(line.waiters)
+
+    def reclaim_ages(self, environment_id: str) -> list[int | None]:
+        """Return the different reclaim ages, in ms, of those that wait; None: of polls that name none."""
+        line = self._lines.get(environment_id)
+        return [] if line is None else list(line.ages)
+
+    def heard(self, message: str | None) -> None:
+        """Take a message from the wake channel; None means that some may have been missed."""
+        if message is None:
+            for environment_id in list(self._lines):
+                self._wake_all(environment_id)
+        elif message.endswith("!"):
+            self._wake_all(message[:-1])
+        else:
+            self._wake_first(message)
+
+    def close(self) -> None:
+        """Answer every blocked poll now, and every later one at once: the server is going down."""
+        self._closing = True
+        self.heard(None)
+
+    async def poll(
+        self,
+        environment_id: str,
+        caller: Caller,
+        *,
+        worker_id: str | None,
+        reclaim_older_than_ms: int | None,
+        block_ms: int | None,
+        receive: Receive,
+    ) -> WorkItem | None:
+        """Return an item, or None when none came within *block_ms* of wall time.
+
+        Args:
+            environment_id: whose queue.
+            caller: who polls.
+            worker_id: counted among the workers polling, each time the poll looks.
+            reclaim_older_than_ms: age of a hand-out that may be taken over; None: the default.
+            block_ms: how long to wait, milliseconds; None: not at all.
+            receive: tells when the client disconnects; such a poll takes nothing with it.
+
+        Raises:
+            EnvironmentNotFound, WorkPollingUnsupported, StorageUnavailable: as `WorkQueue.poll`, at any time.
+            TooManyAtOnce: no more may wait.
+        """
+        if block_ms is None:
+            found = await self._queue.poll(
+                environment_id, caller, worker_id=worker_id, reclaim_older_than_ms=reclaim_older_than_ms
+            )
+            return found if isinstance(found, WorkItem) else None
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + block_ms / 1000
+        line = self._lines.get(environment_id)
+        if line is None:
+            line = self._lines[environment_id] = _Line()
+        if len(line.waiters) >= self._most:
+            raise TooManyAtOnce(
+                f"At most {self._most} polls of an environment may block in a server process (--max-blocked-polls / "
+                "WORKYARD_MAX_BLOCKED_POLLS)",
+                rule="limits.blocked-polls",
+            )
+        waiter = _Waiter(reclaim_older_than_ms)
+        line.join(waiter)
+        watch: asyncio.Task[None] | None = None
+        passes_on = False
+        try:
+            if line.due <= loop.time() + _TIMER_GRAIN_S:
+                await asyncio.sleep(3 * _TIMER_GRAIN_S)  # The timer fires meanwhile: those ahead ask before this one.
+            while True:
+                passes_on, waiter.turn = waiter.turn, False
+                asked_at = loop.time()
+                found = await self._queue.poll(
+                    environment_id, caller, worker_id=worker_id, reclaim_older_than_ms=reclaim_older_than_ms
+                )
+                if isinstance(found, WorkItem):
+                    return found
+                passes_on = False
+                if loop.time() >= deadline:
+                    return None
+                if watch is None:
+                    watch = asyncio.create_task(_watch(receive, waiter))
+                line.learn(asked_at, found)
+                if found.auto:
+                    self.in_auto(environment_id)
+                await waiter.wait(line, deadline)
+                if waiter.gone or self._closing:
+                    return None
+        finally:
+            if watch is not None:
+                watch.cancel()
+            line.part(waiter)
+            if not line.waiters:
+                # An empty line may already have been replaced by a newer one.
+                if self._lines.get(environment_id) is line:
+                    del self._lines[environment_id]
+            elif passes_on or waiter.turn:
+                self._wake_first(environment_id)
+
+    def _wake_first(self, environment_id: str) -> None:
+        line = self._lines.get(environment_id)
+        if line is not None:
+            next(iter(line.waiters)).wake()
+
+    def _wake_all(self, environment_id: str) -> None:
+        line = self._lines.get(environment_id)
+        for waiter in list(line.waiters) if line is not None else ():
+            waiter.wake()
+
+
+async def _watch(receive: Receive, waiter: _Waiter) -> None:
+    """Tell the waiter when its client disconnects."""
+    with suppress(asyncio.CancelledError):
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        waiter.leave()

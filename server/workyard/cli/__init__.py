@@ -1,0 +1,5 @@
+"""The command `workyard`."""
+
+from .main import main
+
+__all__ = ["main"]

@@ -1,0 +1,164 @@
+"""`/_emulator/requests` and `/_emulator/verify`: the journal. Source: docs/journal.md."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from pydantic import Field
+from starlette.responses import Response
+
+from ..checks.route import AS_QUERY_INTEGER, Call, ControlRoute, QueryBoolean
+from ..contract.describe import refusals, success
+from ..wire.responses import JsonResponse
+from ..schemas.common import QueryInstant
+from ..schemas.journal import (
+    DEFAULT_ENTRIES,
+    MOST_ENTRIES,
+    JournalCleared,
+    JournalPage,
+    JournalPages,
+    JournalsCleared,
+    Named,
+    Operation,
+    RequestCount,
+    RequestCounts,
+    StatusText,
+    Verified,
+    Verify,
+    render_page,
+    render_verified,
+)
+from ..journal.verify import Filter, verify
+from .control import WorkspaceName, _each, one_workspace, workspace_meant, workspace_to_write
+
+_JOURNAL: list[str | Enum] = ["Journal"]
+router = APIRouter(prefix="/_emulator", tags=_JOURNAL, route_class=ControlRoute)
+
+_BROKEN = {400: "A parameter breaks a rule; the message names it."}
+On = Annotated[Operation | None, Query(description="The operation, a group such as `sessions`, or `any`.")]
+Status = Annotated[StatusText | None, Query(description="Status of the answer: `409`, or `4xx` for a class.")]
+OfEnvironment = Annotated[Named | None, Query(description="The environment.")]
+OfWork = Annotated[Named | None, Query(description="The work item.")]
+OfSession = Annotated[Named | None, Query(description="The session; calls about its work item count too.")]
+OfWorker = Annotated[Named | None, Query(description="Header `Anthropic-Worker-ID`.")]
+OfRequest = Annotated[Named | None, Query(description="The request's id.")]
+Since = Annotated[QueryInstant | None, Query(description="Came at this instant of wall time or later.")]
+Until = Annotated[QueryInstant | None, Query(description="Came before this instant of wall time.")]
+After = Annotated[
+    Annotated[int, Field(ge=0), AS_QUERY_INTEGER] | None,
+    Query(description="Only requests with a greater number: the oldest of them, up to `limit`."),
+]
+
+
+@router.get(
+    "/requests",
+    responses=success(JournalPage | JournalPages, "The requests, newest last; a row a workspace when none is named.")
+    | refusals(400, because=_BROKEN),
+)
+async def list_requests(
+    call: Call,
+    workspace: WorkspaceName = None,
+    on: On = None,
+    status: Status = None,
+    environment_id: OfEnvironment = None,
+    work_id: OfWork = None,
+    session_id: OfSession = None,
+    worker_id: OfWorker = None,
+    request_id: OfRequest = None,
+    since: Since = None,
+    until: Until = None,
+    after: After = None,
+    limit: Annotated[
+        Annotated[int, Field(ge=1, le=MOST_ENTRIES), AS_QUERY_INTEGER],
+        Query(description="How many at most, of each workspace: the newest, unless `after` is given."),
+    ] = DEFAULT_ENTRIES,
+    bodies: Annotated[QueryBoolean, Query(description="Show the bodies too.")] = False,
+) -> Response:
+    """List the requests to the API that were answered, also refused ones, by whatever server process.
+
+    Every request that was answered before this one came is there, as long as the journal keeps it.
+    """
+    wanted = Filter(on, status, environment_id, work_id, session_id, worker_id, request_id, since, until)
+    journal = call.services.journal
+    gathered = await journal.gather()
+
+    async def one(name: str) -> dict[str, Any]:
+        reading = await journal.read(name, gathered, first=(after or 0) + 1, bodies=bodies)
+        found = [entry for entry in reading.entries if wanted.matches(entry)]
+        if after is None:
+            found = found[-limit:]
+        elif len(found) > limit:
+            kept = sorted(found, key=lambda entry: entry.number)[:limit]
+            found = sorted(kept, key=lambda entry: (entry.at, entry.number))
+        return render_page(found, reading, bodies=bodies)
+
+    return await _each(call.services, await workspace_meant(call, workspace), one)
+
+
+@router.get(
+    "/requests/count",
+    responses=success(RequestCount | RequestCounts, "How many; a row a workspace when none is named.")
+    | refusals(400, because=_BROKEN),
+)
+async def count_requests(
+    call: Call,
+    workspace: WorkspaceName = None,
+    on: On = None,
+    status: Status = None,
+    environment_id: OfEnvironment = None,
+    work_id: OfWork = None,
+    session_id: OfSession = None,
+    worker_id: OfWorker = None,
+    request_id: OfRequest = None,
+    since: Since = None,
+    until: Until = None,
+    after: After = None,
+) -> Response:
+    """Count the requests of the journal."""
+    wanted = Filter(on, status, environment_id, work_id, session_id, worker_id, request_id, since, until)
+    journal = call.services.journal
+    gathered = await journal.gather()
+
+    async def one(name: str) -> dict[str, Any]:
+        reading = await journal.read(name, gathered, first=(after or 0) + 1)
+        count = sum(map(wanted.matches, reading.entries))
+        return {"count": count, "dropped": reading.extent.dropped, "complete": reading.complete}
+
+    return await _each(call.services, await workspace_meant(call, workspace), one)
+
+
+@router.delete(
+    "/requests",
+    responses=success(JournalCleared | JournalsCleared, "They are gone; all for `?workspace=*`.")
+    | refusals(400, because={400: "The request names no workspace."}),
+)
+async def clear_requests(call: Call, workspace: WorkspaceName = None) -> Response:
+    """Remove the requests that were answered until now from the journal. Numbers go on from where they are."""
+    meant = workspace_to_write(await workspace_meant(call, workspace))
+    journal = call.services.journal
+    await journal.gather()
+
+    async def one(name: str) -> dict[str, Any]:
+        return {"removed": await journal.clear(name)}
+
+    return await _each(call.services, meant, one)
+
+
+@router.post(
+    "/verify",
+    responses=success(Verified, "Whether all holds, and if not, what does not.")
+    | refusals(400, 413, because={400: "The request breaks a rule, or names not one workspace."}),
+)
+async def verify_requests(body: Verify, call: Call, workspace: WorkspaceName = None) -> Response:
+    """Check what requests there were, with what came nearest to an expectation that is not met.
+
+    Once the journal has dropped requests, nobody can tell that there were none, or not more: then the answer is not `ok`, and
+    the result `unknown`.
+    """
+    meant = await one_workspace(call, workspace)
+    journal = call.services.journal
+    reading = await journal.read(meant, await journal.gather())
+    failures = await verify([each.meant for each in body.expect], reading, in_order=body.in_order)
+    return JsonResponse(render_verified(body, failures, reading))

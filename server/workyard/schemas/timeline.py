@@ -1,0 +1,308 @@
+"""Wire shapes of life lines. Rules: `sight.*`; the events are told of in `workyard_queue/timeline.py`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, model_validator
+from pydantic.config import JsonDict
+from pydantic_core import PydanticCustomError
+
+from workyard_queue.timeline.diagnosis import CODES, Finding
+from workyard_queue.work.states import NO_HEARTBEAT
+from workyard_queue.timeline.timeline import KINDS, Event, Timeline
+from workyard_queue.timeline.watch import Row, Seen
+from workyard_store.clock import format_instant
+
+from .common import (
+    ENVIRONMENT_ID,
+    REQUEST_ID,
+    SESSION_ID,
+    TIMESTAMP,
+    WORK_ID,
+    Body,
+    OnlyTrue,
+    Shape,
+    Timestamp,
+    optional_instant,
+)
+from .work import StateName
+
+_WorkId = Annotated[str, Field(pattern=WORK_ID)]
+_EnvironmentId = Annotated[str, Field(pattern=ENVIRONMENT_ID)]
+_NULL: JsonDict = {"type": "null"}
+_TEXT: JsonDict = {"type": "string"}
+#: The longest wait, seconds.
+MOST_SECONDS = 60.0
+_Seconds = Annotated[float, Field(ge=0)]
+
+
+class LifeEvent(Shape):
+    """One event in the life of a work item."""
+
+    id: str = Field(description="Identifies the event; grows within an environment.", pattern=r"^\d+-\d+$")
+    environment_id: _EnvironmentId = Field(description="The item's environment.")
+    work_id: _WorkId = Field(description="The work item.")
+    event: Literal[KINDS] = Field(description="What happened: docs/sight.md tells of each.")  # type: ignore[valid-type]
+    at: Timestamp = Field(description="When, on the workspace's clock.")
+    wall: Timestamp = Field(description="When it was noted, on the server's clock.")
+    before: StateName | None = Field(
+        serialization_alias="from", description="The state before, if the event tells.", alias="from"
+    )
+    after: StateName | None = Field(
+        serialization_alias="to", description="The state after, if the event tells.", alias="to"
+    )
+    operation: str | None = Field(description="The call that caused it, such as `ack`; null for what the clock does.")
+    worker_id: str | None = Field(
+        description="Who called: `Anthropic-Worker-ID`, or the worker whose token or last poll this is; null if unknown."
+    )
+    request_id: Annotated[str, Field(pattern=REQUEST_ID)] | None = Field(description="The `request-id` of the call.")
+    user_agent: str | None = Field(description="`User-Agent` of the call.")
+    helper: str | None = Field(description="`x-stainless-helper` of the call: the part of an SDK that made it.")
+    credential: str | None = Field(
+        description="What the call came with: its kind and the first 8 hex digits of its SHA-256, or `none`."
+    )
+    token: str | None = Field(description="The first 8 hex digits of the SHA-256 of the sessions token handed out.")
+    age_seconds: _Seconds | None = Field(description="How long ago the hand-out was that is taken over from.")
+    lease_seconds: _Seconds | None = Field(description="How long the lease runs from then on.")
+    expected: Annotated[str, Field(pattern=f"{TIMESTAMP}|^{NO_HEARTBEAT}$|^OTHER$")] | None = Field(
+        description="The heartbeat that the caller expected; null if it left that out, `OTHER` if it is no heartbeat."
+    )
+    actual: Timestamp | None = Field(description="The heartbeat that was stored before.")
+    heartbeat: Timestamp | None = Field(description="The heartbeat that is stored now.")
+    earlier_life: bool | None = Field(description="Whether the caller's token died when the item was re-queued.")
+    by_message: bool | None = Field(description="Whether a message brought the item back into the queue.")
+    force: bool | None = Field(description="Whether the stop is by force; null if nobody asked.")
+    cause: str | None = Field(description="Why it was stopped though nobody asked: `session`.")
+    keys: Annotated[int, Field(ge=0)] | None = Field(description="How many keys of the metadata were named.")
+    rule: str | None = Field(description="The fault rule.")
+    do: str | None = Field(description="What the fault rule does.")
+
+
+class Diagnosis(Shape):
+    """One sentence on the life of a work item."""
+
+    code: Literal[tuple(CODES)] = Field(description="Which of the sentences of docs/sight.md it is.")  # type: ignore[valid-type]
+    severity: Literal["problem", "note"] = Field(description="Whether something went otherwise than a worker wants it.")
+    text: str = Field(description="The sentence.")
+    at: Timestamp = Field(description="The instant that it is about.")
+
+
+class WorkTimeline(Shape):
+    """The life of a work item so far."""
+
+    work_id: _WorkId = Field(description="The work item.")
+    environment_id: _EnvironmentId = Field(description="Its environment.")
+    session_id: str = Field(description="The session it serves.", pattern=SESSION_ID)
+    state: StateName = Field(description="Its state.")
+    now: Timestamp = Field(description="The workspace's instant.")
+    complete: bool = Field(description="Whether the first event of its life is still kept, so that none is missing.")
+    events: list[LifeEvent] = Field(description="What happened, in order.")
+    diagnosis: list[Diagnosis] = Field(description="What that means, in the order of the instants.")
+
+
+def render_event(event: Event) -> dict[str, Any]:
+    """Render an event."""
+    expected = format_instant(event.expected) if isinstance(event.expected, int) else event.expected
+    return {
+        "id": event.entry,
+        "environment_id": event.environment_id,
+        "work_id": event.work_id,
+        "event": event.kind,
+        "at": format_instant(event.at),
+        "wall": format_instant(event.wall),
+        "from": event.before,
+        "to": event.after,
+        "operation": event.operation,
+        "worker_id": event.worker_id,
+        "request_id": event.request_id,
+        "user_agent": event.user_agent,
+        "helper": event.helper,
+        "credential": event.credential,
+        "token": event.token,
+        "age_seconds": _seconds(event.age_us),
+        "lease_seconds": _seconds(event.lease_us),
+        "expected": expected,
+        "actual": optional_instant(event.actual),
+        "heartbeat": optional_instant(event.heartbeat),
+        "earlier_life": event.earlier_life,
+        "by_message": event.by_message,
+        "force": event.force,
+        "cause": event.cause,
+        "keys": event.keys,
+        "rule": event.rule,
+        "do": event.do,
+    }
+
+
+def _seconds(us: int | None) -> float | None:
+    return None if us is None else us / 1_000_000
+
+
+def _render_finding(finding: Finding) -> dict[str, Any]:
+    return {
+        "code": finding.code,
+        "severity": finding.severity,
+        "text": finding.text,
+        "at": format_instant(finding.at),
+    }
+
+
+def render_timeline(timeline: Timeline) -> dict[str, Any]:
+    """Render a life line."""
+    return {
+        "work_id": timeline.work_id,
+        "environment_id": timeline.environment_id,
+        "session_id": timeline.session_id,
+        "state": timeline.state,
+        "now": format_instant(timeline.now),
+        "complete": timeline.complete,
+        "events": [render_event(event) for event in timeline.events],
+        "diagnosis": [_render_finding(finding) for finding in timeline.findings],
+    }
+
+
+class WantedFigures(Body):
+    """Figures of queues to wait for: those that are given must be exactly these."""
+
+    depth: Annotated[int, Field(ge=0)] | None = Field(None, description="Queued items that no poll got.")
+    pending: Annotated[int, Field(ge=0)] | None = Field(None, description="Items polled and not acknowledged.")
+    leased: Annotated[int, Field(ge=0)] | None = Field(None, description="Items under lease.")
+    workers_polling: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="Workers, by their names, that polled in the last 30 seconds."
+    )
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {"required": [name], "properties": {name: {"type": "integer"}}}
+                for name in ("depth", "pending", "leased", "workers_polling")
+            ]
+        }
+    )
+
+    @model_validator(mode="after")
+    def _something(self) -> WantedFigures:
+        if not self.model_dump(exclude_none=True):
+            raise PydanticCustomError("stats", "Give at least one of depth, pending, leased, workers_polling")
+        return self
+
+
+class WaitUntil(Body):
+    """What to wait for: exactly one of `state` with `work_id`, `stats`, and `idle`."""
+
+    work_id: str | None = Field(None, description="With `state`: the work item.")
+    state: StateName | None = Field(
+        None, description="The state to wait for; also met if the item has entered and left it since the wait began."
+    )
+    stats: WantedFigures | None = Field(None, description="Figures to wait for, added up over the environments.")
+    idle: OnlyTrue | None = Field(None, description="Wait until nothing is queued, handed out or under lease.")
+    environment_id: str | None = Field(None, description="Look at this environment only.")
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {
+                    "required": ["work_id", "state"],
+                    "properties": {"work_id": _TEXT, "state": _TEXT, "stats": _NULL, "idle": _NULL},
+                },
+                {
+                    "required": ["stats"],
+                    "properties": {"stats": {"type": "object"}, "work_id": _NULL, "state": _NULL, "idle": _NULL},
+                },
+                {
+                    "required": ["idle"],
+                    "properties": {"idle": {"const": True}, "work_id": _NULL, "state": _NULL, "stats": _NULL},
+                },
+            ]
+        }
+    )
+
+    @model_validator(mode="after")
+    def _one(self) -> WaitUntil:
+        if (self.work_id is None) != (self.state is None):
+            raise PydanticCustomError("until", "work_id and state go together")
+        if [self.work_id, self.stats, self.idle].count(None) != 2:
+            raise PydanticCustomError("until", "Give exactly one of work_id with state, stats, and idle")
+        return self
+
+
+class Wait(Body):
+    """Request to answer when something has come about."""
+
+    until: WaitUntil = Field(description="What to wait for.")
+    timeout_seconds: Annotated[float, Field(ge=0, le=MOST_SECONDS, allow_inf_nan=False)] = Field(
+        5.0, description="How long to wait at the most, seconds of wall time."
+    )
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"until": {"idle": True}},
+                {"until": {"work_id": "work_011CZkZ9X2dpNyB7HsEFoRfW", "state": "active"}, "timeout_seconds": 10},
+                {"until": {"stats": {"depth": 0, "pending": 0}}},
+            ]
+        }
+    )
+
+
+class WaitSeen(Shape):
+    """What there is, added up over the environments that were looked at."""
+
+    state: StateName | None = Field(description="The item's state; null if none was waited for.")
+    environments: int = Field(ge=0, description="How many environments were looked at.")
+    depth: int = Field(ge=0, description="Queued items that no poll got.")
+    pending: int = Field(ge=0, description="Items polled and not acknowledged.")
+    leased: int = Field(ge=0, description="Items under lease.")
+    workers_polling: int = Field(ge=0, description="Workers, by their names, that polled in the last 30 seconds.")
+
+
+class Waited(Shape):
+    """It has come about."""
+
+    met: Literal[True] = Field(description="Always true: anything else is an error.")
+    waited_ms: int = Field(ge=0, description="How long that took, milliseconds of wall time.")
+    seen: WaitSeen = Field(description="What there is now.")
+
+
+class QueueRow(Shape):
+    """An environment's queue."""
+
+    environment_id: _EnvironmentId = Field(description="The environment.")
+    workspace: str = Field(description="Its workspace.")
+    name: str = Field(description="Its name.")
+    type: Literal["cloud", "self_hosted"] = Field(description="Only self-hosted ones have work.")
+    depth: int = Field(ge=0, description="Queued items that no poll got.")
+    pending: int = Field(ge=0, description="Items polled and not acknowledged.")
+    leased: int = Field(ge=0, description="Items under lease: starting, active or stopping.")
+    stopped: int = Field(ge=0, description="Items that are stopped.")
+    workers_polling: int = Field(ge=0, description="Workers, by their names, that polled in the last 30 seconds.")
+
+
+class Queues(Shape):
+    """The queues at a glance."""
+
+    data: list[QueueRow] = Field(description="The newest environments, at most 200.")
+    environments: int = Field(ge=0, description="How many there are in all.")
+    events: list[LifeEvent] = Field(description="The last events of these environments, in order.")
+
+
+def render_seen(seen: Seen) -> dict[str, Any]:
+    """Render what a wait saw."""
+    shown = asdict(seen)
+    del shown["met"]
+    return shown
+
+
+def render_row(row: Row) -> dict[str, Any]:
+    """Render a queue among others."""
+    look = row.look
+    return {
+        "environment_id": row.environment_id,
+        "workspace": row.workspace,
+        "name": row.name,
+        "type": row.kind,
+        "depth": look.depth,
+        "pending": look.pending,
+        "leased": look.leased,
+        "stopped": max(look.items - look.depth - look.pending - look.leased, 0),
+        "workers_polling": look.workers_polling,
+    }

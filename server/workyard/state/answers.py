@@ -1,0 +1,72 @@
+"""Wire shapes of the calls about a workspace's state. The document itself: `state.py`."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from ..schemas.common import Shape
+from ..schemas.control import WorkspaceId
+from .shape import VERSION
+
+_SCHEMA = "described by openapi/state.schema.json"
+#: The document as a request brings it. What is in its sections, the schema of states says.
+STATE_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "The document, as `GET` answers it.",
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "description": f"All that a workspace holds, {_SCHEMA}. A section that is left out is empty.",
+                    "properties": {
+                        "version": {"const": VERSION, "description": "Of this form of document."},
+                        "workspace": {"type": ["string", "null"], "description": "Which workspace it was. Ignored."},
+                        "clock": {"type": "object", "description": "The clock."},
+                        "settings": {"type": "object", "description": "The settings."},
+                        "counters": {"type": "object", "description": "How many were ever made."},
+                        "faults": {"type": "object", "description": "The fault rules."},
+                        "scripts": {"type": "object", "description": "The scripts, by name."},
+                        **{
+                            name: {"type": "array", "items": {"type": "object"}, "description": f"The {text}."}
+                            for name, text in {
+                                "agents": "agents",
+                                "skills": "skills",
+                                "memory_stores": "memory stores",
+                                "environments": "environments, each with all that belongs to it",
+                            }.items()
+                        },
+                    },
+                    "required": ["version"],
+                    "additionalProperties": False,
+                }
+            }
+        },
+    }
+}
+
+
+class WorkspaceDocument(Shape):
+    """All that a workspace holds. What is in each section, openapi/state.schema.json says."""
+
+    version: Literal[1] = Field(description="Of this form of document.")
+    workspace: WorkspaceId = Field(description="Which workspace it is.")
+    clock: dict[str, Any] = Field(description="The clock.")
+    settings: dict[str, Any] = Field(description="The settings.")
+    counters: dict[str, Any] = Field(description="How many were ever made.")
+    faults: dict[str, Any] = Field(description="The fault rules.")
+    agents: list[dict[str, Any]] = Field(description="The agents.")
+    scripts: dict[str, Any] = Field(description="The scripts, by name.")
+    skills: list[dict[str, Any]] = Field(description="The skills.")
+    memory_stores: list[dict[str, Any]] = Field(description="The memory stores.")
+    environments: list[dict[str, Any]] = Field(description="The environments, each with all that belongs to it.")
+
+
+class StateRestored(Shape):
+    """What was restored."""
+
+    environments: int = Field(ge=0, description="Environments.")
+    work: int = Field(ge=0, description="Work items.")
+    sessions: int = Field(ge=0, description="Sessions.")

@@ -1,0 +1,112 @@
+"""The file of `--state`: read when a server starts, written when it ends. Source: docs/state.md."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from workyard_queue.state.snapshots import StoredWorkspace
+from workyard_store.errors import Conflict, InvalidRequest, StartupRefused
+
+from ..wire.bodies import json_object
+from ..checks.route import Services
+from .shape import VERSION
+from ..settings import Settings, named
+from .document import render_workspace, stored_of
+from .rules import checked_server_state
+
+Loaded = list[tuple[str, StoredWorkspace]]
+
+
+def read_state(settings: Settings) -> Loaded:
+    """Return the workspaces of the file that the settings name, each with what to store of it.
+
+    Raises:
+        StartupRefused: there is no such file, and none is to be written; it cannot be read; or it is no document of a
+            state: the message names each path.
+    """
+    if settings.state is None:
+        return []
+    path = Path(settings.state)
+    try:
+        if settings.save_state:
+            _write(path, "", keep=False)
+            if not path.exists():
+                return []
+        workspaces = checked_server_state(json_object(path.read_bytes()))
+        return [(str(each.workspace), stored_of(each)) for each in workspaces]
+    except OSError as error:
+        raise StartupRefused(f"{named('state')}: {error.filename}: {error.strerror}") from None
+    except InvalidRequest as refusal:
+        message = refusal.message.replace("Request body", "It", 1)
+        raise StartupRefused(f"{named('state')}: {settings.state}: {message}") from None
+
+
+async def restore(services: Services, workspace: str, stored: StoredWorkspace) -> None:
+    """Put *stored*, which has been checked, in place of what a workspace holds.
+
+    Raises: what `Snapshots.write` does.
+    """
+    if stored.hashes["faults"]:
+        services.faults.store.heard_of_any = True
+    await services.snapshots.write(workspace, stored)
+
+
+async def load_state(loaded: Loaded, services: Services) -> None:
+    """Restore what a file has, into a store that has nothing.
+
+    Raises:
+        StartupRefused: it has something.
+    """
+    if not loaded:
+        return
+    if await services.workspaces.all():
+        raise StartupRefused(
+            f"{named('state')}: There is data under this key prefix already, which a restore would replace: leave out "
+            "--state to go on with that, or use another --key-prefix"
+        )
+    try:
+        for workspace, stored in loaded:
+            await restore(services, workspace, stored)
+    except Conflict as conflict:
+        raise StartupRefused(f"{named('state')}: {conflict.message}") from None
+
+
+async def save_state(settings: Settings, services: Services) -> None:
+    """Write the state of all workspaces to the file that the settings name: all of it, or nothing.
+
+    Raises:
+        StartupRefused: it cannot be written.
+    """
+    assert settings.state is not None
+    found = [(each, await services.snapshots.read(each)) for each in await services.workspaces.all()]
+    try:
+        write_document(Path(settings.state), server_document(found))
+    except OSError as error:
+        raise StartupRefused(f"{named('save_state')}: {settings.state}: {error.strerror}") from None
+
+
+def server_document(found: Iterable[tuple[str, StoredWorkspace]]) -> dict[str, Any]:
+    """Return the document of several workspaces."""
+    return {"version": VERSION, "workspaces": [render_workspace(name, stored) for name, stored in found]}
+
+
+def write_document(path: Path, document: dict[str, Any]) -> None:
+    """Put a document in the place of a file, if there is one: whoever reads it meets the one or the other."""
+    _write(path.resolve(), json.dumps(document, ensure_ascii=False, indent=1) + "\n", keep=True)
+
+
+def _write(path: Path, text: str, *, keep: bool) -> None:
+    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
+    try:
+        with draft.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        if keep:
+            draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)

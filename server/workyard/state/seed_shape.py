@@ -1,0 +1,72 @@
+"""The file of `--seed-file`: its shape. What is done with it: `workyard.seed_file`. Source: docs/state.md."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
+
+from workyard_queue.sessions.scripts import NAME
+
+from ..schemas.common import Body, Rfc3339
+from ..schemas.control import KeyName, LeaseChange, Seed, WorkToEnqueue
+from ..schemas.environments import EnvironmentCreate
+
+SCHEMA_FILE = "seed.schema.json"
+MOST_ENVIRONMENTS = 1000
+ApiKey = Annotated[str, Field(min_length=1, max_length=1024)]
+
+
+SeedScript = Annotated[
+    Any,
+    WithJsonSchema(
+        {"type": ["string", "object"], "description": "A script (script.schema.json), or a file with one, from here."}
+    ),
+]
+
+
+class SeedClock(Body):
+    """The clock of a workspace that is new."""
+
+    mode: Literal["real", "frozen"] = Field("real", description="frozen: it stands still.")
+    at: Rfc3339 | None = Field(None, description="With `frozen`: the instant to stand at.")
+
+    @model_validator(mode="after")
+    def _at_goes_with_frozen(self) -> SeedClock:
+        if self.at is not None and self.mode != "frozen":
+            raise PydanticCustomError("clock", "at: Goes with mode frozen only")
+        return self
+
+
+class SeedEnvironment(EnvironmentCreate):
+    """An environment, self-hosted unless it says otherwise. One of its name that is live stays as it is."""
+
+    api_key: ApiKey | None = Field(None, description="Whose it is; the file's own unless given.")
+    keys: Annotated[list[KeyName], Field(max_length=100)] = Field([], description="Names of its keys.")
+    work: Annotated[list[WorkToEnqueue], Field(max_length=100)] = Field([], description="Work in its queue.")
+    model_config = ConfigDict(json_schema_extra={}, defer_build=True)
+
+
+class SeedFile(Body):
+    """What a server starts with."""
+
+    model_config = ConfigDict(defer_build=True)
+
+    api_key: ApiKey = Field("workyard-local", description="Whose the environments and all the rest are.")
+    id_seed: Seed | None = Field(None, description="What ids and tokens of a workspace that is new follow from.")
+    clock: SeedClock | None = Field(None, description="The clock of a workspace that is new.")
+    settings: LeaseChange | None = Field(None, description="Settings of a workspace that is new.")
+    scripts: dict[Annotated[str, Field(pattern=f"^{NAME}$")], SeedScript] = Field(
+        {}, description="Scripts by name; `default` is that of sessions that say nothing."
+    )
+    environments: Annotated[list[SeedEnvironment], Field(max_length=MOST_ENVIRONMENTS)] = Field(
+        [], description="The environments, by their names."
+    )
+
+
+def seed_schema() -> str:
+    """Return the published JSON Schema of seed files, as the text of its file."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **SeedFile.model_json_schema()}
+    return json.dumps(schema, indent=2) + "\n"

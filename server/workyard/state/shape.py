@@ -1,0 +1,439 @@
+"""The document of a workspace's state: its shape. What must hold across it is `workyard.state_rules`.
+
+Instants are timestamps of the API, which have all digits that are stored. What follows from the rest is not in it: a work
+item's sequence is its place in the list, and counts are counted. Source: docs/state.md.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from workyard_queue.agent import Script, check_script
+from workyard_queue.agent import State as AgentState
+from workyard_queue.sessions.records import Source
+from workyard_queue.sessions.scripts import MOST_SCRIPTS, NAME
+from workyard_store.clock import LAST_INSTANT, format_instant, parse_instant
+from workyard_store.workspaces.configs import metadata_problems, too_many_keys
+from workyard_store.errors import InvalidRequest
+from workyard_store.ids import is_id
+from workyard_store.resources.memories import MOST_BYTES, MOST_MEMORIES, MOST_STORES, path_problem
+from workyard_store.resources.skills import MOST_SKILLS, MOST_VERSIONS, SLUG
+
+from ..faults.rules import read_stored
+from ..schemas.agents import AgentModel, McpServer, SessionAgent
+from ..schemas.common import TIMESTAMP, Body, Metadata
+from ..schemas.control import KeyName, ReclaimAge, Seed, StartupLease, Ttl
+from ..schemas.environments import CloudConfig, Description, Name, Scope, SelfHostedConfig
+from ..schemas.events import EventType
+from ..schemas.sessions import SessionMemoryStore, Status, Title
+
+#: Of the document. Raise it whenever a document of before would mean something else.
+VERSION = 1
+SCHEMA_FILE = "state.schema.json"
+#: Leases end later than the last instant of a clock.
+_LATEST = LAST_INSTANT + 86_400_000_000
+_MOST_COUNT = 2**53 - 1
+
+
+def _instant(value: object) -> int:
+    instant = parse_instant(value) if isinstance(value, str) else None
+    if instant is None or not 0 <= instant <= _LATEST:
+        raise PydanticCustomError("instant", "Not a timestamp such as 2026-09-16T04:27:29.962294Z, of 1970 to 2200")
+    return instant
+
+
+def _script(value: object) -> Script:
+    try:
+        return value if isinstance(value, Script) else check_script(value)
+    except InvalidRequest as refusal:
+        raise PydanticCustomError("script", "{problem}", {"problem": refusal.message}) from None
+
+
+def _capped(metadata: dict[str, str]) -> dict[str, str]:
+    problems = too_many_keys(len(metadata)) + metadata_problems(metadata)
+    if problems:
+        raise PydanticCustomError("metadata", "{problem}", {"problem": "; ".join(problems)})
+    return metadata
+
+
+def _path(value: str) -> str:
+    problem = path_problem(value)
+    if problem is not None:
+        raise PydanticCustomError("path", "{problem}", {"problem": problem})
+    return value
+
+
+def _content(value: str) -> str:
+    if len(value.encode()) > MOST_BYTES:
+        raise PydanticCustomError("content", f"At most {MOST_BYTES} bytes")
+    return value
+
+
+def _rule(value: dict[str, Any]) -> dict[str, Any]:
+    if read_stored(json.dumps(value)) is None:
+        raise PydanticCustomError("fault_rule", "Not a rule with its seed and place, as this Workyard stores it")
+    return value
+
+
+def _slug(value: str) -> str:
+    if not SLUG.fullmatch(value):
+        raise PydanticCustomError("slug", "Lower case letters, digits and single hyphens, at most 64 characters")
+    return value
+
+
+def _skill_id(value: str) -> str:
+    return value if is_id("skill", value) else _slug(value)
+
+
+def _event(value: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(value.get("id"), str) or value.get("type") not in _EVENT_TYPES or "processed_at" in value:
+        raise PydanticCustomError("event", "Must have an id and a type of event, and no processed_at: its date is `at`")
+    return value
+
+
+_EVENT_TYPES = frozenset(EventType.__args__)  # type: ignore[attr-defined]
+
+Instant = Annotated[
+    int,
+    BeforeValidator(_instant),
+    PlainSerializer(format_instant),
+    WithJsonSchema({"type": "string", "format": "date-time", "pattern": TIMESTAMP}),
+]
+Count = Annotated[int, Field(ge=0, le=_MOST_COUNT)]
+Sequence = Annotated[int, Field(ge=1, le=_MOST_COUNT)]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Capped = Annotated[Metadata, AfterValidator(_capped)]
+StoredScript = Annotated[
+    Script,
+    BeforeValidator(_script),
+    WithJsonSchema({"type": "object", "description": "A script, see script.schema.json."}),
+]
+
+
+_SUFFIX = "_[0-9A-Za-z]{1,64}$"
+AgentId = Annotated[str, Field(pattern="^agent" + _SUFFIX)]
+MemoryId = Annotated[str, Field(pattern="^mem" + _SUFFIX)]
+MemoryVersionId = Annotated[str, Field(pattern="^memver" + _SUFFIX)]
+MemoryStoreId = Annotated[str, Field(pattern="^memstore" + _SUFFIX)]
+KeyId = Annotated[str, Field(pattern="^envkey" + _SUFFIX)]
+WorkId = Annotated[str, Field(pattern="^work" + _SUFFIX)]
+SessionId = Annotated[str, Field(pattern="^session" + _SUFFIX)]
+EnvironmentId = Annotated[str, Field(pattern="^env" + _SUFFIX)]
+Counter = Annotated[str, Field(pattern="^[a-z_]{1,32}$")]
+
+
+class Stored(Body):
+    """A part of the document. Built when it is first needed: most servers never meet one, and all would start later."""
+
+    model_config = ConfigDict(defer_build=True)
+
+
+class StateClock(Stored):
+    """The workspace's clock. The instant of a ticking one is not in it: time goes on while a document lies in a file."""
+
+    mode: Literal["real", "frozen", "auto"] = Field(
+        "real", description="real: ticking. frozen: standing still. auto: standing still until nothing else can happen."
+    )
+    at: Instant | None = Field(None, description="The instant at which it stands; null while it ticks.")
+    shift_us: int = Field(
+        0, ge=-_LATEST, le=_LATEST, description="Microseconds that a ticking clock is ahead of wall time."
+    )
+    changed_to: Instant | None = Field(None, description="Where it was last set to: it never goes back behind that.")
+
+
+class StateSettings(Stored):
+    """The workspace's settings; null: the server's default, or none."""
+
+    default_ttl_seconds: Ttl | None = Field(None, description="Lease of a heartbeat that names none, seconds.")
+    startup_lease_seconds: StartupLease | None = Field(
+        None, description="From an acknowledgement to the first heartbeat."
+    )
+    reclaim_ms: ReclaimAge | None = Field(None, description="Age at which a poll takes over an unacknowledged item.")
+    id_seed: Seed | None = Field(None, description="What ids and tokens follow from.")
+
+
+class StateCounters(Stored):
+    """How many were ever made: what comes next has the number behind."""
+
+    resources: Count | None = Field(
+        None, description="Environments, skills and memory stores; null: the API key has made nothing yet."
+    )
+    sessions: Count = Field(0, description="Sessions.")
+    seeded: dict[Counter, Count] = Field({}, description="Ids and secrets that were worked out of `id_seed`, by kind.")
+
+
+class StateFault(Stored):
+    """A fault rule."""
+
+    number: Sequence = Field(description="Its number in the workspace.")
+    ends_at: Instant | None = Field(None, description="Until when it holds; null: for ever.")
+    asked: Count = Field(0, description="How many calls it fitted.")
+    hits: Count = Field(0, description="How often it was applied.")
+    rule: Annotated[dict[str, Any], AfterValidator(_rule)] = Field(description="The rule, as it is stored.")
+
+
+class StateFaults(Stored):
+    """The fault rules."""
+
+    rules: list[StateFault] = Field([], description="The rules, by their numbers.")
+    last_number: Count = Field(0, description="The last number that a rule got.")
+
+
+class StateAgent(Stored):
+    """An agent."""
+
+    id: AgentId = Field(description="Identifier.")
+    created_at: Instant = Field(description="When it was created.")
+    name: Annotated[str, Field(min_length=1, max_length=256)] = Field(description="Name for people.")
+    description: str | None = Field(None, description="What it does.")
+    model: AgentModel = Field(description="The model.")
+    system: str | None = Field(None, description="System prompt.")
+    tools: list[dict[str, Any]] = Field([], description="The tools, with their defaults.")
+    mcp_servers: list[McpServer] = Field([], description="The MCP servers.")
+    skills: list[dict[str, Any]] = Field([], description="The skills.")
+    metadata: Capped = Field({}, description="Own key-value pairs.")
+
+
+class StateSkillVersion(Stored):
+    """A version of a skill."""
+
+    id: Annotated[str, Field(pattern=r"^[0-9]{1,16}$")] = Field(description="Its instant in microseconds.")
+    description: str = Field(description="What SKILL.md says of it.")
+    archive: str = Field(description="Its files: a zip archive in base64.")
+
+
+class StateSkill(Stored):
+    """A skill."""
+
+    id: Annotated[str, AfterValidator(_skill_id)] = Field(description="Identifier: `skill_…`, or a name.")
+    sequence: Sequence = Field(description="Its place among the resources, by creation.")
+    name: Annotated[str, AfterValidator(_slug)] = Field(description="Its name, which is that of its folder.")
+    display_name: str = Field(description="Name for people.")
+    source: Literal["custom", "anthropic"] = Field(description="Whose it is.")
+    created_at: Instant = Field(description="When it was created.")
+    updated_at: Instant = Field(description="When it was last put.")
+    versions: Annotated[list[StateSkillVersion], Field(min_length=1, max_length=MOST_VERSIONS)] = Field(
+        description="The versions that are kept, newest first."
+    )
+
+
+class StateMemory(Stored):
+    """A memory."""
+
+    id: MemoryId = Field(description="Identifier.")
+    path: Annotated[str, AfterValidator(_path)] = Field(description="Where it is.")
+    content: Annotated[str, AfterValidator(_content)] = Field(description="Its text.")
+    version_id: MemoryVersionId = Field(description="Its version.")
+    created_at: Instant = Field(description="When it was created.")
+    updated_at: Instant = Field(description="When it was last changed.")
+
+
+class StateMemoryStore(Stored):
+    """A memory store."""
+
+    id: MemoryStoreId = Field(description="Identifier.")
+    sequence: Sequence = Field(description="Its place among the resources, by creation.")
+    name: str = Field(description="Name for people.")
+    description: str = Field(description="What it is for.")
+    metadata: Capped = Field({}, description="Own key-value pairs.")
+    created_at: Instant = Field(description="When it was created.")
+    updated_at: Instant = Field(description="When it was last changed.")
+    archived_at: Instant | None = Field(None, description="When it was archived; null while it is not.")
+    memories: Annotated[list[StateMemory], Field(max_length=MOST_MEMORIES)] = Field([], description="Sorted by path.")
+
+
+class StateKey(Stored):
+    """An environment key, without its value."""
+
+    id: KeyId = Field(description="Identifier.")
+    name: KeyName = Field(description="Name for people.")
+    sha256: Digest = Field(description="SHA-256 of the key: whoever has the key can still use it.")
+    created_at: Instant = Field(description="When it was issued.")
+    revoked_at: Instant | None = Field(None, description="When it was revoked; null while it is good.")
+
+
+class StatePoller(Stored):
+    """A worker that polled within the last thirty seconds."""
+
+    worker_id: str = Field(description="Its name.")
+    polled_at: Instant = Field(description="Its last poll.")
+
+
+class StateWork(Stored):
+    """A work item. Its place in the list is its creation sequence."""
+
+    id: WorkId = Field(description="Identifier: it follows from environment and session.")
+    session_id: SessionId = Field(description="The session it serves.")
+    state: Literal["queued", "starting", "active", "stopping", "stopped"] = Field(description="Its state.")
+    metadata: Capped = Field({}, description="Own key-value pairs.")
+    created_at: Instant = Field(description="When it was enqueued first.")
+    acknowledged_at: Instant | None = Field(None, description="When it was acknowledged in this life.")
+    started_at: Instant | None = Field(None, description="When its first heartbeat came in this life.")
+    latest_heartbeat_at: Instant | None = Field(None, description="The stored heartbeat of this life.")
+    latest_heartbeat_ever_at: Instant | None = Field(
+        None, description="That of any life: every later one is behind it."
+    )
+    stop_requested_at: Instant | None = Field(None, description="When its stop was asked for.")
+    stopped_at: Instant | None = Field(None, description="When it stopped.")
+    lease_ends_at: Instant | None = Field(None, description="When its lease ends; null while it has none.")
+    ttl_seconds: Ttl | None = Field(None, description="Length of the lease that the last heartbeat got.")
+    was_requeued: bool = Field(False, description="Whether it has been in the queue more than once.")
+    message_waits: bool = Field(False, description="Whether a message waits that no acknowledgement has seen.")
+    times_stopped: Count = Field(0, description="How often it became stopped.")
+    times_revived: Count = Field(0, description="How often a message put it back into the queue after that.")
+    deleted_session: Literal["deleted", "replaced"] | None = Field(
+        None, description="deleted: its session was. replaced: and has a successor of the same id."
+    )
+    token_digests: list[Digest] = Field([], description="SHA-256 of the sessions tokens minted in this life.")
+
+
+class StateEntry(Stored):
+    """A queued item's place in the queue."""
+
+    work_id: WorkId = Field(description="The item.")
+    entered_at: Instant = Field(description="Since when it is in the queue.")
+    handed_out_at: Instant | None = Field(
+        None, description="When it was last given to a worker, who has not acknowledged it; null: it waits."
+    )
+
+
+class StateTwice(Stored):
+    """A work item that a fault gives to a second worker."""
+
+    work_id: WorkId = Field(description="The item.")
+    worker_id: str = Field("", description="The worker that has it, who does not get it again; empty: nobody knows.")
+
+
+class StateEvent(Stored):
+    """An event of a session."""
+
+    at: Instant = Field(description="Its date.")
+    event: Annotated[dict[str, Any], AfterValidator(_event)] = Field(description="What it says.")
+
+
+class StateSessionScript(Stored):
+    """The script of a session."""
+
+    source: Source = Field(description="Where it came from.")
+    script: StoredScript = Field(description="The script.")
+
+
+class StateSession(Stored):
+    """A session."""
+
+    id: SessionId = Field(description="Identifier.")
+    sequence: Sequence | None = Field(
+        description="Its place among the workspace's sessions, by creation; null for one that the control plane's work has."
+    )
+    agent: SessionAgent | None = Field(None, description="Its agent; null for one that the control plane's work has.")
+    title: Title | None = Field(None, description="Title for people.")
+    metadata: Capped = Field({}, description="Own key-value pairs.")
+    resources: list[SessionMemoryStore] = Field([], description="What it may use.")
+    vault_ids: list[str] = Field([], description="As given.")
+    status: Status = Field(description="What it is doing.")
+    status_since: Instant | None = Field(None, description="Since when; null if it never changed.")
+    active_us: Count = Field(0, description="Microseconds it was running, not counting what it is running now.")
+    created_at: Instant = Field(description="When it was created.")
+    updated_at: Instant = Field(description="When it was last changed.")
+    archived_at: Instant | None = Field(None, description="When it was archived; null while it is not.")
+    changes: Sequence = Field(description="A number that grows with every change.")
+    script: StateSessionScript | None = Field(None, description="Its script; null before its first turn.")
+    agent_state: AgentState | None = Field(None, description="What its scripted agent remembers.")
+    in_mid_turn: bool | None = Field(None, description="Whether a message is not served to its end; null: no turn yet.")
+    agent_acts_at: Instant | None = Field(
+        None, description="When its agent has to act; null: not before the next event."
+    )
+    events_seen: Count = Field(description="How many of the events its agent has read.")
+    events: Annotated[list[StateEvent], Field(min_length=1)] = Field(description="All events, in order.")
+
+
+class StateLifeEvent(Stored):
+    """An event in the life of a work item."""
+
+    id: Annotated[str, Field(pattern=r"^[0-9]{1,18}-[0-9]{1,18}$")] = Field(description="Its place in the life line.")
+    kind: Annotated[str, Field(min_length=1, max_length=64)] = Field(description="What happened.")
+    work_id: str = Field(description="To which item.")
+    at: Instant = Field(description="When, by the workspace's clock.")
+    wall_at: Instant = Field(description="When, by wall time.")
+    by: dict[str, str] | None = Field(None, description="Who called; null: nobody, the clock did it.")
+    details: dict[str, str] = Field({}, description="What else is known of it, as it is stored.")
+
+
+class StateEnvironment(Stored):
+    """An environment with all that belongs to it."""
+
+    id: EnvironmentId = Field(description="Identifier.")
+    sequence: Sequence = Field(description="Its place among the resources, by creation.")
+    name: Name = Field(description="Name for people.")
+    description: Description = Field("", description="What it is for.")
+    config: Annotated[CloudConfig | SelfHostedConfig, Field(discriminator="type")] = Field(
+        description="Kind and configuration."
+    )
+    metadata: Capped = Field({}, description="Own key-value pairs.")
+    scope: Scope = Field("organization", description="Who sees it.")
+    created_at: Instant = Field(description="When it was created.")
+    updated_at: Instant = Field(description="When its record was last changed.")
+    archived_at: Instant | None = Field(None, description="When it was archived; null while it is live.")
+    changes: Sequence = Field(1, description="A number that grows with every change of the record.")
+    last_step_at: Instant = Field(description="When something last happened in it: nothing in it is later.")
+    seeded: dict[Counter, Count] = Field(
+        {}, description="Ids and secrets that were worked out of `id_seed` in it, by kind."
+    )
+    keys: list[StateKey] = Field([], description="Its keys, oldest first.")
+    pollers: list[StatePoller] = Field([], description="Workers that poll, by name.")
+    idempotency_keys: dict[Annotated[str, Field(min_length=1, max_length=256)], Digest] = Field(
+        {}, description="Of enqueued work: SHA-256 of the request that each stands for."
+    )
+    work: list[StateWork] = Field([], description="Its work items, in the order of their creation.")
+    queue: list[StateEntry] = Field([], description="The queued items, in the order in which they are given out.")
+    given_twice: Annotated[list[StateTwice], Field(max_length=1000)] = Field(
+        [], description="Items that the fault `duplicate_delivery` gives out once more, in that order."
+    )
+    sessions: list[StateSession] = Field([], description="Its sessions, in the order of their creation.")
+    life_line: list[StateLifeEvent] = Field([], description="The last events in the lives of its items, in order.")
+
+
+class WorkspaceState(Stored):
+    """All that a workspace holds, but its journal of requests."""
+
+    workspace: Annotated[str, Field(pattern=r"^(default|wrkspc_[0-9A-Za-z]{1,64})$")] | None = Field(
+        None, description="Which workspace it was. A restore goes to the workspace that its request means."
+    )
+    clock: StateClock = Field(StateClock(), description="The clock.")
+    settings: StateSettings = Field(StateSettings(), description="The settings.")
+    counters: StateCounters = Field(StateCounters(), description="How many were ever made.")
+    faults: StateFaults = Field(StateFaults(), description="The fault rules.")
+    agents: list[StateAgent] = Field([], description="The agents, by creation.")
+    scripts: Annotated[
+        dict[Annotated[str, Field(pattern=rf"^{NAME}$")], StoredScript], Field(max_length=MOST_SCRIPTS)
+    ] = Field({}, description="The scripts, by name.")
+    skills: Annotated[list[StateSkill], Field(max_length=MOST_SKILLS)] = Field(
+        [], description="The skills, by creation."
+    )
+    memory_stores: Annotated[list[StateMemoryStore], Field(max_length=MOST_STORES)] = Field(
+        [], description="The memory stores, by creation."
+    )
+    environments: list[StateEnvironment] = Field([], description="The environments, by creation.")
+
+
+class State(WorkspaceState):
+    """The state of one workspace."""
+
+    version: Literal[1] = Field(description="Of this form of document.")
+
+
+class ServerState(Stored):
+    """The state of all workspaces of a server: what `workyard serve --save-state` writes."""
+
+    version: Literal[1] = Field(description="Of this form of document.")
+    workspaces: list[WorkspaceState] = Field(description="Each workspace, by its id.")
+
+
+def state_schema() -> str:
+    """Return the published JSON Schema of a workspace's state, as the text of its file."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **State.model_json_schema()}
+    return json.dumps(schema, indent=2) + "\n"

@@ -1,0 +1,291 @@
+"""Engines: commands, scripts and publish/subscribe on a Redis, embedded or real, alone or a cluster; and the edge where
+redis-py's errors become ours. Knows no key but the format marker and no rule of the API.
+
+How commands travel is `lanes.py`; which node of a cluster gets them, `cluster.py`; what a Redis must be, `startup.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import suppress
+from importlib.resources.abc import Traversable
+from typing import Literal
+
+from redis.exceptions import NoPermissionError, NoScriptError, ReadOnlyError, RedisError
+
+from ..calls import CURRENT
+from .cluster import Cluster
+from ..errors import StartupRefused, StorageUnavailable
+from ..keys import LUA_NAMES, Keys
+from .batching import CONNECT_TIMEOUT_S, LOST, SOCKET_TIMEOUT_S, Command, Lane, Reply, lane_to
+from .urls import RedisUrl
+from .requirements import acl_rule, check_server, lacks_permission, missing_permission
+
+__all__ = ["DATA_FORMAT", "UPGRADABLE_FORMATS", "Engine", "Reply", "Script"]
+
+_log = logging.getLogger("workyard.redis")
+
+#: Version of the data under a key prefix. Raise it whenever stored data changes its meaning.
+DATA_FORMAT = "3"
+#: Older versions that `workyard_queue.upgrade` brings up to date.
+UPGRADABLE_FORMATS = ("1", "2")
+_RESUBSCRIBE_PAUSE_S = 0.2
+_LISTEN_S = 30.0
+_SCAN_COUNT = 1000
+
+#: In a cluster, the first thing a script does. While a slot is moved to another node, each node has some of its keys,
+#: and a script would fail half way, at the first key that is not there. No key is missing but this one in other times.
+_WHOLE_SLOT = """
+if type(redis.pcall('EXISTS', BASE .. 'none')) == 'table' then
+  return redis.error_reply('TRYAGAIN The slot is being moved')
+end
+"""
+
+
+class Script:
+    """A Lua script: the prelude of key names, the shared parts it names, and its own file.
+
+    Attributes:
+        plain: the text, and the hash Redis knows it by, for one server.
+        in_cluster: the same, which runs only where the whole slot is.
+    """
+
+    def __init__(self, name: str, *files: Traversable) -> None:
+        self.name = name
+        names = "\n".join(f"local {local} = BASE .. '{suffix}'" for local, suffix in LUA_NAMES.items())
+        base = "local BASE = string.match(KEYS[1], '^(.*:)[a-z]+$')\n"
+        body = f"{names}\n" + "\n".join(file.read_text(encoding="utf-8") for file in files)
+        self.plain = _with_hash(base + body)
+        self.in_cluster = _with_hash(base + _WHOLE_SLOT + body)
+
+
+def _with_hash(text: str) -> tuple[str, str]:
+    return text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+def _count() -> None:
+    """Note a round trip of the call that is being answered."""
+    call = CURRENT.get()
+    if call is not None:
+        call.round_trips += 1
+
+
+class Engine:
+    """A Redis, embedded or real. Open it inside a running event loop; close it in the same.
+
+    Attributes:
+        where: the address without any credential.
+        errors: how many commands and scripts Redis did not carry out.
+        spans_nodes: whether keys of different environments and workspaces may lie on different servers.
+
+    Raises (every call): StorageUnavailable, when Redis did not answer or refused the command.
+    """
+
+    def __init__(self, servers: Lane | Cluster, *, name: Literal["embedded", "redis"], keys: Keys, where: str) -> None:
+        self.name = name
+        self.keys = keys
+        self.where = where
+        self.errors = 0
+        self.spans_nodes = isinstance(servers, Cluster)
+        self._servers = servers
+        self._enqueue: Callable[[Command], Awaitable[Reply]] = servers.enqueue
+        self._subscription: asyncio.Task[None] | None = None
+
+    @staticmethod
+    def preload() -> None:
+        """Import what the embedded engine is made of, which takes longer than its start."""
+        import fakeredis.commands_mixins.scripting_mixin  # noqa: F401
+
+    @classmethod
+    def embedded(cls, keys: Keys) -> Engine:
+        """Return an engine that keeps everything in this process (fakeredis with Lua): gone when the process ends."""
+        import fakeredis
+
+        # protocol 2: with 3, fakeredis hands maps to Lua where Redis hands arrays.
+        client = fakeredis.FakeAsyncRedis(
+            server=fakeredis.FakeServer(version=(7, 0)), protocol=2, decode_responses=True
+        )
+        return cls(Lane(client, connections=1, where="embedded"), name="embedded", keys=keys, where="embedded")
+
+    @classmethod
+    def at(cls, url: str, keys: Keys, *, connections: int) -> Engine:
+        """Return an engine for a Redis. Connects on the first use; *connections* at most to each server.
+
+        Raises:
+            StartupRefused: the URL has none of the known forms.
+        """
+        try:
+            parsed = RedisUrl.parse(url)
+        except ValueError as error:
+            raise StartupRefused(f"--redis-url / WORKYARD_REDIS_URL: {error}") from None
+        cluster = parsed.form == "cluster"
+        servers = Cluster(parsed, connections=connections) if cluster else lane_to(parsed, None, connections)
+        return cls(servers, name="redis", keys=keys, where=parsed.where)
+
+    async def open(self) -> str:
+        """Check that this Redis and the data under the prefix are ours to use; return the data's format.
+
+        Raises:
+            StartupRefused: unreachable, not fit (see `startup.py`), or written by another data format version.
+        """
+        try:
+            await self._servers.open()
+            if self.name == "redis":
+                for lane in self._servers.lanes():
+                    await check_server(lane.client, lane.where, self.keys, in_cluster=self.spans_nodes)
+            await self._first_answer("SET", self.keys.format, DATA_FORMAT, "NX")
+            found = str(await self._first_answer("GET", self.keys.format))
+        except NoPermissionError as error:
+            raise missing_permission(self.where, error, self.keys) from None
+        except LOST as error:
+            raise StartupRefused(
+                f"Redis at {self.where} cannot be used: {str(error).rstrip('.')}. Start it, or correct --redis-url, or leave that "
+                "out to use the embedded engine."
+            ) from error
+        if found not in (DATA_FORMAT, *UPGRADABLE_FORMATS):
+            raise StartupRefused(
+                f"The data under the key prefix '{self.keys.prefix}' in Redis at {self.where} has format {found}; "
+                f"this Workyard reads and writes format {DATA_FORMAT}. Use another --key-prefix, or delete the keys "
+                f"'{self.keys.prefix}:*', or run the Workyard version that wrote them."
+            )
+        return found
+
+    async def mark_format(self) -> None:
+        """Note that the data under the prefix has the current format."""
+        await self.command("SET", self.keys.format, DATA_FORMAT)
+
+    async def _first_answer(self, *command: str) -> Reply:
+        reply = await self._enqueue(command)
+        if isinstance(reply, RedisError):
+            raise reply
+        return reply
+
+    async def close(self) -> None:
+        """End the subscription, wait for what is under way, close the connections."""
+        if self._subscription is not None:
+            self._subscription.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._subscription
+        await self._servers.close()
+
+    async def ping(self) -> None:
+        """Ask Redis for a sign of life: in a cluster, every primary."""
+        for reply in await asyncio.gather(*[lane.enqueue(("PING",)) for lane in self._servers.lanes()]):
+            if isinstance(reply, RedisError):
+                raise await self._translated(reply)
+
+    # -- commands ---------------------------------------------------------------------------------------------
+
+    async def command(self, *command: str | int) -> Reply:
+        """Run one command; it shares a round trip with the others of this tick."""
+        _count()
+        reply = await self._enqueue(command)
+        if isinstance(reply, RedisError):
+            raise await self._translated(reply)
+        return reply
+
+    async def commands(self, commands: Iterable[Command]) -> list[Reply]:
+        """Run several commands and return their replies in order. Not atomic; across slots, not in order either."""
+        _count()
+        replies = await asyncio.gather(*[self._enqueue(command) for command in commands])
+        for reply in replies:
+            if isinstance(reply, RedisError):
+                raise await self._translated(reply)
+        return replies
+
+    async def run(self, script: Script, key: str, *arguments: str | int) -> Reply:
+        """Run a script on the slot of *key*, once.
+
+        Redis forgets its scripts when it restarts; then nothing has run and the text is sent instead of the hash.
+        """
+        text, sha = script.in_cluster if self.spans_nodes else script.plain
+        _count()
+        reply = await self._enqueue(("EVALSHA", sha, 1, key, *arguments))
+        if isinstance(reply, NoScriptError):
+            reply = await self._enqueue(("EVAL", text, 1, key, *arguments))
+        if isinstance(reply, RedisError):
+            raise await self._translated(reply, script.name)
+        return reply
+
+    async def scan(self, pattern: str) -> AsyncIterator[list[str]]:
+        """Yield all keys that match *pattern*, in batches, a key perhaps twice. Does not hold Redis up.
+
+        In a cluster, those of every primary.
+        """
+        for lane in self._servers.lanes():
+            cursor = "0"
+            while True:
+                reply = await lane.enqueue(("SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN_COUNT))
+                if isinstance(reply, RedisError):
+                    raise await self._translated(reply)
+                cursor, found = str(reply[0]), reply[1]
+                yield found
+                if cursor == "0":
+                    break
+
+    async def _translated(self, error: RedisError, script: str | None = None) -> StorageUnavailable:
+        """Return our error for one of redis-py's, after logging what the caller is not told."""
+        self.errors += 1
+        _log.error("Redis did not carry out %s: %s: %s", script or "a command", type(error).__name__, error)
+        if lacks_permission(error):
+            _log.error("The ACL rule that Workyard needs: %s", acl_rule(self.keys))
+        if isinstance(error, ReadOnlyError):
+            # The primary has become a replica; nothing has run. Whoever the address now leads to is asked next.
+            await asyncio.gather(*[lane.renew() for lane in self._servers.lanes()])
+        return StorageUnavailable()
+
+    # -- publish/subscribe ------------------------------------------------------------------------------------
+
+    async def publish(self, message: str) -> int:
+        """Publish on the wake channel; return how many processes heard it.
+
+        In a cluster a server tells of its own subscribers only, so each is sent the message, and everybody hears it once
+        from each.
+        """
+        heard = 0
+        publish = ("PUBLISH", self.keys.wake, message)
+        for reply in await asyncio.gather(*[lane.enqueue(publish) for lane in self._servers.lanes()]):
+            if isinstance(reply, RedisError):
+                raise await self._translated(reply)
+            heard += int(reply)
+        return heard
+
+    async def subscribe(self, heard: Callable[[str | None], None]) -> None:
+        """Call *heard* with every message on the wake channel, and with None whenever messages may have been missed.
+
+        Returns when the subscription stands, or at once in the background if Redis is away; it is renewed for ever.
+        """
+        standing = asyncio.Event()
+        self._subscription = asyncio.create_task(self._listen(heard, standing))
+        with suppress(TimeoutError):
+            await asyncio.wait_for(standing.wait(), CONNECT_TIMEOUT_S + SOCKET_TIMEOUT_S)
+
+    async def _listen(self, heard: Callable[[str | None], None], standing: asyncio.Event) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        # A cancellation that comes together with a message is swallowed below us (`wait_for` before Python 3.12).
+        while not task.cancelling():
+            # In a cluster any node will do: each hears what is published at the others.
+            pubsub = self._servers.lanes()[0].client.pubsub()
+            try:
+                await pubsub.subscribe(self.keys.wake)
+                while not task.cancelling():
+                    # Silence is no fault: TCP tells when Redis goes, and a lost message costs a poll at most its block_ms.
+                    message = await pubsub.get_message(timeout=_LISTEN_S)
+                    if message is None:
+                        continue
+                    if message["type"] == "subscribe":
+                        standing.set()
+                        heard(None)
+                    elif message["type"] == "message":
+                        heard(message["data"])
+            except LOST as error:
+                _log.warning("the wake-up subscription was lost (%s); renewing it", error)
+            finally:
+                with suppress(*LOST):
+                    await pubsub.aclose()  # type: ignore[no-untyped-call]
+            heard(None)
+            await asyncio.sleep(_RESUBSCRIBE_PAUSE_S)

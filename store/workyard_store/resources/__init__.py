@@ -1,0 +1,1 @@
+"""Agents, skills, memory stores and named scripts."""

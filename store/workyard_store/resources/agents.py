@@ -1,0 +1,57 @@
+"""Agents: kept as they were defined, for sessions to take a copy of. Runs none. Rules: `sessions.agents.*`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from ..access import SCRIPTS
+from ..ids import is_id
+from ..engine.engine import Engine, Reply, Script
+from ..seeds import Fresh, fresh
+from ..workspaces.workspaces import WorkspaceStore
+
+_CREATE = Script("agent_create", SCRIPTS / "_workspace.lua", SCRIPTS / "agent_create.lua")
+
+Definition = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """One agent. `definition` has the members of the wire that the client gave, with their defaults. Microseconds."""
+
+    id: str
+    definition: Definition
+    created_at: int
+
+
+class AgentStore:
+    """The agents of all workspaces."""
+
+    def __init__(self, engine: Engine, workspaces: WorkspaceStore) -> None:
+        self._engine = engine
+        self._workspaces = workspaces
+
+    async def create(self, workspace: str, definition: Definition, wall: int) -> Agent:
+        """Keep a definition under a new id."""
+        agent_id = ""
+        text = json.dumps(definition, ensure_ascii=False, separators=(",", ":"))
+
+        async def create(new: Fresh) -> Reply:
+            nonlocal agent_id
+            agent_id = new.id("agent")
+            return await self._workspaces.write(_CREATE, workspace, wall, agent_id, text, new.seeded)
+
+        created = await fresh(workspace, create)
+        return Agent(agent_id, definition, int(created))
+
+    async def find(self, workspace: str, agent_id: str) -> Agent | None:
+        """Return an agent, or None if the workspace has none of this id."""
+        if not is_id("agent", agent_id):
+            return None
+        stored = await self._engine.command("HGET", self._engine.keys.workspace(workspace, "agents"), agent_id)
+        if stored is None:
+            return None
+        created, _, text = stored.partition(" ")
+        return Agent(agent_id, json.loads(text), int(created))

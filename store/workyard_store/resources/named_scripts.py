@@ -1,0 +1,48 @@
+"""The scripts of workspaces, by name, as text. Knows nothing of what is in one: that is the queue's `scripted.py`.
+
+Every method raises `StorageUnavailable` when Redis does not answer.
+"""
+
+from __future__ import annotations
+
+from ..access import SCRIPTS
+from ..engine.engine import Engine, Script
+from ..workspaces.workspaces import WorkspaceStore
+
+_PUT = Script("script_put", SCRIPTS / "_workspace.lua", SCRIPTS / "script_put.lua")
+
+
+class NamedScripts:
+    """The named scripts of all workspaces."""
+
+    def __init__(self, engine: Engine, workspaces: WorkspaceStore) -> None:
+        self._engine = engine
+        self._workspaces = workspaces
+
+    def _key(self, workspace: str) -> str:
+        return self._engine.keys.workspace(workspace, "scripts")
+
+    async def all(self, workspace: str) -> dict[str, str]:
+        """Return a workspace's scripts by name, in the names' order."""
+        reply = await self._engine.command("HGETALL", self._key(workspace))
+        pairs = reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
+        return dict(sorted(pairs))
+
+    async def get(self, workspace: str, name: str) -> str | None:
+        """Return a script, or None."""
+        text: str | None = await self._engine.command("HGET", self._key(workspace), name)
+        return text
+
+    async def of_environment(self, environment_id: str, name: str) -> str | None:
+        """Return a script of the workspace that an environment is in, or None."""
+        workspace = await self._engine.command("HGET", self._engine.keys.environment(environment_id), "ws")
+        return None if workspace is None else await self.get(workspace, name)
+
+    async def put(self, workspace: str, name: str, text: str, *, most: int) -> bool:
+        """Keep a script in place of any of that name. Return False if it would be one more than *most*."""
+        reply: str = await self._workspaces.write(_PUT, workspace, 0, name, text, most)
+        return reply == "OK"
+
+    async def delete(self, workspace: str, name: str) -> bool:
+        """Remove a script. Return whether there was one."""
+        return bool(await self._engine.command("HDEL", self._key(workspace), name))

@@ -1,0 +1,1 @@
+"""Workspaces, their environments and credentials."""

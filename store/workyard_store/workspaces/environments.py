@@ -1,0 +1,198 @@
+"""The records of environments: create, read, list, update, archive. Their deletion waits on the queue and is there.
+Rules: `environments.*`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ..access import SCRIPTS, Access, Caller
+from .configs import Config
+from ..errors import EnvironmentNotFound, StorageUnavailable
+from ..ids import is_id
+from ..pages import decode_cursor, encode_cursor
+from ..engine.engine import Script
+from .workspaces import WorkspaceStore
+
+_HEAD = SCRIPTS / "_environment.lua"
+_CREATE = Script("environment_create", _HEAD, SCRIPTS / "environment_create.lua")
+_UPDATE = Script("environment_update", _HEAD, SCRIPTS / "environment_update.lua")
+_ARCHIVE = Script("environment_archive", _HEAD, SCRIPTS / "environment_archive.lua")
+
+#: Times an update is tried again after another one came between. Each turn at least one update succeeds.
+_MOST_TRIES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """One environment. Instants are microseconds; `version` counts changes of the record."""
+
+    id: str
+    workspace: str
+    name: str
+    description: str
+    config: Config
+    metadata: dict[str, str]
+    scope: str
+    created_at: int
+    updated_at: int
+    archived_at: int | None
+    version: int
+
+    @property
+    def kind(self) -> str:
+        """Return `cloud` or `self_hosted`."""
+        kind: str = self.config["type"]
+        return kind
+
+    @classmethod
+    def of(cls, environment_id: str, fields: list[str]) -> Environment:
+        """Read a record as Redis answers it: name, value, name, value, …"""
+        record = dict(zip(fields[::2], fields[1::2], strict=True))
+        return cls(
+            id=environment_id,
+            workspace=record["ws"],
+            name=record["name"],
+            description=record["description"],
+            config=json.loads(record["config"]),
+            metadata=json.loads(record["metadata"]),
+            scope=record["scope"],
+            created_at=int(record["created"]),
+            updated_at=int(record["updated"]),
+            archived_at=int(record["archived"]) if record["archived"] else None,
+            version=int(record["version"]),
+        )
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+class EnvironmentStore:
+    """Environments as records. Every method raises `EnvironmentNotFound` for one the caller does not reach."""
+
+    def __init__(self, access: Access, workspaces: WorkspaceStore) -> None:
+        self._access = access
+        self._engine = access.engine
+        self._keys = access.keys
+        self._workspaces = workspaces
+
+    async def create(
+        self,
+        workspace: str,
+        *,
+        name: str,
+        description: str,
+        config: Config,
+        metadata: dict[str, str],
+        scope: str,
+        environment_id: str | None = None,
+    ) -> Environment:
+        """Create an environment from checked values, under a new id unless a free one is given. Its place comes first, so
+        no record is ever out of reach.
+        """
+        environment_id, sequence, profile = await self._workspaces.reserve(workspace, environment_id)
+        reply = await self._engine.run(
+            _CREATE,
+            self._keys.environment(environment_id),
+            self._access.wall(),
+            "",
+            workspace,
+            config["type"],
+            name,
+            description,
+            _dump(config),
+            _dump(metadata),
+            scope,
+            sequence,
+            *profile.fields,
+        )
+        if reply[0] != "OK":
+            raise StorageUnavailable  # A second environment of the same id.
+        await self._workspaces.confirm(workspace, environment_id, sequence, profile)
+        return Environment.of(environment_id, reply[1])
+
+    async def get(self, environment_id: str, caller: Caller) -> Environment:
+        """Return an environment, archived or not."""
+        if is_id("env", environment_id):
+            fields = await self._engine.command("HGETALL", self._keys.environment(environment_id))
+            if fields:
+                environment = _read(environment_id, fields)
+                if await self._access.may_enter(caller, environment_id, environment.workspace):
+                    if fields.get("faults"):
+                        await self._access.ask(environment.workspace)
+                    return environment
+        raise EnvironmentNotFound(environment_id)
+
+    async def list(
+        self, workspace: str, *, limit: int, page: str | None, include_archived: bool
+    ) -> tuple[list[Environment], str | None]:
+        """Return a page of a workspace's environments, newest first, and the cursor of the next one.
+
+        Raises:
+            InvalidRequest: *page* is not a cursor of this list.
+        """
+        name = f"environments {workspace}"
+        below = None if page is None else decode_cursor(name, page)
+        found: list[tuple[int, Environment]] = []
+        while len(found) <= limit:
+            places = await self._workspaces.page(
+                workspace, below=below, count=limit + 1 - len(found), include_archived=include_archived
+            )
+            records = await self._engine.commands(("HGETALL", self._keys.environment(id_)) for id_, _ in places)
+            for (environment_id, sequence), fields in zip(places, records, strict=True):
+                below = sequence
+                if not fields:
+                    continue  # Being created or deleted.
+                environment = _read(environment_id, fields)
+                if include_archived or environment.archived_at is None:
+                    found.append((sequence, environment))
+            if not places:
+                break
+        shown = found[:limit]
+        return [environment for _, environment in shown], encode_cursor(name, shown[-1][0]) if len(
+            found
+        ) > limit else None
+
+    async def update(
+        self, environment_id: str, caller: Caller, change: Callable[[Environment], Environment]
+    ) -> Environment:
+        """Store what *change* makes of the record. It is called again if another update came between.
+
+        Raises:
+            InvalidRequest: whatever *change* refuses.
+        """
+        for _ in range(_MOST_TRIES):
+            stored = await self.get(environment_id, caller)
+            wanted = change(stored)
+            reply = await self._access.run(
+                _UPDATE,
+                environment_id,
+                caller,
+                stored.version,
+                wanted.name,
+                wanted.description,
+                _dump(wanted.config),
+                _dump(wanted.metadata),
+                wanted.scope,
+            )
+            if reply[0] == "OK":
+                return _read(environment_id, reply[1])
+        raise StorageUnavailable
+
+    async def archive(self, environment_id: str, caller: Caller) -> Environment:
+        """Archive an environment; a repeat changes nothing."""
+        reply = await self._access.run(_ARCHIVE, environment_id, caller)
+        environment = _read(environment_id, reply[1])
+        await self._workspaces.hide_archived(environment.workspace, environment_id)
+        return environment
+
+
+def _read(environment_id: str, fields: Any) -> Environment:
+    """Read a record from a command (redis-py answers HGETALL with a dict) or from a script (a flat list)."""
+    if isinstance(fields, dict):
+        fields = [part for pair in fields.items() for part in pair]
+    return Environment.of(environment_id, fields)

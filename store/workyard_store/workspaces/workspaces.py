@@ -1,0 +1,410 @@
+"""Workspaces: the index of their environments, their clock and lease settings, and their reset.
+
+Rules: `credentials.workspace.*`.
+
+A workspace's clock and settings are copied to each of its environments, so that a step on one reads one slot. A change
+writes the workspace, then all copies, then answers; `catch_up` finishes what a crash left half done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from ..access import SCRIPTS, Access
+from ..clock import LAST_INSTANT, Clock, format_instant
+from ..errors import InvalidRequest
+from ..keys import WORKSPACE_NAMES
+from .session_index import SessionPlaces
+from ..engine.engine import Reply, Script
+from ..seeds import Fresh, fresh
+
+_HEAD = SCRIPTS / "_workspace.lua"
+_RESERVE = Script("workspace_reserve", _HEAD, SCRIPTS / "workspace_reserve.lua")
+_SESSION = Script("workspace_session", _HEAD, SCRIPTS / "workspace_session.lua")
+_CONFIRM = Script("workspace_confirm", _HEAD, SCRIPTS / "workspace_confirm.lua")
+_CLOCK = Script("workspace_clock", _HEAD, SCRIPTS / "workspace_clock.lua")
+_SETTINGS = Script("workspace_settings", _HEAD, SCRIPTS / "workspace_settings.lua")
+_LIST = Script("workspace_list", _HEAD, SCRIPTS / "workspace_list.lua")
+_DISPLACE = Script("workspace_displace", _HEAD, SCRIPTS / "workspace_displace.lua")
+_SPREAD = Script("workspace_spread", _HEAD, SCRIPTS / "workspace_spread.lua")
+_APPLY_HEADS = (SCRIPTS / "_environment.lua", SCRIPTS / "_profile.lua")
+_APPLY = Script("environment_apply", *_APPLY_HEADS, SCRIPTS / "environment_apply.lua")
+_PURGE = Script("environment_purge", SCRIPTS / "_environment.lua", SCRIPTS / "environment_purge.lua")
+
+#: ZADD, in a full Redis too, for deleting is what makes room: it lets a script go on that has begun to write, and ZREM
+#: needs no memory.
+_INTEND = """
+redis.call('ZREM', KEYS[1], ARGV[2])
+return redis.call('ZADD', KEYS[1], ARGV[1], ARGV[2])
+"""
+#: Enter a workspace into the register of all, which has no slot with anything else: no two new ones are both the last that
+#: is allowed.
+_ENTER = """
+if redis.call('SISMEMBER', KEYS[1], ARGV[1]) == 1 then return 'OK' end
+if redis.call('SCARD', KEYS[1]) >= tonumber(ARGV[2]) then return 'FULL' end
+redis.call('SADD', KEYS[1], ARGV[1])
+return 'OK'
+"""
+#: Items that one purge step removes: few enough not to hold Redis up.
+_PURGE_BATCH = 500
+#: Environments that one pipeline of a change is sent to.
+_APPLY_BATCH = 200
+#: After this long an intent to delete, whose environment still lives, is taken for abandoned. Microseconds.
+_ABANDONED_US = 60_000_000
+
+
+#: The fields of a workspace that its environments copy, in the order in which the scripts answer them. `ticked`: the
+#: generation of the last change of the clock.
+PROFILE = ("shift", "frozen", "ttl", "startup", "reclaim", "generation", "faults", "seed", "auto", "ticked")
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What an environment copies from its workspace. Empty settings mean the server's default.
+
+    `faults`: whether there are fault rules. `seed`: of the ids that are made in it; None: they are random.
+    """
+
+    clock: Clock
+    default_ttl_seconds: int | None
+    startup_lease_seconds: int | None
+    reclaim_ms: int | None
+    generation: int
+    faults: bool
+    seed: str | None
+    fields: tuple[str, ...]
+
+    @classmethod
+    def of(cls, fields: list[str]) -> Profile:
+        """Read shift, frozen, ttl, startup, reclaim, generation, faults, seed, auto and the clock's own generation as the
+        scripts answer them."""
+        shift, frozen, ttl, startup, reclaim, generation, faults, seed, auto, _ = fields
+        return cls(
+            Clock(int(shift), int(frozen) if frozen else None, auto == "1"),
+            int(ttl) if ttl else None,
+            int(startup) if startup else None,
+            int(reclaim) if reclaim else None,
+            int(generation),
+            bool(faults),
+            seed or None,
+            tuple(fields),
+        )
+
+    @property
+    def copied(self) -> tuple[str, ...]:
+        """Return what a script that copies it to an environment is given: generation, then the others in their order."""
+        shift, frozen, ttl, startup, reclaim, generation, *others = self.fields
+        return (generation, shift, frozen, ttl, startup, reclaim, *others)
+
+
+@dataclass(frozen=True, slots=True)
+class ClockReading:
+    """A workspace's clock at one instant; `ahead_us` is how far it is before wall time."""
+
+    mode: str
+    now: int
+    ahead_us: int
+
+
+#: Copies a workspace's profile to some of its environments.
+Spread = Callable[[list[str], Profile], Awaitable[None]]
+
+
+class WorkspaceStore:
+    """Everything that belongs to a workspace and not to one of its environments.
+
+    Attributes:
+        places: where sessions are.
+    """
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        self._engine = access.engine
+        self._keys = access.keys
+        self.places = SessionPlaces(access.engine, access.keys)
+
+    async def write(self, script: Script, workspace: str, *arguments: str | int) -> Reply:
+        """Run a workspace script that may write its first key, after entering the workspace into the register.
+
+        Raises:
+            LimitReached: it would be one too many.
+        """
+        await self._enter(workspace)
+        return await self._engine.run(script, self._keys.workspace(workspace), *arguments)
+
+    async def _enter(self, workspace: str) -> None:
+        most = self._access.limits.workspaces
+        # Most often it is there, and to look is cheaper than a script.
+        if await self._engine.command("SISMEMBER", self._keys.workspaces, workspace):
+            return
+        if await self._engine.command("EVAL", _ENTER, 1, self._keys.workspaces, workspace, most) == "FULL":
+            raise self._access.limits.full_of_workspaces()
+
+    # -- environments' places ---------------------------------------------------------------------------------
+
+    async def reserve(self, workspace: str, given: str | None = None) -> tuple[str, int, Profile]:
+        """Give a new environment its id, unless that is *given*, and its creation sequence, and return what it copies, too.
+
+        Raises:
+            LimitReached: the workspace, or the register of workspaces, is full.
+        """
+        environment_id, free = "", False
+
+        async def reserve(new: Fresh) -> Reply:
+            nonlocal environment_id, free
+            environment_id = given or new.id("env")
+            # One that follows from the seed may have come into another workspace, with the state of this one.
+            there = (
+                new.seeded
+                and not given
+                and await self._engine.command("EXISTS", self._keys.environment(environment_id))
+            )
+            free = not there
+            if there:
+                return None
+            most = self._access.limits.environments
+            return await self.write(_RESERVE, workspace, self._access.wall(), environment_id, new.seeded, most)
+
+        while not free:
+            reply = await fresh(workspace, reserve)
+        if reply[0] == "FULL":
+            raise self._access.limits.full_of_environments()
+        return environment_id, int(reply[0]), Profile.of(reply[1:])
+
+    async def confirm(self, workspace: str, environment_id: str, sequence: int, copied: Profile) -> None:
+        """Keep the place of an environment whose record now exists, and repeat a change that missed it."""
+        current = Profile.of(await self.write(_CONFIRM, workspace, self._access.wall(), environment_id, sequence))
+        if current.generation != copied.generation:
+            await self._apply_all([environment_id], current)
+
+    async def reserve_session(self, workspace: str, environment_id: str, session_id: str) -> int:
+        """Give a new session its creation sequence, and its place in the workspace."""
+        return int(await self.write(_SESSION, workspace, self._access.wall(), f"{session_id} {environment_id}"))
+
+    async def page(
+        self, workspace: str, *, below: int | None, count: int, include_archived: bool
+    ) -> list[tuple[str, int]]:
+        """Return up to *count* places (environment id, sequence), newest first."""
+        reply = await self._engine.run(
+            _LIST,
+            self._keys.workspace(workspace),
+            self._access.wall(),
+            "" if below is None else below,
+            count,
+            "1" if include_archived else "0",
+        )
+        return [(reply[i], int(reply[i + 1])) for i in range(0, len(reply), 2)]
+
+    async def hide_archived(self, workspace: str, environment_id: str) -> None:
+        """Take an archived environment out of the default list (which checks the record as well)."""
+        await self._engine.command("ZREM", self._keys.workspace(workspace, "live"), environment_id)
+
+    async def all(self) -> list[str]:
+        """Return every workspace, in the order of their ids."""
+        return sorted(await self._engine.command("SMEMBERS", self._keys.workspaces))
+
+    # -- clock and settings -----------------------------------------------------------------------------------
+
+    async def profile(self, workspace: str) -> Profile:
+        """Return the workspace's clock and settings."""
+        stored = await self._engine.command("HMGET", self._keys.workspace(workspace), *PROFILE)
+        fields = {
+            name: value or ("0" if name in ("shift", "generation") else "")
+            for name, value in zip(PROFILE, stored, strict=True)
+        }
+        fields["ticked"] = fields["ticked"] or fields["generation"]
+        return Profile.of(list(fields.values()))
+
+    async def clock(self, workspace: str) -> ClockReading:
+        """Read the workspace's clock."""
+        wall = self._access.wall()
+        profile = await self.profile(workspace)
+        return self._reading(profile, profile.clock.now(wall), wall)
+
+    async def change_clock(self, workspace: str, change: str, value: int | None, apply: Spread) -> ClockReading:
+        """Change the clock, and every copy of it. What follows from that is the business of `workyard_queue.timers`.
+
+        Args:
+            workspace: whose clock.
+            change: `real`, `frozen` (*value*: the instant in us, None for now), `auto` or `advance` (*value*: us).
+            value: see *change*.
+            apply: copies a profile, its clock too, to some environments.
+
+        Raises:
+            InvalidRequest: time would go back, or past `LAST_INSTANT`.
+        """
+        reading = await self._change_clock(
+            workspace, change, value, "advance_seconds" if change == "advance" else "at", apply
+        )
+        if isinstance(reading, int):
+            raise InvalidRequest(
+                f"at: Time never goes back: the workspace's clock is at {format_instant(reading)}",
+                rule="time.never-back",
+            )
+        return reading
+
+    async def move_clock(self, workspace: str, change: str, instant: int, apply: Spread) -> ClockReading | None:
+        """Move the clock to a later *instant*, in whatever mode (`reach`), or in mode auto only (`jump`).
+
+        Return None if it is that late already, or the mode is another: then nothing was changed.
+
+        Raises:
+            InvalidRequest: it is past `LAST_INSTANT`.
+        """
+        reading = await self._change_clock(workspace, change, instant, "advance_to_next", apply)
+        return None if isinstance(reading, int) else reading
+
+    async def _change_clock(
+        self, workspace: str, change: str, value: int | None, field: str, apply: Spread
+    ) -> ClockReading | int:
+        """Change the clock; return its reading, or its instant where time would go back."""
+        wall = self._access.wall()
+        reply = await self.write(_CLOCK, workspace, wall, change, "" if value is None else value, LAST_INSTANT)
+        if reply[0] == "BACK":
+            return int(reply[1])
+        if reply[0] == "FAR":
+            raise InvalidRequest(f"{field}: A clock stops at {format_instant(LAST_INSTANT)}", rule="time.last-instant")
+        profile = Profile.of(reply[2:])
+        await self.spread(workspace, profile, apply)
+        return self._reading(profile, int(reply[1]), wall)
+
+    async def change_settings(self, workspace: str, changes: dict[str, int | str | None]) -> Profile:
+        """Change what environments copy: `ttl`, `startup` in seconds, `reclaim` in ms, `faults`, `seed` (see `Profile`);
+        None: the server's default again, or none."""
+        fields: list[str | int] = []
+        for name, value in changes.items():
+            fields += [name, "" if value is None else value]
+        profile = Profile.of(await self.write(_SETTINGS, workspace, self._access.wall(), *fields))
+        await self.spread(workspace, profile)
+        return profile
+
+    async def put_state(self, workspace: str, fields: dict[str, str]) -> Profile:
+        """Store the fields of a workspace that has none, and return what its environments, which are to come, copy."""
+        generation = str(self._access.wall())
+        stored = {**fields, "generation": generation, "spread": generation}
+        await self._enter(workspace)
+        await self._engine.command(
+            "HSET", self._keys.workspace(workspace), *(part for pair in stored.items() for part in pair)
+        )
+        return await self.profile(workspace)
+
+    async def follow(self, workspace: str, copied: Profile) -> None:
+        """Repeat a change that came between `put_state` and the last of the environments."""
+        current = await self.profile(workspace)
+        if current.generation != copied.generation:
+            await self.spread(workspace, current, self._apply_all)
+
+    async def catch_up(self) -> None:
+        """Finish changes of clocks and settings that a crash left half spread."""
+        for workspace in await self.all():
+            profile = await self.profile(workspace)
+            spread = await self._engine.command("HGET", self._keys.workspace(workspace), "spread")
+            if profile.generation and spread != str(profile.generation):
+                await self.spread(workspace, profile, self._apply_all)
+
+    async def spread(self, workspace: str, profile: Profile, apply: Spread | None = None) -> None:
+        """Copy what a script has changed of a workspace to its environments, and wake their blocked polls.
+
+        Without *apply*, which copies the clock too, only the settings are: the clock comes by the change that fires what
+        it ends.
+        """
+        key = self._keys.workspace(workspace, "envs")
+        start = 0
+        while environment_ids := await self._engine.command("ZRANGE", key, start, start + _APPLY_BATCH - 1):
+            await (apply or self._apply)(environment_ids, profile)
+            start += _APPLY_BATCH
+        whole = "" if apply is None else "1"
+        await self._engine.run(_SPREAD, self._keys.workspace(workspace), profile.generation, whole)
+
+    async def _apply(self, environment_ids: list[str], profile: Profile, clock: str = "") -> None:
+        wall = self._access.wall()
+        copied = (*profile.copied, clock)
+        await asyncio.gather(
+            *[self._engine.run(_APPLY, self._keys.environment(id_), wall, "", *copied) for id_ in environment_ids]
+        )
+
+    async def _apply_all(self, environment_ids: list[str], profile: Profile) -> None:
+        await self._apply(environment_ids, profile, "1")
+
+    def _reading(self, profile: Profile, now: int, wall: int) -> ClockReading:
+        return ClockReading(profile.clock.mode, now, now - wall)
+
+    # -- deleting ---------------------------------------------------------------------------------------------
+
+    async def intend_purge(self, workspace: str, environment_id: str, *, ahead_us: int = 0) -> None:
+        """Note that an environment is about to be deleted, so that any server can finish it after a crash; or, with
+        *ahead_us*, that it is being restored, and to be removed if nothing more is heard of that for so long."""
+        intent = (self._access.wall() + ahead_us, f"{workspace} {environment_id}")
+        await self._engine.command("EVAL", _INTEND, 1, self._keys.purge, *intent)
+
+    async def abandon_purge(self, workspace: str, environment_id: str) -> None:
+        """Take a note of `intend_purge` back: the deletion was refused."""
+        await self._engine.command("ZREM", self._keys.purge, f"{workspace} {environment_id}")
+
+    async def purge(self, workspace: str, environment_id: str) -> int:
+        """Remove all that a deleted environment left, its place in the workspace last. Return how many keys went.
+
+        One that has been created anew under its id meanwhile keeps its place, and what it has.
+        """
+        removed = 0
+        count: int
+        key = self._keys.environment(environment_id)
+        place = await self._engine.command("ZSCORE", self._keys.workspace(workspace, "envs"), environment_id)
+        ready: list[str] = []
+        while True:
+            word, count, *ready = await self._engine.run(_PURGE, key, _PURGE_BATCH, *ready)
+            removed += count
+            if word == "LIVE":
+                return removed
+            if word == "DONE":
+                break
+            # Their places first: once the script has removed them, nothing tells any more where they were.
+            removed += await self.places.remove(workspace, environment_id, [id_ for id_ in ready[1::2] if id_])
+        sequence = "" if place is None else f"{float(place):.0f}"
+        await self._engine.run(_DISPLACE, self._keys.workspace(workspace), environment_id, sequence)
+        await self._engine.command("ZREM", self._keys.purge, f"{workspace} {environment_id}")
+        return removed
+
+    async def finish_purges(self) -> None:
+        """Finish deletions that a crash left half done; forget intents that came to nothing."""
+        now = self._access.wall()
+        entries = await self._engine.command("ZRANGE", self._keys.purge, 0, -1, "WITHSCORES")
+        for member, intended in zip(entries[::2], entries[1::2], strict=True):
+            workspace, _, environment_id = member.partition(" ")
+            if float(intended) > now:
+                continue  # A restore is at work.
+            if not environment_id:
+                # Of a restore that a crash ended: what it left are the environments it was writing.
+                await self._engine.command("ZREM", self._keys.purge, member)
+            elif not await self._engine.command("EXISTS", self._keys.environment(environment_id)):
+                await self.purge(workspace, environment_id)
+            elif float(intended) < now - _ABANDONED_US:
+                await self._engine.command("ZREM", self._keys.purge, member)
+
+    async def environments(self, workspace: str) -> list[str]:
+        """Return all environment ids of a workspace, archived ones too, in creation order."""
+        ids: list[str] = await self._engine.command("ZRANGE", self._keys.workspace(workspace, "envs"), 0, -1)
+        return ids
+
+    async def forget(self, workspace: str) -> int:
+        """Remove a workspace whose environments are gone; it is as if its API key had never been used."""
+        keys = self._keys
+        removed: int = await self._engine.command(
+            "UNLINK", *(keys.workspace(workspace, name) for name in WORKSPACE_NAMES)
+        )
+        await self._engine.command("SREM", keys.workspaces, workspace)
+        return removed
+
+    async def count_leftovers(self, tags: set[str]) -> int:
+        """Count the keys of the given environments and workspaces by scanning Redis, not by any index of ours; and the
+        places of sessions that name one of these environments."""
+        left = 0
+        if tags:
+            async for batch in self._engine.scan(f"{self._keys.prefix}:*"):
+                left += sum(self._keys.tag(key) in tags for key in batch)
+                places = [key for key in batch if self._keys.tag(key).startswith("session_")]
+                named = await self._engine.commands(("SMEMBERS", key) for key in places)
+                left += sum(not tags.isdisjoint(environments) for environments in named)
+        return left

@@ -1,0 +1,67 @@
+"""Server processes ask each other over the wake channel, and know when not all have answered."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import redis
+from tests.support.harness import RedisServer
+
+from workyard_store.engine.peers import Questions
+from workyard_store.errors import StorageUnavailable
+from workyard_store.keys import Keys
+from workyard_store.engine.engine import Engine
+
+
+@asynccontextmanager
+async def process(server: RedisServer, prefix: str, count: int) -> AsyncIterator[Questions]:
+    """A process that answers the question `count` with its number, and cannot answer `storage`."""
+    engine = Engine.at(server.url, Keys(prefix), connections=2)
+    await engine.open()
+    questions = Questions(engine)
+
+    async def number(argument: str) -> str:
+        return f"{argument} {count}"
+
+    async def storage(argument: str) -> str:
+        raise StorageUnavailable
+
+    questions.answer("count", number)
+    questions.answer("storage", storage)
+
+    def heard(message: str | None) -> None:
+        if message is not None:
+            questions.heard(message)
+
+    await engine.subscribe(heard)
+    try:
+        yield questions
+    finally:
+        await engine.close()
+
+
+@pytest.mark.anyio
+async def test_each_process_answers_once_and_a_silent_one_is_missed(redis_server: RedisServer) -> None:
+    """Two that answer, then a third that hears and says nothing: the answer comes in time, and is not complete."""
+    prefix = "questions"
+    async with process(redis_server, prefix, 1) as first, process(redis_server, prefix, 2) as second:
+        for asker in (first, second):
+            many = await asyncio.gather(*[asker.ask("count", f"of {n}") for n in range(20)])
+            for n, answers in enumerate(many):
+                assert answers.words == {first.process: f"of {n} 1", second.process: f"of {n} 2"}
+                assert answers.complete
+        for kind in ("storage", "never heard of"):
+            answers = await first.ask(kind)
+            assert (answers.words, answers.complete) == ({}, False)
+        with redis.Redis(port=redis_server.port) as raw, raw.pubsub() as silent:
+            silent.subscribe(f"{prefix}:wake")
+            assert silent.get_message(timeout=5) is not None
+            started = time.monotonic()
+            answers = await second.ask("count", "of all")
+            assert 0.19 < time.monotonic() - started < 0.7
+        assert len(answers.words) == 2
+        assert not answers.complete

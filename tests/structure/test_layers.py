@@ -1,0 +1,104 @@
+"""The shape of the code: imports point one way, every error has a row, every script says what it is."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from workyard.wire.errors import TABLE, row_of
+from workyard_store import errors
+from workyard_store.errors import StartupRefused, WorkyardError
+
+ROOT = Path(__file__).parents[2]
+#: Package → the packages of ours it may import.
+LAYERS = {
+    "store/workyard_store": set[str](),
+    "queue/workyard_queue": {"workyard_store"},
+    "server/workyard": {"workyard_queue", "workyard_store"},
+}
+OURS = {"workyard", "workyard_queue", "workyard_store"}
+SCRIPTS = sorted([*ROOT.glob("store/workyard_store/lua/*.lua"), *ROOT.glob("queue/workyard_queue/lua/*.lua")])
+
+
+def _imported(file: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names.add(node.module.partition(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_imports_point_one_way(package: str) -> None:
+    """server → queue → store."""
+    files = list((ROOT / package).rglob("*.py"))
+    assert files
+    own = package.rpartition("/")[2]
+    for file in files:
+        assert _imported(file) & OURS <= LAYERS[package] | {own}, file
+
+
+def test_only_the_store_knows_the_redis_library() -> None:
+    """redis-py's errors become ours at one edge."""
+    importing = {
+        file.relative_to(ROOT).as_posix()
+        for package in LAYERS
+        for file in (ROOT / package).rglob("*.py")
+        if _imported(file) & {"redis", "fakeredis"}
+    }
+    edge = ("redis", "lanes", "cluster", "startup")
+    assert importing == {f"store/workyard_store/{name}.py" for name in edge}
+
+
+def test_no_package_hides_the_standard_librarys_queue() -> None:
+    """`queue/` is a source root, never a package."""
+    assert not (ROOT / "queue" / "__init__.py").exists()
+    assert not list((ROOT / "tests").rglob("__init__.py"))
+
+
+def _tree(error: type[WorkyardError]) -> set[type[WorkyardError]]:
+    return {error}.union(*(_tree(child) for child in error.__subclasses__()))
+
+
+def test_every_domain_error_has_a_status() -> None:
+    """All but the root, and the one that only ever ends the start."""
+    for error in _tree(WorkyardError) - {WorkyardError, StartupRefused}:
+        status, kind = row_of(error)
+        assert 400 <= status <= 599
+        assert kind.endswith("_error") or kind == "request_too_large"
+    assert set(TABLE) <= _tree(WorkyardError)
+
+
+def test_the_drawn_tree_of_errors_is_the_real_one() -> None:
+    """The picture at the top of the module names each class once."""
+    drawn = set(re.findall(r"\w+", errors.__doc__.partition("\n\n")[2])) if errors.__doc__ else set()
+    assert drawn == {error.__name__ for error in _tree(WorkyardError)}
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_a_script_opens_with_its_contract(script: Path) -> None:
+    """Purpose, keys, arguments, answer words, and why it must be atomic; heads say what they add."""
+    head = re.match(r"(?:--.*\n)+", script.read_text())
+    assert head is not None
+    text = head.group()
+    if not script.stem.startswith("_"):
+        for part in ("KEYS[1]", "ARGV[1]", "Answer:"):
+            assert part in text, part
+        reads_only = script.stem in ("workspace_list", "key_list")
+        assert reads_only or "Atomic:" in text
+
+
+def test_every_answer_word_of_a_script_is_documented() -> None:
+    """A word that a script returns stands in its header or in that of a shared head."""
+    shared = " ".join(script.read_text() for script in SCRIPTS if script.stem.startswith("_"))
+    for script in SCRIPTS:
+        text = script.read_text()
+        header = re.match(r"(?:--.*\n)+", text)
+        assert header is not None
+        for word in re.findall(r"return \{?'([A-Z]+)'", text):
+            assert word in header.group() or word in shared.partition("local call")[0], (script.name, word)

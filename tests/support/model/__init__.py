@@ -1,0 +1,1 @@
+"""The model of the contract. Imports nothing from the product."""

@@ -1,0 +1,1 @@
+"""Developer commands; run each with `python -m tools.<name>`."""
