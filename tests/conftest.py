@@ -16,7 +16,16 @@ from pathlib import Path
 from zlib import crc32
 
 import pytest
-from tests.support.harness import REDIS_ENGINES, Api, RedisServer, WorkyardServer, redis_binary, running_server, wait_until
+
+from tests.support.harness import (
+    REDIS_ENGINES,
+    Api,
+    RedisServer,
+    WorkyardServer,
+    redis_binary,
+    running_server,
+    wait_until,
+)
 from tests.support.ledger_run import LedgerRun
 from tests.support.sdk_example import ENDS_WITHIN_S, Outcome, outcome_in
 from tests.support.sdk_example import run as run_sdk_example

@@ -14,57 +14,71 @@ from types import FrameType
 from fastapi import FastAPI
 
 from workyard_queue.clock.auto import AutoClocks
-from workyard_queue.timeline.feed import Following
-from workyard_queue.work.invariants import Invariants
-from workyard_queue.work.polling import LongPoll
+from workyard_queue.clock.timers import Clocks
 from workyard_queue.sessions.scripts import Scripts, play
 from workyard_queue.sessions.sessions import Sessions
-from workyard_queue.state.snapshots import Snapshots
 from workyard_queue.sessions.streams import EventStreams
-from workyard_queue.timeline.timeline import Timelines
-from workyard_queue.clock.timers import Clocks
 from workyard_queue.sessions.turns import Agent, Turns
+from workyard_queue.state.snapshots import Snapshots
 from workyard_queue.state.upgrade import upgrade
+from workyard_queue.timeline.feed import Following
+from workyard_queue.timeline.timeline import Timelines
 from workyard_queue.timeline.watch import Watching
+from workyard_queue.work.invariants import Invariants
+from workyard_queue.work.polling import LongPoll
 from workyard_queue.work.work_queue import LeaseDefaults, WorkQueue
 from workyard_store.access import Access
-from workyard_store.resources.agents import AgentStore
 from workyard_store.clock import wall_now
-from workyard_store.workspaces.credentials import CredentialStore
-from workyard_store.workspaces.environments import EnvironmentStore
+from workyard_store.engine.engine import Engine
+from workyard_store.engine.peers import Questions
 from workyard_store.errors import StartupRefused, StorageUnavailable
 from workyard_store.journal import JournalStore
 from workyard_store.keys import Keys
 from workyard_store.limits import Limits
+from workyard_store.resources.agents import AgentStore
 from workyard_store.resources.memories import MemoryStores
 from workyard_store.resources.named_scripts import NamedScripts
-from workyard_store.engine.engine import Engine
 from workyard_store.resources.skills import SkillStore
+from workyard_store.workspaces.credentials import CredentialStore
+from workyard_store.workspaces.environments import EnvironmentStore
 from workyard_store.workspaces.workspaces import WorkspaceStore
 
-from .wire import errors
-from .ledger import ids as rule_ids
 from .checks.route import Services
-from .journal.entry import kept
 from .faults.apply import Faults
 from .fixtures import HEADER as LENIENCY
 from .fixtures import Fixtures
-from .wire.guard import Guard, Pages, parts_of
-from .wire.envelope import Envelope
-from .journal.journal import Journal
-from .observability.metrics import Metrics
 from .journal.attribution import Owners
-from workyard_store.engine.peers import Questions
+from .journal.entry import kept
+from .journal.journal import Journal
+from .ledger import ids as rule_ids
+from .observability.metrics import Metrics
 from .observability.request_log import BODY_BYTES, RequestLog
-from .routes import agents, control, docs, environments, faults, memories, metrics, rules, scripts, sessions, skills, state, work
+from .observability.telemetry import telemetry_of
+from .routes import (
+    agents,
+    control,
+    docs,
+    environments,
+    faults,
+    memories,
+    metrics,
+    rules,
+    scripts,
+    sessions,
+    skills,
+    state,
+    work,
+)
 from .routes import journal as requests
 from .routes import skill_uploads as seeds
 from .routes import timeline as sight
-from .state.seed_file import plant, read_seed_file
 from .settings import Settings, read_script
 from .state.file import load_state, read_state, save_state
-from .observability.telemetry import telemetry_of
+from .state.seed_file import plant, read_seed_file
+from .wire import errors
+from .wire.envelope import Envelope
 from .wire.exchange import Traffic
+from .wire.guard import Guard, Pages, parts_of
 
 _log = logging.getLogger("workyard")
 

@@ -28,9 +28,9 @@ from workyard_queue.work.states import NO_HEARTBEAT
 from workyard_queue.work.work_queue import WorkQueue
 from workyard_store.access import TRUSTED, Access
 from workyard_store.calls import CURRENT
+from workyard_store.errors import EnvironmentNotFound, InvalidCursor, StorageUnavailable
 from workyard_store.workspaces.configs import merged
 from workyard_store.workspaces.environments import EnvironmentStore
-from workyard_store.errors import EnvironmentNotFound, InvalidCursor, StorageUnavailable
 from workyard_store.workspaces.workspaces import WorkspaceStore
 
 from .wire.envelope import API_CALL, add_header

@@ -13,9 +13,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from workyard_queue.agent import Script, parse_script
 from workyard_queue.work.states import DEFAULT_TTL_S, LONGEST_TTL_S, RECLAIM_MS, SHORTEST_TTL_S, STARTUP_LEASE_S
-from workyard_store.workspaces.configs import MOST_METADATA_KEYS
-from workyard_store.errors import InvalidRequest, StartupRefused
 from workyard_store.engine.urls import RedisUrl
+from workyard_store.errors import InvalidRequest, StartupRefused
+from workyard_store.workspaces.configs import MOST_METADATA_KEYS
 
 #: An absolute path, no segment of which is empty, `.` or `..`; or the word.
 MOUNT = r"^(?:(?:/[^/\x00.][^/\x00]*|/\.[^/\x00.][^/\x00]*)+|workdir)$"

@@ -16,11 +16,11 @@ from importlib.resources import files
 
 from .calls import CURRENT, MASK, ApiCall, without_tokens
 from .clock import wall_now
+from .engine.engine import Engine, Reply, Script
 from .errors import AuthenticationFailed, EnvironmentNotFound, KeyRevoked, TokenRevoked, TokenUnknown
 from .ids import derived_suffix, is_id
 from .keys import Keys
 from .limits import Limits
-from .engine.engine import Engine, Reply, Script
 
 #: The scope of a caller that acts in the workspace of whatever the path names.
 ANYWHERE = ""

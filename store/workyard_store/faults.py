@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from .access import SCRIPTS
-from .ids import random_suffix
 from .engine.engine import Engine, Reply, Script
+from .ids import random_suffix
 from .workspaces.workspaces import Profile, WorkspaceStore
 
 _HEAD = SCRIPTS / "_workspace.lua"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .workspaces.configs import MOST_METADATA_KEYS
 from .errors import LimitReached
+from .workspaces.configs import MOST_METADATA_KEYS
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.support.agent_session import SECOND, START, Session, confirmation, event_id, interrupt, message, result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.agent_session import SECOND, START, Session, confirmation, event_id, interrupt, message, result
 from workyard_queue.agent import Event, Script, State, advance, check_script
 
 RESULTS = {"user.tool_result": "agent.tool_use", "user.custom_tool_result": "agent.custom_tool_use"}

@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.support.agent_session import Session, message, result
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from tests.support.agent_session import Session, message, result
 from workyard_queue.agent import DEFAULT_SCRIPT, SCHEMA_FILE, check_script, parse_script, script_schema
 from workyard_queue.agent.matcher import Matcher
 from workyard_queue.sessions.scripts import as_text
@@ -271,11 +271,8 @@ def test_the_drift_check_finds_a_stale_schema(tmp_path: Path) -> None:
     """On a copy of the script and of what it wrote; that all is well as committed is checked beside the OpenAPI documents."""
     shutil.copytree(ROOT / "openapi", tmp_path / "openapi")
     (tmp_path / "openapi" / SCHEMA_FILE).write_text("{}\n")
-    copy = tmp_path / "scripts" / "openapi"
-    copy.parent.mkdir()
-    for name in ("openapi", "openapi_examples.py"):
-        (copy.parent / name).write_text((ROOT / "scripts" / name).read_text())
-    done = subprocess.run([sys.executable, str(copy), "--check"], capture_output=True, text=True, timeout=60)
+    command = [sys.executable, "-m", "tools.openapi", "--check", "--folder", str(tmp_path / "openapi")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT)
     assert done.returncode == 1
     assert done.stderr == f"openapi/{SCHEMA_FILE} is stale: run scripts/openapi --examples and commit the result\n"
 

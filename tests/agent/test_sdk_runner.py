@@ -13,10 +13,10 @@ from collections.abc import AsyncIterator
 import anthropic
 import httpx2
 import pytest
-from tests.support.agent_session import Session, confirmation, interrupt, message, texts
 from anthropic import beta_async_tool
 from anthropic.lib.tools._beta_session_runner import DispatchedToolCall
 
+from tests.support.agent_session import Session, confirmation, interrupt, message, texts
 from workyard_queue.agent import DEFAULT_SCRIPT, Event, Script
 
 #: How long a runner stays after an idle that ends a turn, in seconds of wall time. What must not end by it waits longer.

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+
 from tests.support.agent_session import (
     SECOND,
     START,
@@ -18,7 +19,6 @@ from tests.support.agent_session import (
     texts,
     types,
 )
-
 from workyard_queue.agent import DEFAULT_SCRIPT, Event, State, advance
 from workyard_queue.agent.events import CUT
 

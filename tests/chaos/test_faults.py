@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from tests.support.chaos.calls import Call
 from tests.support.chaos.checks import LONGEST_S, judge
 from tests.support.chaos.faults import FAULTS

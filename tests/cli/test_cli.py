@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import redis
+
 from tests.support.harness import (
     NOON,
     Api,

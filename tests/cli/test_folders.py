@@ -9,10 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.support.harness import Api, WorkyardServer
+
+from tests.cli.test_cli import said, workyard
 from tests.resources.test_memory import create, new_store
 from tests.resources.test_skills import MAIN
-from tests.cli.test_cli import said, workyard
+from tests.support.harness import Api, WorkyardServer
 
 
 @pytest.fixture

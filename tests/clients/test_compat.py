@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.support.sdk_processes import ROOT, node_binary
 
+from tests.support.sdk_processes import ROOT, node_binary
 from tools.compat.cells import play
 from tools.compat.releases import VERSIONS, Client
 from tools.compat.requests import Request, digest
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.xdist_group("compat")
 
 def compat(*options: str) -> subprocess.CompletedProcess[str]:
     """Run the script."""
-    command = [sys.executable, str(ROOT / "scripts" / "compat"), *options]
+    command = [sys.executable, "-m", "tools.compat", *options]
     return subprocess.run(command, capture_output=True, text=True, timeout=170, check=False)
 
 

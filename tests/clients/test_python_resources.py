@@ -19,10 +19,11 @@ from typing import Any
 import anthropic
 import pytest
 from anthropic.lib.environments import EnvironmentWorker
-from tests.support.harness import Api, refused, wait_until
+
 from tests.resources.test_memory import create, new_store
 from tests.resources.test_skills import MAIN, put
 from tests.sessions.test_lifecycle import item
+from tests.support.harness import Api, refused, wait_until
 
 #: Long enough for the agent's next call, short enough to wait for.
 MAX_IDLE_S = 0.3

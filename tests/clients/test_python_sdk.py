@@ -16,6 +16,7 @@ from anthropic.types.beta import (
     BetaInvalidMetadataError,
 )
 from anthropic.types.beta.environments import BetaHeartbeatPreconditionFailedError
+
 from tests.support.harness import Api, WorkyardServer
 
 PAGES_OF = 250

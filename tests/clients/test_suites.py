@@ -13,9 +13,8 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from tests.support.sdk_processes import ROOT
-from tests.support.sdk_suites import Run
 
+from tests.support.sdk_suites import Run
 from tools.suites.runs import PythonSuite
 
 
@@ -80,7 +79,7 @@ def test_a_suite_that_fails_is_told_from_one_that_passes(tmp_path: Path) -> None
 
 def test_a_suite_that_cannot_be_had_fails_with_the_reason(tmp_path: Path) -> None:
     """Nothing is run."""
-    command = [sys.executable, str(ROOT / "scripts" / "sdk-suites"), "--releases", "", "--typescript", str(tmp_path)]
+    command = [sys.executable, "-m", "tools.suites", "--releases", "", "--typescript", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert f"sdk-suites: {tmp_path} is no checkout of the TypeScript SDK" in done.stderr

@@ -6,6 +6,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+
+from tests.sessions.test_lifecycle import MESSAGE, item, send
 from tests.support.harness import Api
 from tests.support.sdk_processes import (
     BOTH,
@@ -20,7 +22,6 @@ from tests.support.sdk_processes import (
     scripted,
     texts,
 )
-from tests.sessions.test_lifecycle import MESSAGE, item, send
 
 #: The default.
 STARTUP_LEASE_S = 120

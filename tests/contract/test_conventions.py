@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
+
 from tests.support.harness import NOON, REQUEST_ID, Api, RedisServer, WorkyardServer, refused, running_server
 
 JSON = {"content-type": "application/json"}

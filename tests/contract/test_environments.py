@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+
 from tests.support.harness import NOON, Api, RedisServer, WorkyardServer, after, refused
 
 PACKAGES: dict[str, Any] = {

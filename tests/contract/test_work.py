@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+
 from tests.support.harness import NOON, Api, WorkyardServer, after, instant, refused, wait_until
 
 UNKNOWN_ENVIRONMENT = "env_011CZkZ9X2dpNyB7HsEFoRfW"

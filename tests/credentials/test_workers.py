@@ -15,12 +15,12 @@ import httpx
 import pytest
 import redis
 from click.testing import CliRunner
-from tests.support.harness import Api, WorkyardServer, refused, running_server, wait_until
-from tests.support.sdk_processes import BOTH, claimed, credentials, texts
+
 from tests.server.test_workspaces import issue, sessions_token
 from tests.sessions.test_lifecycle import MESSAGE, session
+from tests.support.harness import Api, WorkyardServer, refused, running_server, wait_until
+from tests.support.sdk_processes import BOTH, claimed, credentials, texts
 from tests.support.workers import Worker
-
 from workyard.cli.main import main
 from workyard.testing import Emulator, WorkyardRefused
 

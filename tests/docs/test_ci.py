@@ -14,6 +14,7 @@ import httpx
 import pytest
 from jsonschema.validators import validator_for
 from ruamel.yaml import YAML
+
 from tests.docs.test_readme import ROOT, block, run, section
 
 #: A worker of nothing but HTTP, for ever.
@@ -98,8 +99,8 @@ def test_the_script_for_any_worker_runs(page: str, tmp_path: Path) -> None:
 def test_the_compose_file_of_the_guide_is_valid(tmp_path: Path) -> None:
     """What it seeds the server with is a seed file, and the server answers by the name that the worker calls it."""
     from workyard.app import create_app
-    from workyard.state.seed_file import parse_seed_file
     from workyard.settings import Settings
+    from workyard.state.seed_file import parse_seed_file
 
     text = block((ROOT / "docs" / "docker.md").read_text(encoding="utf-8"), "yaml")
     assert follows("compose-spec", text)

@@ -6,7 +6,6 @@ from xml.etree import ElementTree
 
 from tests.docs.test_readme import ROOT
 from tests.queue.test_states import STATES
-
 from tools.docs.states import STEPS, Step, drawing
 from workyard_queue.work.states import State
 

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.support.harness import clean_environment
-from tests.docs.test_readme import ROOT, block, section
 
+from tests.docs.test_readme import ROOT, block, section
+from tests.support.harness import clean_environment
 from workyard.checks.permissions import LANES
 from workyard.wire.operations import OPERATIONS
 

@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable
 
 import pytest
-from tests.support.harness import Api, WorkyardServer
-from tests.docs.test_readme import ROOT, block, run, section
 
+from tests.docs.test_readme import ROOT, block, run, section
+from tests.support.harness import Api, WorkyardServer
 from workyard.faults.rules import KINDS, ready_scenarios
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
-from tests.docs.test_readme import ROOT, block, run, section
 
+from tests.docs.test_readme import ROOT, block, run, section
 from workyard.observability import metrics
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 
 from tests.docs.test_readme import ROOT
-
 from tools.ledger.proofs import proofs, read_proofs
 from workyard.ledger.rules import read, rules
 

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.support.harness import clean_environment
 
+from tests.support.harness import clean_environment
 from workyard.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,9 +6,9 @@ import json
 import re
 
 import pytest
-from tests.support.harness import Api
-from tests.docs.test_readme import ROOT, block, run, section
 
+from tests.docs.test_readme import ROOT, block, run, section
+from tests.support.harness import Api
 from workyard.schemas.timeline_text import WIDTH
 from workyard_queue.timeline import timeline
 from workyard_queue.timeline.diagnosis import CODES

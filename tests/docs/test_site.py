@@ -13,8 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from tests.docs.test_readme import ROOT
 
+from tests.docs.test_readme import ROOT
 from tools.docs.site import problems
 
 
@@ -63,11 +63,13 @@ def test_a_dead_link_and_a_page_outside_the_menu_fail_the_build(tmp_path: Path) 
     )
     text = "# Page\n\n## A heading\n\n[there](index.md#part): --i-know\n"
     (docs / "page.md").write_text(text, encoding="utf-8")
-    program = "import pathlib, sys; from docs_build import build; sys.exit(build(*map(pathlib.Path, sys.argv[1:])))"
+    program = (
+        "import pathlib, sys; from tools.docs.build import build; sys.exit(build(*map(pathlib.Path, sys.argv[1:])))"
+    )
 
     def built() -> tuple[int, str]:
         command = [sys.executable, "-c", program, str(tmp_path), str(tmp_path / "built")]
-        paths = os.pathsep.join([str(ROOT / "scripts"), os.environ.get("PYTHONPATH", "")])
+        paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
         done = subprocess.run(command, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True, timeout=120)  # fmt: skip
         return done.returncode, done.stdout + done.stderr
 

@@ -6,12 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
-from tests.docs.test_readme import ROOT, block, run, section
 
+from tests.docs.test_readme import ROOT, block, run, section
 from workyard.routes.memories import MOST_FULL_ROWS
-from workyard_store.resources import memories
-from workyard_store.resources import skill_archives
-from workyard_store.resources import skills
+from workyard_store.resources import memories, skill_archives, skills
 
 _MIB = 1_048_576
 #: A session whose worker reads the skill and changes the memory, as the guide's two programs make them.

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.docs.test_readme import ROOT, block, run, section
 
+from tests.docs.test_readme import ROOT, block, run, section
 from workyard.routes.state import MOST_STATE_BYTES
-from workyard.state.shape import WorkspaceState
 from workyard.state.seed_file import _variable, parse_seed_file
+from workyard.state.shape import WorkspaceState
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from tests.docs.test_readme import ROOT, run
 from tests.support.harness import clean_environment
 from tests.support.sdk_processes import node_binary
-from tests.docs.test_readme import ROOT, run
 
 
 @pytest.fixture(scope="module")

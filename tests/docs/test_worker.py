@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
-from tests.support.sdk_processes import CLIENTS, needed_typescript_worker
+
 from tests.docs.test_readme import ROOT, block, run, section
+from tests.support.sdk_processes import CLIENTS, needed_typescript_worker
 
 START_SESSION = """
 import os

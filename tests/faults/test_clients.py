@@ -11,6 +11,7 @@ from typing import Any
 import anthropic
 import pytest
 from anthropic.types.beta.environments import BetaHeartbeatPreconditionFailedError
+
 from tests.support.harness import Api, WorkyardServer
 
 #: How often the SDK tries at most, unless told otherwise.

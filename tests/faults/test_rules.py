@@ -17,10 +17,10 @@ import httpx
 import jsonschema
 import pytest
 from click.testing import CliRunner, Result
-from tests.support.harness import NOON, Api, WorkyardServer, after, refused, running_server, wait_until
-from tests.sessions.test_lifecycle import ABSENT_AGENT, MESSAGE, session
-from tests.timeline.test_timeline import timeline
 
+from tests.sessions.test_lifecycle import ABSENT_AGENT, MESSAGE, session
+from tests.support.harness import NOON, Api, WorkyardServer, after, refused, running_server, wait_until
+from tests.timeline.test_timeline import timeline
 from workyard.cli.main import main
 from workyard.faults.rules import LONGEST_TEXT, ready_scenario, ready_scenarios
 from workyard.wire.operations import OPERATIONS

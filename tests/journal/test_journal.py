@@ -15,6 +15,8 @@ from typing import Any
 import httpx
 import pytest
 import redis
+
+from tests.sessions.test_lifecycle import session
 from tests.support.harness import (
     Api,
     RedisServer,
@@ -26,11 +28,9 @@ from tests.support.harness import (
     running_server,
     wait_until,
 )
-from tests.sessions.test_lifecycle import session
-
 from workyard.journal import journal as server_journal
-from workyard.wire import exchange as server_traffic
 from workyard.testing import Emulator
+from workyard.wire import exchange as server_traffic
 
 AT_LEAST_ONE = {"on": "stop"}
 

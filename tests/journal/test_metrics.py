@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 
 import httpx
+
 from tests.support.harness import Api, WorkyardServer
 
 _SAMPLE = re.compile(r'(\w+)(?:\{((?:\w+="(?:[^"\\]|\\.)*",?)*)\})? (\S+)')

@@ -12,12 +12,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.support.harness import NOON, WorkyardServer, new_api_key
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
-from tests.support.model.contract import Model
+
+from tests.support.harness import NOON, WorkyardServer, new_api_key
 from tests.support.model.calls import SCRIPT, SELF_HOSTED, STORIES, calls, some_item
+from tests.support.model.contract import Model
 from tests.support.model.records import instant
 from tests.support.model.script import Line, Request, Session
 

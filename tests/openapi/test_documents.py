@@ -13,9 +13,10 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.support.harness import Api, WorkyardServer
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from tests.support.harness import Api, WorkyardServer
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts" / "openapi"
@@ -303,41 +304,44 @@ def schemas(document: Json, node: Any) -> Iterator[Json]:
 def script(*arguments: str, **keywords: Any) -> subprocess.CompletedProcess[str]:
     """Run a copy of `scripts/openapi` as CI would."""
     return subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, encoding="utf-8", timeout=60, **keywords
+        [sys.executable, "-m", "tools.openapi", *arguments],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=60,
+        cwd=ROOT,
+        **keywords,
     )
 
 
 def test_the_committed_documents_are_what_the_code_makes() -> None:
     """`scripts/openapi --check` is content; if it is not, run `scripts/openapi` and commit."""
-    done = script(str(SCRIPT), "--check")
+    done = script("--check")
     assert done.returncode == 0, done.stderr
     assert os.access(SCRIPT, os.X_OK)
 
 
 def test_the_check_names_the_stale_document_and_a_run_mends_it(tmp_path: Path) -> None:
     """On a copy: one document changed, one missing."""
-    copy = tmp_path / "scripts" / "openapi"
-    copy.parent.mkdir()
-    for name in ("scripts/openapi", "tools/openapi/examples.py", "openapi/examples.json"):
-        target = tmp_path / name
-        target.parent.mkdir(exist_ok=True)
-        target.write_text((ROOT / name).read_text())
-    written = script(str(copy))
+    folder = tmp_path / "openapi"
+    folder.mkdir()
+    (folder / "examples.json").write_text((ROOT / "openapi" / "examples.json").read_text())
+    written = script("--folder", str(folder))
     assert written.returncode == 0, written.stderr
     for name in SERVED:
         text = (tmp_path / "openapi" / f"{name}.json").read_text()
         assert text == (ROOT / "openapi" / f"{name}.json").read_text()
         assert text.startswith('{\n  "openapi"')
         assert text.endswith("}\n")
-    assert script(str(copy), "--check").returncode == 0
+    assert script("--check", "--folder", str(folder)).returncode == 0
     stale = tmp_path / "openapi" / "control.json"
     stale.write_text(stale.read_text().replace("reset", "preset"))
-    checked = script(str(copy), "--check")
+    checked = script("--check", "--folder", str(folder))
     assert checked.returncode == 1
     assert "openapi/control.json is stale" in checked.stderr
     assert "workyard.json" not in checked.stderr
     stale.unlink()
-    assert script(str(copy), "--check").returncode == 1
+    assert script("--check", "--folder", str(folder)).returncode == 1
     assert not stale.exists()
 
 

@@ -78,7 +78,7 @@ CHANGES: list[tuple[Callable[[Json], Any], str, str]] = [
 
 def test_every_difference_is_explained_and_every_explanation_is_needed() -> None:
     """By the command, which also reads the texts where they are at hand."""
-    done = subprocess.run([sys.executable, ROOT / "scripts" / "reference"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-m", "tools.reference"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "14 endpoints, " in done.stdout
     assert "\n0 not explained." in done.stdout

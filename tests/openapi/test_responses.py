@@ -18,12 +18,12 @@ import pytest
 from click.testing import CliRunner
 from starlette.responses import PlainTextResponse
 
-from workyard.wire import sse as event_streams
 from workyard.app import create_app
 from workyard.cli.main import main
-from workyard.wire.responses import JsonResponse
 from workyard.routes import environments
 from workyard.settings import Settings
+from workyard.wire import sse as event_streams
+from workyard.wire.responses import JsonResponse
 
 Json = dict[str, Any]
 HERE = "#/paths/~1v1~1environments~1{environment_id}"

@@ -12,8 +12,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from tests.support.harness import free_port, running_server
 
+from tests.support.harness import free_port, running_server
 from tools.contract.runs import DOCUMENTS, run
 
 ROOT = Path(__file__).parents[2]
@@ -49,7 +49,7 @@ def test_every_check_is_on() -> None:
 
 def test_a_run_that_cannot_be_made_says_why_in_a_line() -> None:
     """Nobody listens there."""
-    command = [sys.executable, str(ROOT / "scripts" / "contract"), "--url", f"http://127.0.0.1:{free_port()}"]
+    command = [sys.executable, "-m", "tools.contract", "--url", f"http://127.0.0.1:{free_port()}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
     assert "does not answer" in done.stderr

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner
-from tests.support.harness import free_port, running_server
 
+from tests.support.harness import free_port, running_server
 from workyard.cli.main import main
 from workyard.settings import Settings
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.machinery
-import importlib.util
+import importlib
 import json
 import re
 import tomllib
@@ -79,12 +78,7 @@ def test_nothing_locked_names_where_it_came_from() -> None:
 @pytest.fixture(scope="module")
 def audit() -> ModuleType:
     """scripts/audit."""
-    loader = importlib.machinery.SourceFileLoader("audit", str(ROOT / "scripts" / "audit"))
-    spec = importlib.util.spec_from_loader("audit", loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    loader.exec_module(module)
-    return module
+    return importlib.import_module("tools.packaging.audit")
 
 
 def test_an_audit_fails_for_what_is_known_and_says_when_nothing_is(audit: ModuleType) -> None:

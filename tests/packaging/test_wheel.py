@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+
 from tests.support.harness import Api, clean_environment, running_server
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,7 +64,7 @@ def test_the_wheel_holds_every_file_of_the_packages(wheel: Path) -> None:
     for package in PACKAGES:
         assert f"{package}/py.typed" in held
     for package in ("workyard_queue", "workyard_store"):
-        assert any(name.startswith(f"{package}/scripts/") and name.endswith(".lua") for name in held)
+        assert any(name.startswith(f"{package}/lua/") and name.endswith(".lua") for name in held)
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in held)
 
 

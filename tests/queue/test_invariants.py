@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import redis
+
 from tests.support.harness import Api, RedisServer, WorkyardServer, running_server
 
 pytestmark = pytest.mark.every_redis

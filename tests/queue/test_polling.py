@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+
 from tests.support.harness import NOON, Api, after, instant, refused, wait_until
 
 AT_ONCE_S = 0.5

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import redis
+
 from tests.support.harness import Api, RedisServer, WorkyardServer, running_server, wait_until
 
 MOST_MS = 20.0

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
+
 from tests.support.harness import NOON, Api, after, refused
 
 pytestmark = pytest.mark.every_redis

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+
 from tests.support.harness import NOON, Api, after, refused
 
 pytestmark = pytest.mark.every_redis

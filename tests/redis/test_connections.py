@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from workyard_store.engine.engine import Engine
 from workyard_store.errors import StorageUnavailable
 from workyard_store.keys import Keys
-from workyard_store.engine.engine import Engine
 
 #: What uvloop raises when a connection is closed between two writes. redis-py lets it through.
 CLOSED = RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")

@@ -12,6 +12,7 @@ from typing import Any
 import fakeredis
 import pytest
 import redis
+
 from tests.support.harness import RedisServer
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "engines.md"

@@ -21,10 +21,10 @@ from typing import Any
 import httpx
 import pytest
 import redis
-from tests.support.harness import SILENT, Api, RedisServer, WorkyardServer, refused, wait_until
+
 from tests.sessions.test_lifecycle import MESSAGE, events, send, session
 from tests.sessions.test_streams import ANSWERED, Follower
-
+from tests.support.harness import SILENT, Api, RedisServer, WorkyardServer, refused, wait_until
 from workyard_queue.lua.binder import session_script
 
 #: No request may take longer than Redis' socket timeout of two seconds and some.

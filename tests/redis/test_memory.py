@@ -10,6 +10,7 @@ from contextlib import closing
 import httpx
 import pytest
 import redis
+
 from tests.support.harness import Api, RedisServer, running_server
 
 

@@ -9,12 +9,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 import redis
-from tests.support.harness import RedisServer
 
+from tests.support.harness import RedisServer
+from workyard_store.engine.engine import Engine
 from workyard_store.engine.peers import Questions
 from workyard_store.errors import StorageUnavailable
 from workyard_store.keys import Keys
-from workyard_store.engine.engine import Engine
 
 
 @asynccontextmanager

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from workyard_store.access import TRUSTED, Access
-from workyard_store.workspaces.environments import EnvironmentStore
+from workyard_store.engine.engine import Engine, Script
 from workyard_store.ids import new_id
 from workyard_store.keys import Keys
-from workyard_store.engine.engine import Engine, Script
+from workyard_store.workspaces.environments import EnvironmentStore
 from workyard_store.workspaces.workspaces import WorkspaceStore
 
 

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
+
 from tests.support.harness import Api, RedisServer, running_server, wait_until
 from tests.support.redis_topologies import SERVICE, Watched, raw, refusal, refused
 

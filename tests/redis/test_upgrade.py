@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import redis
+
 from tests.support.harness import Api, RedisServer, WorkyardServer, clean_environment
 from tests.support.store_snapshot import API_KEY, dump, look, restore
 

@@ -10,14 +10,14 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+
 from tests.support.harness import Api, RedisServer, WorkyardServer, free_port, running_server, wait_until
 from tests.support.redis_topologies import TlsServer, raw, refusal, refused, require_redis, tls_server
-
 from workyard.settings import Settings, load
+from workyard_store.engine.requirements import acl_rule, command_names
+from workyard_store.engine.urls import RedisUrl
 from workyard_store.errors import StartupRefused
 from workyard_store.keys import Keys
-from workyard_store.engine.urls import RedisUrl
-from workyard_store.engine.requirements import acl_rule, command_names
 
 ROOT = Path(__file__).parents[2]
 SECRET = "s3cret@/:?#%"

@@ -10,8 +10,9 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.support.harness import NOON, Api, after, refused
+
 from tests.server.test_workspaces import sessions_token
+from tests.support.harness import NOON, Api, after, refused
 
 # As the ledger has them.
 MOST_STORES, MOST_MEMORIES, MOST_BYTES, MOST_STORE_BYTES = 100, 2000, 100 * 1024, 10 * 1_048_576

@@ -11,8 +11,9 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.support.harness import NOON, Api, after, refused
+
 from tests.server.test_workspaces import sessions_token
+from tests.support.harness import NOON, Api, after, refused
 
 # As the ledger has them.
 MOST_SKILLS, MOST_VERSIONS, MOST_FILES, MOST_FILE_BYTES = 100, 10, 200, 4 * 1_048_576

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import redis
+
 from tests.support.harness import NOON, Api, RedisServer, WorkyardServer, after, instant, refused, running_server
 
 SESSION = "session_01TheOneSession"

@@ -14,8 +14,9 @@ from contextlib import closing
 import httpx
 import pytest
 import redis
-from tests.support.harness import Api, RedisServer, WorkyardServer, refused, running_server, wait_until
+
 from tests.server.test_workspaces import NEVER_ISSUED, environments, everything_below
+from tests.support.harness import Api, RedisServer, WorkyardServer, refused, running_server, wait_until
 
 ENVIRONMENT = "env_011CZkZ9X2dpNyB7HsEFoRfW"
 PATH = f"/v1/environments/{ENVIRONMENT}"

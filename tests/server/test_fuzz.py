@@ -13,10 +13,11 @@ from typing import NamedTuple
 from urllib.parse import quote_from_bytes, unquote
 
 import pytest
-from tests.support.harness import REQUEST_ID, Api, WorkyardServer, rule_ids
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+
+from tests.support.harness import REQUEST_ID, Api, WorkyardServer, rule_ids
 from tests.support.wire import Connection, Reply
 
 DOCUMENTS = Path(__file__).parents[2] / "openapi"

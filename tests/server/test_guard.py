@@ -18,12 +18,12 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.support.harness import Api, WorkyardServer, clean_environment, refused, running_server
 
-from workyard.wire.guard import Guard
+from tests.support.harness import Api, WorkyardServer, clean_environment, refused, running_server
+from workyard.client.connection import WorkyardRefused
 from workyard.settings import Settings
 from workyard.testing import Emulator
-from workyard.client.connection import WorkyardRefused
+from workyard.wire.guard import Guard
 
 TOKEN = "a-token-of-the-control-plane"
 FRIEND = "http://localhost:3000"

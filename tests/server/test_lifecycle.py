@@ -20,6 +20,7 @@ from pathlib import Path
 import httpx
 import pytest
 import redis
+
 from tests.support.harness import Api, RedisServer, WorkyardServer, running_server, wait_until
 
 END_WITHIN_S = 2.0

@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx
 import pytest
+
 from tests.support.harness import REQUEST_ID, Api, WorkyardServer, running_server, wait_until
 from tests.support.wire import Connection, Reply
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import httpx
+
 from tests.support.harness import Api, clean_environment, refused, rule_ids
 
 EXPLAIN = [sys.executable, "-m", "workyard", "explain"]

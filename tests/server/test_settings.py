@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 import redis
 from click.testing import CliRunner, Result
-from tests.support.harness import Api, RedisServer, clean_environment, free_port, running_server
 
+from tests.support.harness import Api, RedisServer, clean_environment, free_port, running_server
 from workyard.cli.main import main
 from workyard.settings import Settings
 

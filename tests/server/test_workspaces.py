@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+
 from tests.support.harness import NOON, Api, WorkyardServer, after, refused, running_server
 
 _names = itertools.count(1)

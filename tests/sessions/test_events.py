@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.support.harness import SILENT, Api, refused
+
 from tests.sessions.test_lifecycle import MESSAGE, events, send, session
+from tests.support.harness import SILENT, Api, refused
 
 TEXT = [{"type": "text", "text": "done"}]
 #: One of each type that a client may send.

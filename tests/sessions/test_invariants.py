@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 import redis
-from tests.support.harness import Api, RedisServer, WorkyardServer, running_server
+
 from tests.sessions.test_lifecycle import item, session
+from tests.support.harness import Api, RedisServer, WorkyardServer, running_server
 
 _names = itertools.count()
 Raw = Any

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import redis
+
 from tests.support.harness import SILENT, Api, RedisServer, WorkyardServer, instant, refused, running_server
 
 MESSAGE = {"type": "user.message", "content": [{"type": "text", "text": "hello"}]}

@@ -10,8 +10,9 @@ import anthropic
 import pytest
 import redis
 from anthropic.types.beta.sessions import BetaManagedAgentsSessionEventType
-from tests.support.harness import SILENT, Api, RedisServer, WorkyardServer, after, instant, refused, scripts_run
+
 from tests.sessions.test_lifecycle import MESSAGE, events, send, session
+from tests.support.harness import SILENT, Api, RedisServer, WorkyardServer, after, instant, refused, scripts_run
 
 SCRIPTS = {"idle": SILENT, "running": {"steps": [{"wait": 3600}, "idle"]}, "terminated": {"steps": ["terminate"]}}
 #: One session a second: its status and its agent.

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from tests.support.harness import SILENT, Api, refused, running_server
+
 from tests.agent.test_script import EXAMPLES
 from tests.sessions.test_lifecycle import MESSAGE, events, item, send, session, types
-
+from tests.support.harness import SILENT, Api, refused, running_server
 from workyard.cli.main import main
 from workyard_queue.agent import check_script, parse_script
 

@@ -15,8 +15,9 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.support.harness import NOON, SILENT, Api, RedisServer, WorkyardServer, running_server, wait_until
+
 from tests.sessions.test_lifecycle import MESSAGE, events, send, session
+from tests.support.harness import NOON, SILENT, Api, RedisServer, WorkyardServer, running_server, wait_until
 
 LISTENERS = 50
 DISCONNECTS = 200

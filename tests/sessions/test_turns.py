@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
-from tests.support.harness import NOON, after, refused
 
+from tests.support.harness import NOON, after, refused
 from workyard.app import create_app
 from workyard.checks.route import Services
 from workyard.settings import Settings

@@ -19,6 +19,8 @@ from typing import Any
 import pytest
 import redis
 from click.testing import CliRunner
+from jsonschema import Draft202012Validator
+
 from tests.support.harness import (
     NOON,
     Api,
@@ -31,13 +33,11 @@ from tests.support.harness import (
     running_server,
     wait_until,
 )
-from jsonschema import Draft202012Validator
-
 from workyard.cli.main import main
-from workyard.state.shape import SCHEMA_FILE, state_schema
 from workyard.settings import Settings
 from workyard.state.file import read_state
 from workyard.state.rules import checked_state
+from workyard.state.shape import SCHEMA_FILE, state_schema
 from workyard.testing import Emulator
 from workyard_queue.state import snapshots
 from workyard_store.access import Access, workspace_of_api_key

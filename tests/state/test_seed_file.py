@@ -8,12 +8,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from tests.support.harness import Api, RedisServer, running_server
 from jsonschema import Draft202012Validator
 
-from workyard.state.seed_shape import SCHEMA_FILE, seed_schema
-from workyard.state.seed_file import parse_seed_file, read_seed_file
+from tests.support.harness import Api, RedisServer, running_server
 from workyard.settings import Settings
+from workyard.state.seed_file import parse_seed_file, read_seed_file
+from workyard.state.seed_shape import SCHEMA_FILE, seed_schema
 from workyard_store.errors import InvalidRequest, StartupRefused
 from workyard_store.plain_text import plain_data
 

@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.harness import rule_ids
 
+from tests.support.harness import rule_ids
 from tools.ledger.sources import headings
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from tests.support.harness import rule_ids
 from tests.support.ledger_run import Outcomes
-
 from tools.ledger.claims import false_claims
 from tools.ledger.proofs import PROOFS, proofs, read_proofs, texts_in, unpaired
 from workyard.app import create_app
-from workyard.ledger.rules import LedgerError, read
 from workyard.ledger.ids import FALLBACK, of_error
+from workyard.ledger.rules import LedgerError, read
 from workyard.settings import Settings
 from workyard_store import errors
 from workyard_store.errors import StartupRefused, WorkyardError
@@ -41,7 +41,7 @@ FILE = "tests/ledger/work.yaml"
 
 def test_the_ledger_is_whole_and_what_is_made_of_it_is_current() -> None:
     """Form, proofs, tests, flips, endpoints; the page and the index."""
-    done = subprocess.run([sys.executable, ROOT / "scripts" / "ledger", "--check"], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "tools.ledger", "--check"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -89,7 +89,10 @@ def test_an_entry_that_breaks_the_form_is_named(text: str, problem: str) -> None
             f"proofs:{PROOF.replace('no_flip: It is made up.', 'flip: {file: store/x.py, find: a, replace: a}')}",
             "find and replace are the same",
         ),
-        (f"proofs:{PROOF.replace('tests/test', 'scripts/test')}", f"{FILE}: work.one: tests.0: String should match"),
+        (
+            f"proofs:{PROOF.replace('tests/structure/test', 'tools/structure/test')}",
+            f"{FILE}: work.one: tests.0: String should match",
+        ),
         ("proofs:\n  - {id: work.one, tests: [], no_flip: No.}", f"{FILE}: work.one: tests: Tuple should have"),
     ],
 )
@@ -102,7 +105,7 @@ def test_a_proof_that_breaks_the_form_is_named(text: str, problem: str) -> None:
 
 def test_a_test_of_a_proof_may_be_in_a_folder() -> None:
     """The path of a test is its node id's."""
-    proof = read_proofs({"work": f"proofs:{PROOF.replace('tests/test', 'tests/work/more/test')}"})["work.one"]
+    proof = read_proofs({"work": f"proofs:{PROOF.replace('tests/structure/test', 'tests/work/more/test')}"})["work.one"]
     assert proof.tests[0].startswith("tests/work/more/test_ledger.py::")
 
 

@@ -25,6 +25,8 @@ from typing import Any, TypeVar
 import httpx
 import redis
 
+#: The checkout.
+ROOT = Path(__file__).resolve().parents[2]
 T = TypeVar("T")
 READY_WITHIN_S = 20.0
 #: A frozen clock far ahead of wall time, so that a step never sees the wall clock instead.
@@ -258,7 +260,7 @@ def refused(response: httpx.Response, status: int, message: str, details: Any = 
 @functools.cache
 def rule_ids() -> frozenset[str]:
     """Return the ids of the ledger's rules."""
-    files = (Path(__file__).parents[2] / "server" / "workyard" / "ledger").glob("*.yaml")
+    files = (ROOT / "server" / "workyard" / "ledger").glob("*.yaml")
     return frozenset(
         found for file in files for found in re.findall(r"^ *- id: (\S+)$", file.read_text(), re.MULTILINE)
     )

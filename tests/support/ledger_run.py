@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
 from tests.support.harness import REDIS_ENGINES
 
 if TYPE_CHECKING:

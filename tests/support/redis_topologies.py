@@ -18,11 +18,11 @@ from typing import Any
 
 import pytest
 import redis
-from tests.support.harness import RedisServer, clean_environment, free_port, redis_binary, wait_until
 
+from tests.support.harness import RedisServer, clean_environment, free_port, redis_binary, wait_until
+from workyard_store.engine.engine import Engine
 from workyard_store.errors import StartupRefused
 from workyard_store.keys import Keys
-from workyard_store.engine.engine import Engine
 
 SERVICE = "workyard-primary"
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
-from tests.support.harness import Api, clean_environment, wait_until
+
 from tests.sessions.test_lifecycle import MESSAGE, events, item, session
+from tests.support.harness import Api, clean_environment, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 CLIENTS = Path(__file__).resolve().parents[1] / "clients"

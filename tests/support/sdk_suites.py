@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.harness import redis_binary, wait_until
-
 from tools.compat.releases import CannotInstall
 from tools.suites.runs import OLD, Outcome, fixture_server, play, python_suite
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import redis
+
 from tests.support.harness import Api, RedisServer, WorkyardServer
 
 #: The workspace that the snapshot is of; its API key is no secret.

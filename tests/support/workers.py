@@ -16,13 +16,14 @@ from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
+
 from tests.support.harness import clean_environment, wait_until
 
 #: More than a whole run takes on a busy machine.
 ENDS_WITHIN_S = 60
 
 _processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(["worker_programs", "workers"])
+_processes.set_forkserver_preload(["tests.support.worker_programs", "tests.support.workers"])
 
 
 @functools.cache
@@ -41,7 +42,7 @@ def start_the_server() -> None:
 
 def _work(program: str, environment: dict[str, str], folder: Path, log: Path) -> None:
     # The tests themselves have no need of the SDK.
-    import worker_programs
+    from tests.support import worker_programs
 
     worker_programs.main(program, environment, folder, log)
 

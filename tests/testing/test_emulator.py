@@ -21,9 +21,10 @@ from typing import Any
 
 import anthropic
 import pytest
-from tests.support.harness import NOON, WorkyardServer, clean_environment, new_api_key, options_of
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from tests.support.harness import NOON, WorkyardServer, clean_environment, new_api_key, options_of
+from workyard.client.steps import read
 from workyard.schemas.control import ResetDone
 from workyard.schemas.journal import JournaledExchange
 from workyard.testing import (
@@ -33,7 +34,6 @@ from workyard.testing import (
     WorkyardRefused,
     WorkyardUnreachable,
 )
-from workyard.client.steps import read
 
 READY_WITHIN_S = 0.05
 END_WITHIN_S = 1.0

@@ -8,6 +8,7 @@ import sys
 from importlib import import_module
 
 import pytest
+
 from tests.support.harness import Api, RedisServer, WorkyardServer, new_api_key
 
 pytest_plugins = ["pytester"]

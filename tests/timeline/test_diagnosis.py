@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.support.harness import Api, running_server
-from tests.sessions.test_lifecycle import MESSAGE, send, session
 
+from tests.sessions.test_lifecycle import MESSAGE, send, session
+from tests.support.harness import Api, running_server
 from workyard_queue.timeline.diagnosis import CODES, duration
 
 POLLER = "environments-work-poller"

@@ -11,10 +11,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.support.harness import NOON, Api, WorkyardServer, after, refused, running_server
-from tests.support.sdk_processes import LONG, credentials
+
 from tests.sessions.test_lifecycle import session
 from tests.sessions.test_scripts import message
+from tests.support.harness import NOON, Api, WorkyardServer, after, refused, running_server
+from tests.support.sdk_processes import LONG, credentials
 from tests.support.workers import Worker
 
 

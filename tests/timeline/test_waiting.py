@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+
 from tests.support.harness import Api, RedisServer, refused, running_server, wait_until
 
 #: More than anything here takes on a busy machine, and less than a wait that is not told.

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.harness import redis_binary, wait_until
 
-_BENCH = Path(__file__).resolve().parents[2] / "scripts" / "bench"
+from tests.support.harness import redis_binary, wait_until
 
 
 def _command(*options: str) -> list[str]:
@@ -21,7 +20,7 @@ def _command(*options: str) -> list[str]:
     if binary is None:
         assert os.environ.get("CI") != "true", "no redis-server"
         pytest.skip("no redis-server: install the test extra, or Debian's redis-server")
-    return [sys.executable, str(_BENCH), "--quick", "--redis-server", binary, *options]
+    return [sys.executable, "-m", "tools.bench", "--quick", "--redis-server", binary, *options]
 
 
 def _written(folder: Path, *options: str) -> dict[str, Any]:

@@ -10,9 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.support.harness import redis_binary, wait_until
 
-_CHAOS = Path(__file__).resolve().parents[2] / "scripts" / "chaos"
+from tests.support.harness import redis_binary, wait_until
 
 
 @pytest.fixture
@@ -21,7 +20,7 @@ def command() -> list[str]:
     if redis_binary() is None:
         assert os.environ.get("CI") != "true", "no redis-server"
         pytest.skip("no redis-server: install the test extra, or Debian's redis-server")
-    return [sys.executable, str(_CHAOS)]
+    return [sys.executable, "-m", "tools.chaos"]
 
 
 def _anyone_left(group: int) -> bool:

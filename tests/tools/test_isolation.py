@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from tests.support.harness import redis_binary
 
-_ISOLATION = Path(__file__).resolve().parents[2] / "scripts" / "isolation"
+from tests.support.harness import redis_binary
 
 
 def test_workspaces_of_one_server_do_not_meet() -> None:
@@ -18,7 +16,7 @@ def test_workspaces_of_one_server_do_not_meet() -> None:
     if redis_binary() is None:
         assert os.environ.get("CI") != "true", "no redis-server"
         pytest.skip("no redis-server: install the test extra, or Debian's redis-server")
-    command = [sys.executable, str(_ISOLATION), "--processes", "2", "--tests", "20"]
+    command = [sys.executable, "-m", "tools.isolation", "--processes", "2", "--tests", "20"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr
     tests, beside, *resets = done.stdout.splitlines()

@@ -7,10 +7,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.support.harness import Api, wait_until
-from tests.support.sdk_processes import credentials, scripted
+
 from tests.sessions.test_lifecycle import events, session
 from tests.sessions.test_scripts import message
+from tests.support.harness import Api, wait_until
+from tests.support.sdk_processes import credentials, scripted
 from tests.support.workers import Worker
 
 SESSIONS = 100

@@ -22,13 +22,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-try:
-    from tools.bench.cases import CASES, USUAL, run
-    from tools.bench.client import BadAnswer
-    from tools.bench.figures import Bench, Figure, Options
-    from tools.bench.processes import BenchFailed, clients, floor_command, redis_binary, redis_server
-except ImportError as error:
-    sys.exit(f"bench: {error}. Run it with the Python that Workyard is installed in: .venv/bin/python scripts/bench")
+from tools.bench.cases import CASES, USUAL, run
+from tools.bench.client import BadAnswer
+from tools.bench.figures import Bench, Figure, Options
+from tools.bench.processes import BenchFailed, clients, floor_command, redis_binary, redis_server
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PACKAGES = ("workyard", "fastapi", "starlette", "uvicorn", "pydantic", "redis", "hiredis", "fakeredis", "uvloop")

@@ -55,7 +55,7 @@ def main(redis_url: str, processes: int) -> None:
     settings = load(port=0, redis_url=redis_url, workers=processes)
     # The product's own parts, so that nothing differs but the application.
     listener = serving.bind(settings)
-    config = serving.config_of(settings, "bench_floor:application")
+    config = serving.config_of(settings, "tools.bench.floor:application")
     print(f"The floor is ready at http://127.0.0.1:{listener.getsockname()[1]} (engine: redis)", flush=True)
     if processes == 1:
         serving._Server(config, lambda: None).run(sockets=[listener])

@@ -25,7 +25,7 @@ import redis
 from tools.bench.client import Done, Job
 
 FLOOR_PATH = "/floor"
-_HERE = Path(__file__).resolve().parent
+_ROOT = Path(__file__).resolve().parents[2]
 _READY_WITHIN_S = 20.0
 _END_WITHIN_S = 5.0
 _PR_SET_PDEATHSIG = 1
@@ -48,6 +48,7 @@ def started(
         command,
         stdin=subprocess.PIPE if pipe_in else subprocess.DEVNULL,
         stdout=subprocess.PIPE,
+        cwd=_ROOT,
         env={**clean, **(environment or {})},
         # Not even a killed bench leaves anything running.
         preexec_fn=_end_with_parent,
@@ -273,7 +274,7 @@ def workyard_command(redis_url: str | None, processes: int = 1) -> list[str]:
 
 def floor_command(redis_url: str, processes: int) -> list[str]:
     """Return the command of the floor."""
-    return [sys.executable, str(_HERE / "bench_floor.py"), redis_url, str(processes)]
+    return [sys.executable, "-m", "tools.bench.floor", redis_url, str(processes)]
 
 
 @contextmanager
@@ -352,5 +353,5 @@ def clients(count: int) -> Iterator[Clients]:
     if count == 0:
         yield Clients([])
         return
-    with started([sys.executable, str(_HERE / "bench_client.py")], pipe_in=True) as process, clients(count - 1) as rest:
+    with started([sys.executable, "-m", "tools.bench.client"], pipe_in=True) as process, clients(count - 1) as rest:
         yield Clients([process, *rest._processes])

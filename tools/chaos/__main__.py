@@ -19,13 +19,9 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
-try:
-    from tests.support.chaos.faults import FAULTS
-    from tests.support.chaos.rounds import Round, run, table
-    from tests.support.harness import REDIS_ENGINES, redis_binary
-except ImportError as error:
-    sys.exit(f"chaos: {error}. Run it with a Python that has workyard[test]: .venv/bin/python scripts/chaos")
+from tests.support.chaos.faults import FAULTS
+from tests.support.chaos.rounds import Round, run, table
+from tests.support.harness import REDIS_ENGINES, redis_binary
 
 
 def main() -> int:

@@ -16,14 +16,9 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
-try:
-    from tests.support.sdk_processes import ROOT
-
-    from tools.compat.cells import COLUMNS, Cell, play
-    from tools.compat.releases import CACHE, RELEASES, CannotInstall, install
-except ImportError as error:
-    sys.exit(f"compat: {error}. Run it with a Python that has workyard[test]: .venv/bin/python scripts/compat")
+from tests.support.sdk_processes import ROOT
+from tools.compat.cells import COLUMNS, Cell, play
+from tools.compat.releases import CACHE, RELEASES, CannotInstall, install
 
 _TABLE = ROOT / "docs" / "compatibility.md"
 _AT_ONCE = 2

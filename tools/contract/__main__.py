@@ -18,10 +18,7 @@ from pathlib import Path
 
 import httpx
 
-sys.path.append(str(Path(__file__).resolve().parents[2] / "tests"))
-
 from tests.support.harness import REDIS_ENGINES, RedisServer, redis_binary, running_server
-
 from tools.contract.runs import DOCUMENTS, run
 
 

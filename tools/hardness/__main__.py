@@ -206,7 +206,7 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     clean = {name: value for name, value in os.environ.items() if not name.startswith("WORKYARD_")}
     command = [sys.executable, "-m", "workyard", "serve", "--port", "0", *arguments.options]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, env=clean, text=True, cwd=Path(__file__).parent)
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, env=clean, text=True, cwd=Path(__file__).parents[2])
     try:
         assert server.stdout is not None
         url = server.stdout.readline().split(" ready at ")[1].split(" ")[0]

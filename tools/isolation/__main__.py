@@ -2,7 +2,7 @@
 """Show that workspaces of one server do not meet: many test processes at once, each test with its own clock and faults.
 
 Beside them stand workspaces that nobody touches: after all tests, and after a reset, every key of theirs in Redis has to be
-what it was, and no key but theirs may be left. The tests are in isolation_tests.py.
+what it was, and no key but theirs may be left. The tests are in tests.py.
 """
 
 from __future__ import annotations
@@ -18,18 +18,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-_ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(_ROOT / "tests"))
-try:
-    import redis
-    from tests.support.harness import NOON, REDIS_ENGINES, Api, RedisServer, clean_environment, redis_binary, running_server
-    from tests.support.sdk_processes import scripted
-except ImportError as error:
-    sys.exit(f"isolation: {error}. Run it with a Python that has workyard[test]: .venv/bin/python scripts/isolation")
+import redis
 
+from tests.support.harness import NOON, REDIS_ENGINES, Api, RedisServer, clean_environment, redis_binary, running_server
+from tests.support.sdk_processes import scripted
+
+_ROOT = Path(__file__).resolve().parents[2]
 _BYSTANDERS = 3
 _ALL = b"wy:workspaces"
-_TESTS = _ROOT / "scripts" / "isolation_tests.py"
+_TESTS = _ROOT / "tools" / "isolation" / "tests.py"
 
 
 class Broken(Exception):
@@ -108,7 +105,7 @@ def _check(now: dict[bytes, Any], before: dict[bytes, Any], when: str) -> None:
 
 def _run_tests(url: str, processes: int, tests: int) -> int:
     """Run the tests, all of them in each process; return how many there were."""
-    path = [_ROOT / part for part in ("tests", "server", "store", "queue")]
+    path = [_ROOT, *(_ROOT / part for part in ("server", "store", "queue"))]
     environment = {
         "ISOLATION_TESTS": str(tests),
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",

@@ -12,8 +12,8 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from tests.support.harness import Api
 
+from tests.support.harness import Api
 from workyard.testing import Emulator
 
 TESTS = int(os.environ.get("ISOLATION_TESTS", "1"))

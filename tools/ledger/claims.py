@@ -11,9 +11,9 @@ from pathlib import Path
 
 from tools.ledger.proofs import ROOT, Proof
 from tools.ledger.sources import lost_sources
+from workyard.ledger.ids import FALLBACK
 from workyard.ledger.rules import SCOPES, LedgerRule
 from workyard.wire.operations import OPERATIONS
-from workyard.ledger.ids import FALLBACK
 
 _DOCUMENTS = ("workyard", "control")
 _METHODS = ("get", "put", "post", "delete", "patch")

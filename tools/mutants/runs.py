@@ -34,7 +34,9 @@ from typing import Any, NoReturn
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-_COPIED = ("server", "store", "queue", "tests", "scripts", "openapi", "docs", "pyproject.toml", "README.md")
+#: Top-level packages of this checkout; a bench imports its own copies.
+_OURS = ("workyard", "workyard_queue", "workyard_store", "tests", "tools")
+_COPIED = ("server", "store", "queue", "tests", "tools", "scripts", "openapi", "docs", "pyproject.toml", "README.md")
 _SOURCES = ("server", "store", "queue")
 _COMMAND = [sys.executable, "-m", "workyard"]
 #: Only the plugins that these tests use: to load all that are installed takes longer than most of the tests.
@@ -155,7 +157,7 @@ def _take_out(bench: Path, mutant: Mutant | None) -> None:
 def _preload(files: Iterable[str]) -> None:
     """Import what others have written and what the product and the tests in some files import."""
     sources = [file for source in _SOURCES for file in (ROOT / source).rglob("*.py")]
-    helpers = [file for file in (ROOT / "tests").glob("*.py") if not file.name.startswith("test_")]
+    helpers = [ROOT / "tests" / "conftest.py", *(ROOT / "tests" / "support").rglob("*.py")]
     wanted: set[str] = set()
     for file in [*sources, *helpers, *(ROOT / name for name in files)]:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -163,9 +165,8 @@ def _preload(files: Iterable[str]) -> None:
                 wanted |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
                 wanted.add(node.module)
-    ours = {path.stem for source in (*_SOURCES, "tests", "scripts") for path in (ROOT / source).iterdir()}
     for name in sorted(wanted | set(_PLUGINS)):
-        if name.partition(".")[0] not in ours:
+        if name.partition(".")[0] not in _OURS:
             with suppress(ImportError):
                 importlib.import_module(name)
     gc.freeze()
@@ -228,7 +229,7 @@ def _move_to(bench: Path) -> None:
     """Forget the modules of this checkout and of other benches; those of *bench* are found from now on."""
     for name, module in list(sys.modules.items()):
         place = getattr(module, "__file__", None) or ""
-        if name.partition(".")[0] in ("workyard", "workyard_queue", "workyard_store") or (
+        if name.partition(".")[0] in _OURS or (
             place.startswith((f"{ROOT}/", f"{bench}/")) and "site-packages" not in place and name != "__main__"
         ):
             del sys.modules[name]
@@ -240,7 +241,7 @@ def _move_to(bench: Path) -> None:
 
 
 def _is_ours(place: str) -> bool:
-    return place in {str(ROOT), *(str(ROOT / name) for name in (*_SOURCES, "tests", "scripts"))}
+    return place in {str(ROOT), *(str(ROOT / name) for name in (*_SOURCES, "tests", "tools"))}
 
 
 class _Reports:

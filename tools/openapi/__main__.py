@@ -6,6 +6,7 @@ to make these anew, or to check them too.
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -15,11 +16,11 @@ from workyard.app import create_app
 from workyard.contract.describe import documents_of, text_of
 from workyard.faults.rules import SCHEMA_FILE as SCENARIO_FILE
 from workyard.faults.rules import scenario_schema
+from workyard.settings import Settings
 from workyard.state.seed_shape import SCHEMA_FILE as SEED_FILE
 from workyard.state.seed_shape import seed_schema
 from workyard.state.shape import SCHEMA_FILE as STATE_FILE
 from workyard.state.shape import state_schema
-from workyard.settings import Settings
 from workyard_queue.agent import SCHEMA_FILE, script_schema
 
 FOLDER = Path(__file__).resolve().parents[2] / "openapi"
@@ -27,24 +28,27 @@ FOLDER = Path(__file__).resolve().parents[2] / "openapi"
 
 def main(arguments: list[str]) -> int:
     """Write or check the documents; return the exit code."""
-    if set(arguments) - {"--check", "--examples"}:
-        print("usage: scripts/openapi [--check] [--examples]", file=sys.stderr)
-        return 2
+    parser = argparse.ArgumentParser(prog="scripts/openapi", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a document is stale")
+    parser.add_argument("--examples", action="store_true", help="make the examples from a running server first")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where the documents are (openapi/)")
+    options = parser.parse_args(arguments)
     stale = False
-    FOLDER.mkdir(exist_ok=True)
+    folder: Path = options.folder
+    folder.mkdir(exist_ok=True)
     built = documents_of(create_app(Settings()))
-    shown = FOLDER / "examples.json"
-    found = examples(*built.values()) if "--examples" in arguments else json.loads(shown.read_text(encoding="utf-8"))
+    shown = folder / "examples.json"
+    found = examples(*built.values()) if options.examples else json.loads(shown.read_text(encoding="utf-8"))
     for document in built.values():
         illustrate(document, found)
     documents = {shown.name: text_of(found)} | {name: text_of(document) for name, document in built.items()}
     documents |= {SCHEMA_FILE: script_schema(), SCENARIO_FILE: scenario_schema()}
     documents |= {STATE_FILE: state_schema(), SEED_FILE: seed_schema()}
     for name, text in documents.items():
-        path = FOLDER / name
+        path = folder / name
         if path.exists() and path.read_text(encoding="utf-8") == text:
             continue
-        if "--check" in arguments:
+        if options.check:
             print(f"openapi/{name} is stale: run scripts/openapi --examples and commit the result", file=sys.stderr)
             stale = True
         else:

@@ -1,13 +1,12 @@
 #!/usr/bin/env python3
 """Run the SDKs' own generated test suites against `workyard serve --fixtures`, and print a table.
 
-Owns the options and the table. Where the suites come from, and how each is run: suite_runs.py.
+Owns the options and the table. Where the suites come from, and how each is run: runs.py.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -15,23 +14,9 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-_HERE = Path(__file__).resolve().parent
-#: Sets up the checkout's own environment, as `scripts/test` does, and starts this again in it.
-_SET_UP = '. "$0" && setup_venv test && setup_redis && exec "$venv/bin/python" "$@"'
-_IS_SET_UP = "_WORKYARD_SUITES_SET_UP"
-sys.path.insert(0, str(_HERE.parent / "tests"))
-try:
-    from tests.support.harness import REDIS_ENGINES, redis_binary
-
-    from tools.compat.releases import CACHE, CannotInstall
-    from tools.suites.runs import NEWEST, OLD, Outcome, Suite, fixture_server, play, python_suite, typescript_suite
-except ImportError as error:
-    if _IS_SET_UP in os.environ:
-        sys.exit(
-            f"sdk-suites: {error}. Run it with a Python that has workyard[test]: .venv/bin/python scripts/sdk-suites"
-        )
-    os.environ[_IS_SET_UP] = "1"
-    os.execvp("bash", ["bash", "-c", _SET_UP, str(_HERE / "setup-venv"), str(_HERE / "sdk-suites"), *sys.argv[1:]])
+from tests.support.harness import REDIS_ENGINES, redis_binary
+from tools.compat.releases import CACHE, CannotInstall
+from tools.suites.runs import NEWEST, OLD, Outcome, Suite, fixture_server, play, python_suite, typescript_suite
 
 _HEAD = ("suite", "engine", "processes", "passed", "skipped", "failed", "took", "leniencies")
 

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from tests.support.harness import Api, RedisServer, clean_environment, running_server
 from tests.support.sdk_processes import CLIENTS, ROOT, node_binary
-
 from tools.compat.releases import CACHE, CannotInstall, fetch
 
 #: Names whatever release the index has as its newest.

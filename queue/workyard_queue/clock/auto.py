@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 from workyard_store.access import TRUSTED, Access
 from workyard_store.calls import CURRENT
-from workyard_store.errors import EnvironmentNotFound, StorageUnavailable
 from workyard_store.engine.engine import Reply
+from workyard_store.errors import EnvironmentNotFound, StorageUnavailable
 from workyard_store.workspaces.workspaces import WorkspaceStore
 
 from ..lua.binder import timer_script

@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from workyard_store.access import TRUSTED, Access
-from workyard_store.errors import EnvironmentNotFound, InvalidRequest
 from workyard_store.engine.engine import Reply
+from workyard_store.errors import EnvironmentNotFound, InvalidRequest
 from workyard_store.workspaces.workspaces import ClockReading, Profile, WorkspaceStore
 
 from ..lua.binder import timer_script

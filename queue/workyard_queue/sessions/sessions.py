@@ -12,6 +12,7 @@ from itertools import chain
 from typing import Any
 
 from workyard_store.access import ANYWHERE, TRUSTED, Access, Caller
+from workyard_store.engine.engine import Reply, Script
 from workyard_store.errors import (
     EnvironmentNotFound,
     InvalidRequest,
@@ -22,12 +23,11 @@ from workyard_store.errors import (
 )
 from workyard_store.ids import canonical_session_id, new_id, work_id
 from workyard_store.pages import decode_cursor, encode_cursor
-from workyard_store.engine.engine import Reply, Script
 from workyard_store.seeds import Fresh, fresh
 from workyard_store.workspaces.workspaces import WorkspaceStore
 
-from .filters import EventFilter, SessionFilter
 from ..lua.binder import session_script
+from .filters import EventFilter, SessionFilter
 from .records import ChosenScript, Event, Session, SessionEvent, event_of, session_of
 from .turns import Turns
 

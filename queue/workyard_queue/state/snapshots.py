@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from workyard_store.access import TRUSTED, Access
+from workyard_store.engine.engine import Reply
 from workyard_store.errors import (
     EnvironmentElsewhere,
     EnvironmentInMotion,
@@ -24,7 +25,6 @@ from workyard_store.errors import (
     ResetMeanwhile,
     RestoreUnderWay,
 )
-from workyard_store.engine.engine import Reply
 from workyard_store.workspaces.workspaces import PROFILE, WorkspaceStore
 
 from ..lua.binder import queue_script

@@ -19,8 +19,8 @@ import logging
 from contextlib import suppress
 
 from workyard_store.access import TRUSTED, Access
-from workyard_store.errors import EnvironmentNotFound
 from workyard_store.engine.engine import DATA_FORMAT
+from workyard_store.errors import EnvironmentNotFound
 from workyard_store.workspaces.workspaces import WorkspaceStore
 
 from ..lua.binder import queue_script

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from workyard_store.access import Access
-from workyard_store.errors import StorageUnavailable
 from workyard_store.engine.engine import Engine
+from workyard_store.errors import StorageUnavailable
 
 from ..sessions.streams import too_many_streams
 from .timeline import Event, event_of

@@ -39,14 +39,14 @@ from dataclasses import dataclass, replace
 from itertools import chain
 
 from workyard_store.access import TRUSTED, Access
+from workyard_store.engine.engine import Reply
 from workyard_store.errors import WorkNotFound
 from workyard_store.ids import is_id
-from workyard_store.engine.engine import Reply
 from workyard_store.workspaces.workspaces import WorkspaceStore
 
-from .diagnosis import Finding, Present, diagnose
 from ..lua.binder import queue_script
 from ..work.states import NO_HEARTBEAT
+from .diagnosis import Finding, Present, diagnose
 
 _LIFE = queue_script("life")
 #: Kinds of events, in the order of an uneventful life.

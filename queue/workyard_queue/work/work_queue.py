@@ -14,7 +14,7 @@ from functools import partial
 
 from workyard_store.access import TRUSTED, Access, Caller, digest, sessions_token
 from workyard_store.clock import format_instant, rendered_instant
-from workyard_store.workspaces.configs import metadata_problems, too_many_keys
+from workyard_store.engine.engine import Reply, Script
 from workyard_store.errors import (
     AckOutOfState,
     DeleteRefused,
@@ -30,8 +30,8 @@ from workyard_store.errors import (
 )
 from workyard_store.ids import derived_suffix, is_id, work_id
 from workyard_store.pages import decode_cursor, encode_cursor
-from workyard_store.engine.engine import Reply, Script
 from workyard_store.seeds import Fresh, fresh
+from workyard_store.workspaces.configs import metadata_problems, too_many_keys
 from workyard_store.workspaces.workspaces import WorkspaceStore
 
 from ..lua.binder import queue_script

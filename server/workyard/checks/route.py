@@ -24,43 +24,43 @@ from pydantic_core import PydanticCustomError
 from starlette.responses import Response
 
 from workyard_queue.clock.auto import AutoClocks
-from workyard_queue.timeline.feed import Following
-from workyard_queue.work.invariants import Invariants
-from workyard_queue.work.polling import LongPoll
+from workyard_queue.clock.timers import Clocks
 from workyard_queue.sessions.scripts import Scripts
 from workyard_queue.sessions.sessions import Sessions
-from workyard_queue.state.snapshots import Snapshots
 from workyard_queue.sessions.streams import EventStreams
-from workyard_queue.timeline.timeline import Timelines
-from workyard_queue.clock.timers import Clocks
 from workyard_queue.sessions.turns import Turns
+from workyard_queue.state.snapshots import Snapshots
+from workyard_queue.timeline.feed import Following
+from workyard_queue.timeline.timeline import Timelines
 from workyard_queue.timeline.watch import Watching
+from workyard_queue.work.invariants import Invariants
+from workyard_queue.work.polling import LongPoll
 from workyard_queue.work.work_queue import WorkQueue
 from workyard_store.access import Access, Caller
-from workyard_store.resources.agents import AgentStore
 from workyard_store.calls import CURRENT, ApiCall
+from workyard_store.engine.engine import Engine
+from workyard_store.engine.peers import Questions
+from workyard_store.errors import AuthenticationFailed, NotFound, WorkyardError
+from workyard_store.resources.agents import AgentStore
+from workyard_store.resources.memories import MemoryStores
+from workyard_store.resources.skills import SkillStore
 from workyard_store.workspaces.configs import checked_metadata
 from workyard_store.workspaces.credentials import CredentialStore
 from workyard_store.workspaces.environments import EnvironmentStore
-from workyard_store.errors import AuthenticationFailed, NotFound, WorkyardError
-from workyard_store.resources.memories import MemoryStores
-from workyard_store.engine.engine import Engine
-from workyard_store.resources.skills import SkillStore
 from workyard_store.workspaces.workspaces import WorkspaceStore
 
-from . import permissions as lanes
-from ..wire.bodies import CheckedRequest
 from ..contract.describe import refusals
 from ..faults.apply import Faulted, Faults, Route
 from ..fixtures import Fixtures
-from ..wire.envelope import API_CALL, request_id, token_of
 from ..journal.journal import Journal
 from ..observability.metrics import Metrics
-from ..wire.operations import operation_of
-from workyard_store.engine.peers import Questions
-from ..settings import Settings
 from ..observability.traces import is_traceparent
+from ..settings import Settings
+from ..wire.bodies import CheckedRequest
+from ..wire.envelope import API_CALL, request_id, token_of
 from ..wire.exchange import CALLER, TRACEPARENT, Traffic
+from ..wire.operations import operation_of
+from . import permissions as lanes
 
 
 @dataclass(frozen=True, slots=True)

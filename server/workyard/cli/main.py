@@ -610,5 +610,5 @@ def invariants(url: str, api_key: str, everything: bool) -> None:
 
 
 # The groups `fault` and `scenario` and the command `explain` add themselves.
-from . import faults as cli_faults  # noqa: E402, F401
 from . import explain as cli_ledger  # noqa: E402, F401
+from . import faults as cli_faults  # noqa: E402, F401

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from workyard_queue.clock.timers import TimerKind
 
 from ..schemas.clock import ClockAhead, ClockMoved
-from .steps import Awaiting, Blocking, Helpers, Steps, helper, read
 from .connection import Request
+from .steps import Awaiting, Blocking, Helpers, Steps, helper, read
 
 
 class ClockHelpers(Helpers):

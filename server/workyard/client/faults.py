@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ..schemas.faults import FaultRule, FaultRules
-from .steps import Awaiting, Blocking, Helpers, Steps, helper, read
 from .connection import Request
 from .queues import Environment, id_of
+from .steps import Awaiting, Blocking, Helpers, Steps, helper, read
 
 _PATH = "/_emulator/faults"
 Rules = list[FaultRule]

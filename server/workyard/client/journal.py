@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any, TypedDict, Unpack
 
 from ..schemas.journal import JournaledExchange, JournaledRequest, JournalPage, RequestCount, Verified
-from .steps import Helpers, Steps, helper, read
 from .connection import Request
+from .steps import Helpers, Steps, helper, read
 
 _PATH = "/_emulator/requests"
 

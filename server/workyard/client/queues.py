@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from .environment import exports
 from ..schemas.control import LeaseSettings, Recount, ResetDone
-from ..state.answers import StateRestored
 from ..schemas.work import Work, WorkQueueStats
-from .steps import Helpers, Steps, helper, read
+from ..state.answers import StateRestored
 from .connection import Request, WorkyardRefused
+from .environment import exports
+from .steps import Helpers, Steps, helper, read
 
 _MOST_PER_PAGE = 1000
 

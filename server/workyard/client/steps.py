@@ -13,8 +13,8 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 import anyio.to_thread
 from pydantic import BaseModel
 
-from .connection import Request, WorkyardRefused
 from ..testing.target import Place
+from .connection import Request, WorkyardRefused
 
 T = TypeVar("T")
 Model = TypeVar("Model", bound=BaseModel)

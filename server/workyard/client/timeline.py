@@ -9,9 +9,9 @@ from pydantic import Field
 
 from ..schemas.timeline import Waited, WaitSeen, WorkTimeline
 from ..schemas.work import StateName, Work
-from .steps import Helpers, Steps, helper, read
 from .connection import Request, WorkyardRefused
 from .queues import Environment, id_of
+from .steps import Helpers, Steps, helper, read
 
 #: Seconds that the answer may take beyond the wait itself.
 _SPARE_S = 10.0

@@ -16,9 +16,9 @@ import jsonschema_rs
 from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from . import documents
-from ..wire.errors import envelope
 from ..wire.envelope import API_CALL
+from ..wire.errors import envelope
+from . import documents
 
 _log = logging.getLogger("workyard.requests")
 _JSON, _EVENTS = "application/json", "text/event-stream"

@@ -16,11 +16,11 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from .. import __version__
-from . import documents
-from .betas import BETAS
-from ..wire.errors import TABLE
 from ..ledger.ids import RULE_ID
 from ..schemas.common import REQUEST_ID, Error
+from ..wire.errors import TABLE
+from . import documents
+from .betas import BETAS
 
 V1_TITLE = "Workyard: the emulated Environments and Work API"
 CONTROL_TITLE = "Workyard: control plane"

@@ -24,6 +24,6 @@ def read(name: str) -> dict[str, Any]:
 
 def _path(name: str) -> Path:
     """Return where a document is: in the package, or in the checkout that an editable installation points to."""
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     packed = package / "openapi" / name
     return packed if packed.exists() else package.parent.parent / "openapi" / name

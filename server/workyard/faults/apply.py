@@ -19,8 +19,8 @@ from typing import Any
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from workyard_queue.work.states import DEFAULT_TTL_S, NO_HEARTBEAT
 from workyard_queue.clock.timers import Clocks
+from workyard_queue.work.states import DEFAULT_TTL_S, NO_HEARTBEAT
 from workyard_queue.work.work_queue import WorkQueue
 from workyard_store.access import Access
 from workyard_store.calls import ApiCall
@@ -42,9 +42,9 @@ from workyard_store.workspaces.workspaces import WorkspaceStore
 
 from ..wire import errors
 from ..wire.bodies import CheckedRequest
-from .rules import KINDS, Given, Rule, read_stored, work_of
-from ..wire.responses import JsonResponse
 from ..wire.exchange import CONNECTION
+from ..wire.responses import JsonResponse
+from .rules import KINDS, Given, Rule, read_stored, work_of
 
 #: What takes the place of an item's secret: a blank and a sign that no alphabet of base64 has.
 MALFORMED_SECRET = "malformed secret!"

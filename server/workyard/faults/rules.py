@@ -31,8 +31,8 @@ from workyard_store.faults import Dice
 from workyard_store.ids import canonical_session_id, work_id
 from workyard_store.plain_text import in_words, plain_data, unstorable
 
-from ..wire.operations import OPERATIONS
 from ..schemas.common import OnlyTrue
+from ..wire.operations import OPERATIONS
 
 MOST_RULES = 100
 LONGEST_TEXT = 262_144

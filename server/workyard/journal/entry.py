@@ -22,8 +22,8 @@ from workyard_store.calls import MASK, ApiCall, has_token, without_tokens
 from workyard_store.ids import canonical_session_id
 
 from ..wire.envelope import request_id
-from .attribution import caller_of
 from ..wire.exchange import API_CALL, CALLER, REQUEST_BODY, RULE, TEXTS, UNKNOWN, Exchange, Names
+from .attribution import caller_of
 
 #: What is packed never leaves the process. It is packed often and unpacked seldom; of the formats of marshal this one looks for
 #: no repetitions, and pickle makes room for more than there is.

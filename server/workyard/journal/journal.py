@@ -20,14 +20,14 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
+from workyard_store.engine.peers import Questions
 from workyard_store.errors import LimitReached, StorageUnavailable
 from workyard_store.journal import Extent, JournalStore
 
-from . import entry as entries
-from .entry import Answered, Entry
-from .attribution import Owners
-from workyard_store.engine.peers import Questions
 from ..wire.exchange import MANY_KEPT, Kept, Names, Traffic, nobody
+from . import entry as entries
+from .attribution import Owners
+from .entry import Answered, Entry
 
 _log = logging.getLogger("workyard")
 

@@ -12,10 +12,10 @@ from functools import lru_cache
 
 from workyard_store.ids import canonical_session_id, work_id
 
+from ..wire.exchange import UNKNOWN
+from ..wire.operations import OPERATIONS
 from .entry import Entry
 from .journal import Reading
-from ..wire.operations import OPERATIONS
-from ..wire.exchange import UNKNOWN
 
 #: Stands for every operation.
 ANY = "any"

@@ -15,15 +15,15 @@ from contextlib import suppress
 from itertools import accumulate, chain, zip_longest
 from typing import Any
 
-from workyard_queue.work.polling import LongPoll
 from workyard_queue.sessions.streams import EventStreams
+from workyard_queue.work.polling import LongPoll
 from workyard_queue.work.work_queue import QueueFigures, WorkQueue
-from workyard_store.errors import EnvironmentNotFound, StorageUnavailable
 from workyard_store.engine.engine import Engine
+from workyard_store.engine.peers import Answers, Questions
+from workyard_store.errors import EnvironmentNotFound, StorageUnavailable
 from workyard_store.workspaces.workspaces import WorkspaceStore
 
 from .. import __version__
-from workyard_store.engine.peers import Answers, Questions
 from ..wire.exchange import BUCKETS_S, Traffic
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

@@ -8,8 +8,8 @@ from typing import Any
 
 from workyard_store.errors import StorageUnavailable
 
-from ..journal.entry import shown
 from ..journal.attribution import Owners, names_of
+from ..journal.entry import shown
 from ..wire.exchange import TRACEPARENT, Exchange
 
 _log = logging.getLogger("workyard.requests")

@@ -7,14 +7,14 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 from starlette.responses import Response
 
-from workyard_store.resources.agents import Agent as AgentRecord
 from workyard_store.errors import AgentNotFound
 from workyard_store.ids import is_id
+from workyard_store.resources.agents import Agent as AgentRecord
 
 from ..checks.route import Call, PublicRoute
 from ..contract.describe import FULL, refusals, success
-from ..wire.responses import JsonResponse
 from ..schemas.agents import UNKNOWN, Agent, AgentCreate, definition_of, render_agent
+from ..wire.responses import JsonResponse
 
 router = APIRouter(prefix="/v1/agents", tags=["Sessions"], route_class=PublicRoute)
 

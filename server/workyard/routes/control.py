@@ -22,7 +22,6 @@ from workyard_store.workspaces.workspaces import Profile
 from .. import __version__
 from ..checks.route import Call, ControlRoute, Services
 from ..contract.describe import FULL, link, refusals, success
-from ..wire.responses import JsonResponse
 from ..schemas.clock import (
     MOST_PENDING,
     ClockAhead,
@@ -51,6 +50,7 @@ from ..schemas.control import (
     render_recount,
 )
 from ..schemas.work import render_work
+from ..wire.responses import JsonResponse
 from .environments import EnvironmentId
 
 router = APIRouter(prefix="/_emulator", route_class=ControlRoute)

@@ -9,13 +9,12 @@ from fastapi import APIRouter, Path, Query
 from pydantic import Field
 from starlette.responses import Response
 
+from workyard_store.errors import EnvironmentIsArchived
 from workyard_store.workspaces import configs
 from workyard_store.workspaces.environments import Environment as EnvironmentRecord
-from workyard_store.errors import EnvironmentIsArchived
 
 from ..checks.route import AS_QUERY_INTEGER, Call, PublicRoute, QueryBoolean
 from ..contract.describe import FULL, link, refusals, success
-from ..wire.responses import JsonResponse
 from ..schemas.common import DEFAULT_LIMIT, MOST_PER_PAGE, render_page
 from ..schemas.environments import (
     Environment,
@@ -25,6 +24,7 @@ from ..schemas.environments import (
     EnvironmentUpdate,
     render_environment,
 )
+from ..wire.responses import JsonResponse
 
 router = APIRouter(prefix="/v1/environments", tags=["Environments"], route_class=PublicRoute)
 

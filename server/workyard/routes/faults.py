@@ -14,7 +14,6 @@ from workyard_store.errors import FaultNotFound, InvalidRequest, ScenarioNotFoun
 from ..checks.route import Call, ControlRoute, QueryBoolean
 from ..contract.describe import FULL, link, refusals, success
 from ..faults.rules import MOST_RULES, Given, read_scenario, ready_scenario, ready_scenarios
-from ..wire.responses import JsonResponse
 from ..schemas.faults import (
     RULES_BODY,
     FaultRules,
@@ -24,6 +23,7 @@ from ..schemas.faults import (
     render_rule,
     render_scenario,
 )
+from ..wire.responses import JsonResponse
 from .control import WorkspaceName, one_workspace
 from .scripts import TEXT_TYPES
 

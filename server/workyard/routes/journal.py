@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from ..checks.route import AS_QUERY_INTEGER, Call, ControlRoute, QueryBoolean
 from ..contract.describe import refusals, success
-from ..wire.responses import JsonResponse
+from ..journal.verify import Filter, verify
 from ..schemas.common import QueryInstant
 from ..schemas.journal import (
     DEFAULT_ENTRIES,
@@ -30,7 +30,7 @@ from ..schemas.journal import (
     render_page,
     render_verified,
 )
-from ..journal.verify import Filter, verify
+from ..wire.responses import JsonResponse
 from .control import WorkspaceName, _each, one_workspace, workspace_meant, workspace_to_write
 
 _JOURNAL: list[str | Enum] = ["Journal"]

@@ -14,7 +14,6 @@ from workyard_store.resources.memories import MemoryStore as MemoryStoreRecord
 
 from ..checks.route import AS_QUERY_INTEGER, Call, PublicRoute, QueryBoolean
 from ..contract.describe import FULL, link, refusals, success
-from ..wire.responses import JsonResponse
 from ..schemas.common import DEFAULT_LIMIT, render_page
 from ..schemas.memories import (
     SHA256,
@@ -32,6 +31,7 @@ from ..schemas.memories import (
     render_memory,
     render_memory_store,
 )
+from ..wire.responses import JsonResponse
 from .environments import Page
 from .sessions import Since, Until
 

@@ -15,8 +15,8 @@ from workyard_store.errors import RuleNotFound
 from ..checks.route import Call, ControlRoute
 from ..contract.describe import link, refusals, success
 from ..ledger.rules import matching, rules
-from ..wire.responses import JsonResponse
 from ..schemas.rules import LedgerRule, LedgerRules, render_ledger_rule
+from ..wire.responses import JsonResponse
 
 _TAGS: list[str | Enum] = ["Rules"]
 router = APIRouter(prefix="/_emulator", tags=_TAGS, route_class=ControlRoute)

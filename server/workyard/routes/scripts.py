@@ -17,8 +17,8 @@ from workyard_store.access import TRUSTED
 
 from ..checks.route import Call, ControlRoute
 from ..contract.describe import FULL, link, refusals, success
-from ..wire.responses import JsonResponse
 from ..schemas.scripts import SCRIPT_BODY, NamedScript, NamedScriptList, ScriptDeleted, SessionScript
+from ..wire.responses import JsonResponse
 from .control import WorkspaceName, one_workspace
 from .sessions import SessionId
 

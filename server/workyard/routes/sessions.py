@@ -18,11 +18,9 @@ from workyard_store.clock import format_instant
 from workyard_store.errors import InvalidRequest, MemoryStoreNotFound, SessionOutOfState
 from workyard_store.ids import canonical_session_id, derived_suffix, new_id
 
+from ..checks.permissions import check_events
 from ..checks.route import Call, PublicRoute, QueryBoolean, QueryInteger
 from ..contract.describe import FULL, event_stream, link, refusals, success
-from ..wire.sse import EventStream, frame
-from ..checks.permissions import check_events
-from ..wire.responses import JsonResponse
 from ..schemas.agents import UNKNOWN, AgentOverrides, AgentReference, overridden, render_session_agent, tools_of
 from ..schemas.common import DEFAULT_LIMIT, QueryInstant, render_page
 from ..schemas.events import EventPage, EventsSend, EventsSent, EventType, content_of
@@ -36,6 +34,8 @@ from ..schemas.sessions import (
     render_session,
 )
 from ..settings import MOUNT
+from ..wire.responses import JsonResponse
+from ..wire.sse import EventStream, frame
 from .environments import Limit, Page
 
 router = APIRouter(prefix="/v1/sessions", tags=["Sessions"], route_class=PublicRoute)

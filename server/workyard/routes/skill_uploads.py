@@ -16,8 +16,8 @@ from workyard_store.resources.skills import SLUG, id_of_name
 
 from ..checks.route import Call, ControlRoute
 from ..contract.describe import FULL, refusals, success
-from ..wire.responses import JsonResponse
 from ..schemas.skills import Skill, SkillPut, render_skill
+from ..wire.responses import JsonResponse
 from .control import WorkspaceName, one_workspace
 
 router = APIRouter(prefix="/_emulator", tags=["Skills"], route_class=ControlRoute)

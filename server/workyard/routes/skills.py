@@ -9,7 +9,6 @@ from starlette.responses import Response
 
 from ..checks.route import Call, PublicRoute
 from ..contract.describe import download, link, refusals, success
-from ..wire.responses import JsonResponse
 from ..schemas.common import DEFAULT_LIMIT, render_page
 from ..schemas.skills import (
     Skill,
@@ -20,6 +19,7 @@ from ..schemas.skills import (
     render_skill,
     render_skill_version,
 )
+from ..wire.responses import JsonResponse
 from .environments import Limit, Page
 
 router = APIRouter(prefix="/v1/skills", tags=["Skills"], route_class=PublicRoute)

@@ -19,9 +19,6 @@ from workyard_store.ids import is_id
 
 from ..checks.route import AS_QUERY_INTEGER, Call, ControlRoute
 from ..contract.describe import event_stream, refusals, success
-from ..schemas.timeline_text import draw
-from ..wire.sse import EventStream, frame
-from ..wire.responses import JsonResponse
 from ..schemas.timeline import (
     Queues,
     Wait,
@@ -33,6 +30,9 @@ from ..schemas.timeline import (
     render_seen,
     render_timeline,
 )
+from ..schemas.timeline_text import draw
+from ..wire.responses import JsonResponse
+from ..wire.sse import EventStream, frame
 from .control import EVERY, WorkspaceName, workspace_meant
 from .work import WorkId
 

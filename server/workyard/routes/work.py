@@ -13,7 +13,6 @@ from workyard_queue.work.states import LONGEST_BLOCK_MS
 
 from ..checks.route import AS_QUERY_INTEGER, Call, PublicRoute, QueryInteger
 from ..contract.describe import link, refusals, success
-from ..wire.responses import JsonResponse
 from ..schemas.common import DEFAULT_LIMIT, render_page
 from ..schemas.work import (
     HeartbeatError,
@@ -27,6 +26,7 @@ from ..schemas.work import (
     render_stats,
     render_work,
 )
+from ..wire.responses import JsonResponse
 from .environments import EnvironmentId, Limit, Page
 
 

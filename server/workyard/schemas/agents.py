@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Discriminator, Field, Tag
 
+from workyard_store.clock import format_instant
 from workyard_store.resources.agents import Agent as AgentRecord
 from workyard_store.resources.agents import Definition
-from workyard_store.clock import format_instant
 
 from .common import Body, Metadata, Shape, Timestamp
 

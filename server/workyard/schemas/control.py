@@ -11,8 +11,8 @@ from pydantic_core import PydanticCustomError
 from workyard_queue.work import invariants
 from workyard_queue.work.states import LONGEST_TTL_S, SHORTEST_TTL_S
 from workyard_store.clock import format_instant
-from workyard_store.workspaces.credentials import EnvironmentKey
 from workyard_store.ids import canonical_session_id
+from workyard_store.workspaces.credentials import EnvironmentKey
 
 from ..settings import LONGEST_LEASE_S, LONGEST_RECLAIM_MS, MOST_ENQUEUED
 from .common import KEY_ID, Body, Metadata, Shape, Timestamp, optional_instant

@@ -10,9 +10,9 @@ from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
 from workyard_queue.timeline.diagnosis import CODES, Finding
-from workyard_queue.work.states import NO_HEARTBEAT
 from workyard_queue.timeline.timeline import KINDS, Event, Timeline
 from workyard_queue.timeline.watch import Row, Seen
+from workyard_queue.work.states import NO_HEARTBEAT
 from workyard_store.clock import format_instant
 
 from .common import (

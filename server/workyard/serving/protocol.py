@@ -20,10 +20,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from workyard_store.ids import random_suffix
 
-from .connections import Connections
 from ..ledger.ids import HEADER
-from ..wire.security_headers import OF_DATA
 from ..wire.exchange import CONNECTION
+from ..wire.security_headers import OF_DATA
+from .connections import Connections
 
 NOT_HTTP = "Invalid HTTP request received."
 _PHRASES = {400: "Bad Request", 408: "Request Timeout", 414: "URI Too Long", 431: "Request Header Fields Too Large",

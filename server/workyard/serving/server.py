@@ -36,15 +36,15 @@ from workyard_queue.sessions.scripts import play
 from workyard_store.clock import wall_now
 from workyard_store.errors import StartupRefused
 
-from ..observability import logs
 from ..app import build_services, create_app, open_engine
-from .connections import Connections, WireLimits, make_room
 from ..checks.route import Services
-from .protocol import Protocol
-from ..state.seed_file import plant, read_seed_file
+from ..observability import logs
 from ..settings import Settings, load, named
 from ..state.file import load_state, read_state, save_state
+from ..state.seed_file import plant, read_seed_file
 from ..wire.exchange import Traffic
+from .connections import Connections, WireLimits, make_room
+from .protocol import Protocol
 
 _log = logging.getLogger("workyard")
 

@@ -11,12 +11,12 @@ from typing import Any
 from workyard_queue.state.snapshots import StoredWorkspace
 from workyard_store.errors import Conflict, InvalidRequest, StartupRefused
 
-from ..wire.bodies import json_object
 from ..checks.route import Services
-from .shape import VERSION
 from ..settings import Settings, named
+from ..wire.bodies import json_object
 from .document import render_workspace, stored_of
 from .rules import checked_server_state
+from .shape import VERSION
 
 Loaded = list[tuple[str, StoredWorkspace]]
 

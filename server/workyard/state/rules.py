@@ -13,15 +13,15 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from workyard_queue.agent import Script, calls_of
-from workyard_store.workspaces import configs
 from workyard_store.clock import format_instant
 from workyard_store.errors import InvalidRequest
 from workyard_store.ids import work_id
 from workyard_store.resources.memories import MOST_STORE_BYTES
+from workyard_store.workspaces import configs
 
 from .. import fixtures
-from ..wire.errors import path_of
 from ..schemas.events import SentEvent
+from ..wire.errors import path_of
 from .shape import (
     VERSION,
     ServerState,

@@ -15,17 +15,17 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from workyard_queue.agent import Script, check_script, parse_script
-from workyard_store.workspaces import configs
 from workyard_store.access import workspace_of_api_key
 from workyard_store.clock import parse_instant
-from workyard_store.workspaces.environments import Environment
 from workyard_store.errors import InvalidRequest, StartupRefused, WorkyardError
 from workyard_store.plain_text import plain_data
+from workyard_store.workspaces import configs
+from workyard_store.workspaces.environments import Environment
 
 from ..checks.route import Services
+from ..settings import Settings, named
 from ..wire.errors import path_of
 from .seed_shape import SeedEnvironment, SeedFile
-from ..settings import Settings, named
 
 LONGEST_FILE = 1_048_576
 _PAGE = 1000

@@ -14,10 +14,10 @@ Under pytest the fixture `workyard` is such an emulator, with a workspace of its
 
 from workyard_store.errors import StartupRefused
 
-from .emulator import AsyncEmulator, Emulator
 from ..client.connection import WorkyardRefused, WorkyardUnreachable
 from ..client.queues import Environment
 from ..client.timeline import Timeline
+from .emulator import AsyncEmulator, Emulator
 
 __all__ = [
     "AsyncEmulator",

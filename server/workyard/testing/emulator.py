@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, Self
 import anyio
 import anyio.to_thread
 
-from ..client.steps import Awaiting, Blocking
+from ..client.clock import AsyncClock, Clock
 from ..client.faults import AsyncFaults, Faults
 from ..client.journal import JournalHelpers
-from .target import Place
 from ..client.queues import QueueHelpers
+from ..client.steps import Awaiting, Blocking
 from ..client.timeline import SightHelpers
-from ..client.clock import AsyncClock, Clock
+from .target import Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable

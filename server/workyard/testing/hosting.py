@@ -17,8 +17,8 @@ from contextlib import suppress
 import uvicorn
 from fastapi import FastAPI
 
-from workyard_store.errors import StartupRefused
 from workyard_store.engine.engine import Engine
+from workyard_store.errors import StartupRefused
 
 from ..app import create_app
 from ..serving.server import bind, config_of, prepare, save, url_of

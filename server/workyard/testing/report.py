@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ..client.steps import Steps
-from .emulator import Emulator
 from ..client.connection import Request
+from ..client.steps import Steps
 from ..client.timeline import timeline_of
+from .emulator import Emulator
 
 _MOST_ITEMS = 10
 _MOST_CHARACTERS = 10_000

@@ -6,8 +6,8 @@ import secrets
 
 from workyard_store.access import Caller
 
-from .hosting import HostedServer, host
 from ..client.connection import Link, Request, WorkyardUnreachable
+from .hosting import HostedServer, host
 
 _ANSWERS_WITHIN_S = 5.0
 

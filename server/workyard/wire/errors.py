@@ -32,8 +32,8 @@ from workyard_store.errors import Conflict as ConflictError
 
 from ..ledger import ids as rule_ids
 from .envelope import NO_RETRY, request_id
-from .responses import JsonResponse
 from .exchange import API_CALL, CALLER, RULE, UNKNOWN
+from .responses import JsonResponse
 
 #: Domain error → status and `error.type`. An error without a row of its own takes that of its nearest ancestor.
 TABLE: dict[type[WorkyardError], tuple[int, str]] = {

@@ -16,8 +16,8 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from .errors import envelope
 from ..settings import Settings
+from .errors import envelope
 
 CONTROL_HEADER = "workyard-control-token"
 #: What can be read without the control token: whether the server lives, and what its calls are.

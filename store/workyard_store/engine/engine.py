@@ -17,12 +17,12 @@ from typing import Literal
 from redis.exceptions import NoPermissionError, NoScriptError, ReadOnlyError, RedisError
 
 from ..calls import CURRENT
-from .cluster import Cluster
 from ..errors import StartupRefused, StorageUnavailable
 from ..keys import LUA_NAMES, Keys
 from .batching import CONNECT_TIMEOUT_S, LOST, SOCKET_TIMEOUT_S, Command, Lane, Reply, lane_to
-from .urls import RedisUrl
+from .cluster import Cluster
 from .requirements import acl_rule, check_server, lacks_permission, missing_permission
+from .urls import RedisUrl
 
 __all__ = ["DATA_FORMAT", "UPGRADABLE_FORMATS", "Engine", "Reply", "Script"]
 

@@ -20,8 +20,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 
-from workyard_store.errors import StorageUnavailable
 from workyard_store.engine.engine import Engine
+from workyard_store.errors import StorageUnavailable
 
 _log = logging.getLogger("workyard")
 

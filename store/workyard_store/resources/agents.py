@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..access import SCRIPTS
-from ..ids import is_id
 from ..engine.engine import Engine, Reply, Script
+from ..ids import is_id
 from ..seeds import Fresh, fresh
 from ..workspaces.workspaces import WorkspaceStore
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..access import SCRIPTS, Access
+from ..engine.engine import Reply, Script
 from ..errors import (
     InvalidRequest,
     MemoryNotFound,
@@ -23,7 +24,6 @@ from ..errors import (
 )
 from ..ids import is_id
 from ..pages import decode_text_cursor, encode_text_cursor, page_of
-from ..engine.engine import Reply, Script
 from ..seeds import Fresh, fresh
 from ..workspaces.workspaces import WorkspaceStore
 

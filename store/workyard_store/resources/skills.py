@@ -12,10 +12,10 @@ import re
 from dataclasses import dataclass
 
 from ..access import SCRIPTS, Access
+from ..engine.engine import Script
 from ..errors import InvalidRequest, SkillNotFound, SkillVersionNotFound
 from ..ids import derived_suffix, is_id
 from ..pages import page_of
-from ..engine.engine import Script
 from ..workspaces.workspaces import WorkspaceStore
 
 _HEAD = SCRIPTS / "_workspace.lua"

@@ -9,9 +9,9 @@ import json
 from dataclasses import dataclass
 
 from ..access import SCRIPTS, TRUSTED, Access, digest, environment_key
+from ..engine.engine import Reply, Script
 from ..errors import KeyNotFound
 from ..ids import is_id
-from ..engine.engine import Reply, Script
 from ..seeds import Fresh, fresh
 
 _HEAD = SCRIPTS / "_environment.lua"

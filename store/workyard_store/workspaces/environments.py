@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..access import SCRIPTS, Access, Caller
-from .configs import Config
+from ..engine.engine import Script
 from ..errors import EnvironmentNotFound, StorageUnavailable
 from ..ids import is_id
 from ..pages import decode_cursor, encode_cursor
-from ..engine.engine import Script
+from .configs import Config
 from .workspaces import WorkspaceStore
 
 _HEAD = SCRIPTS / "_environment.lua"

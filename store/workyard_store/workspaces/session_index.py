@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ..engine.engine import Engine
 from ..ids import work_id
 from ..keys import Keys
-from ..engine.engine import Engine
 
 #: Environments that one look goes through.
 _LOOK_BATCH = 500

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 from ..access import SCRIPTS, Access
 from ..clock import LAST_INSTANT, Clock, format_instant
+from ..engine.engine import Reply, Script
 from ..errors import InvalidRequest
 from ..keys import WORKSPACE_NAMES
-from .session_index import SessionPlaces
-from ..engine.engine import Reply, Script
 from ..seeds import Fresh, fresh
+from .session_index import SessionPlaces
 
 _HEAD = SCRIPTS / "_workspace.lua"
 _RESERVE = Script("workspace_reserve", _HEAD, SCRIPTS / "workspace_reserve.lua")

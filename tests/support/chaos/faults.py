@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import redis
+
 from tests.support.chaos.calls import Assignment, Call, Lane
 from tests.support.chaos.load import Crew
 from tests.support.chaos.stage import Stage, pause, steady_port

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import redis
+
 from tests.support.chaos.calls import Assignment, Call
 from tests.support.chaos.checks import judge
 from tests.support.chaos.faults import FAULTS, Fault, Strike

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+
 from tests.support.chaos.calls import GIVE_UP_S, RETRY_FOR_S, Assignment, Call
-from tests.support.harness import Api, RedisServer, WorkyardServer, clean_environment, wait_until
+from tests.support.harness import ROOT, Api, RedisServer, WorkyardServer, clean_environment, wait_until
 
 SERVERS = 2
 #: Role, processes, connections of each. Few enough for two processors, enough to keep both servers busy.
@@ -57,10 +58,11 @@ class LoadProcess:
     def __init__(self, role: str, name: str, lanes: int) -> None:
         self.role, self.name, self.lanes = role, name, lanes
         self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("chaos_load.py"))],
+            [sys.executable, "-m", "tests.support.chaos.load"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
+            cwd=ROOT,
             env=clean_environment(),
         )
 

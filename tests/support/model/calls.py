@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from tests.support.harness import NOON
 from hypothesis import strategies as st
+
+from tests.support.harness import NOON
 from tests.support.model.contract import DEFAULT_SETTINGS, LAST_INSTANT, WORKER_WINDOW, Model
 from tests.support.model.records import SECOND, Item, instant, rendered
 
