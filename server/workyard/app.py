@@ -24,7 +24,6 @@ from workyard_queue.streams import EventStreams
 from workyard_queue.timeline import Timelines
 from workyard_queue.timers import Clocks
 from workyard_queue.turns import Agent, Turns
-from workyard_queue.upgrade import upgrade
 from workyard_queue.watching import Watching
 from workyard_queue.work import LeaseDefaults, WorkQueue
 from workyard_store.access import Access
@@ -110,9 +109,8 @@ def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now, agent:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         engine = open_engine(settings)
         try:
-            stored_format = await engine.open()
+            await engine.open()
             services = build_services(settings, engine, wall, agent, traffic)
-            await upgrade(stored_format, services.access, services.workspaces)
             app.state.services = services
             app.state.request_log = RequestLog(Owners(services.access), bodies=settings.log_bodies)
             telemetry = traffic.told = telemetry_of()
