@@ -20,7 +20,6 @@ from workyard_queue.sessions.sessions import Sessions
 from workyard_queue.sessions.streams import EventStreams
 from workyard_queue.sessions.turns import Agent, Turns
 from workyard_queue.state.snapshots import Snapshots
-from workyard_queue.state.upgrade import upgrade
 from workyard_queue.timeline.feed import Following
 from workyard_queue.timeline.timeline import Timelines
 from workyard_queue.timeline.watch import Watching
@@ -111,9 +110,8 @@ def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now, agent:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         engine = open_engine(settings)
         try:
-            stored_format = await engine.open()
+            await engine.open()
             services = build_services(settings, engine, wall, agent, traffic)
-            await upgrade(stored_format, services.access, services.workspaces)
             app.state.services = services
             app.state.request_log = RequestLog(Owners(services.access), bodies=settings.log_bodies)
             telemetry = traffic.told = telemetry_of()
