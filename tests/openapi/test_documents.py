@@ -100,10 +100,10 @@ REFUSALS = {
     "wait": {400, 404, 409, 413},
     "follow_events": {400, 429},
     "show_queues": set(),
-    "list_requests": {400},
-    "count_requests": {400},
-    "clear_requests": {400},
-    "verify_requests": {400, 413},
+    "list_journal": {400},
+    "count_journal": {400},
+    "clear_journal": {400},
+    "verify_journal": {400, 413},
 }
 
 #: Operations that an empty body does not do for.
@@ -121,7 +121,7 @@ REQUIRED_BODIES = {
     "add_faults",
     "restore_state",
     "wait",
-    "verify_requests",
+    "verify_journal",
 }
 
 #: What an instant looks like that a client writes.

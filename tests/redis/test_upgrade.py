@@ -51,8 +51,8 @@ def test_the_api_shows_what_it_showed_before_the_upgrade(upgraded: Api, snapshot
     assert look(upgraded) == snapshot["shown"]
 
 
-def test_life_lines_tell_what_they_told_before(upgraded: Api, snapshot: dict[str, Any]) -> None:
-    """And each event has its place; a store from before life lines has none."""
+def test_timelines_tell_what_they_told_before(upgraded: Api, snapshot: dict[str, Any]) -> None:
+    """And each event has its place; a store from before timelines has none."""
     for work_id, life in snapshot.get("lives", {}).items():
         assert upgraded.ok(upgraded.get(f"/_emulator/work/{work_id}/timeline")) == life
 

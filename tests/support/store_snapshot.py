@@ -80,7 +80,7 @@ def look(api: Api) -> dict[str, Any]:
 
 
 def lives(api: Api, shown: dict[str, Any]) -> dict[str, Any]:
-    """Return the life line of each item of what `look` returned."""
+    """Return the timeline of each item of what `look` returned."""
     items = [item["id"] for work in shown["work"].values() for item in work]
     return {id_: api.ok(api.get(f"/_emulator/work/{id_}/timeline")) for id_ in items}
 

@@ -113,7 +113,7 @@ def _tell(story: _Story) -> None:
     show("put_skill", "PUT", "/_emulator/skills/greeting", {"files": {"SKILL.md": skill}})
     show("delete_script", "DELETE", "/_emulator/scripts/default")
     show("recount", "GET", "/_emulator/invariants")
-    show("clear_requests", "DELETE", "/_emulator/requests")
+    show("clear_journal", "DELETE", "/_emulator/journal")
     show("reset", "POST", "/_emulator/reset")
 
 
@@ -136,10 +136,10 @@ def _a_life(story: _Story) -> None:
     show("change_clock", "POST", "/_emulator/clock", {"advance_to_next": True, "timer": "startup_lease"})
     show("get_timeline", "GET", f"/_emulator/work/{item['id']}/timeline")
     show("follow_events", "GET", "/_emulator/events?since=0&seconds=0")
-    show("list_requests", "GET", "/_emulator/requests?on=ack")
-    show("count_requests", "GET", "/_emulator/requests/count?status=2xx")
+    show("list_journal", "GET", "/_emulator/journal?on=ack")
+    show("count_journal", "GET", "/_emulator/journal/count?status=2xx")
     expect = [{"on": "ack", "exactly": 1}, {"on": "heartbeat", "at_least": 1}]
-    show("verify_requests", "POST", "/_emulator/verify", {"expect": expect})
+    show("verify_journal", "POST", "/_emulator/journal/verify", {"expect": expect})
     show("revoke_key", "DELETE", f"{keys}/{key['id']}")
 
 
@@ -158,8 +158,8 @@ def _a_session(story: _Story) -> None:
 def _faults(story: _Story) -> None:
     """Rules that come and go."""
     show = story.show
-    show("list_scenarios", "GET", "/_emulator/scenarios")
-    show("get_scenario", "GET", "/_emulator/scenarios/lost-ack")
+    show("list_scenarios", "GET", "/_emulator/faults/scenarios")
+    show("get_scenario", "GET", "/_emulator/faults/scenarios/lost-ack")
     rule = {"on": "ack", "nth": 2, "do": {"status": 503, "retry_after": 1}}
     added = show("add_faults", "POST", "/_emulator/faults", {"rules": [rule]})
     show("list_faults", "GET", "/_emulator/faults")

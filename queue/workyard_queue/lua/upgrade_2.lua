@@ -1,4 +1,4 @@
--- Data format 2 → 3, an environment's life line: each event becomes one text, which was a field for each thing that it tells.
+-- Data format 2 → 3, an environment's timeline: each event becomes one text, which was a field for each thing that it tells.
 -- Atomic: the ring is read and written anew in one step, for its entries keep their order. A repeat changes nothing.
 -- KEYS[1] environment. ARGV[1] wall us; [2] ''.
 -- Answer: {'OK'} | {'GONE'}.

@@ -7,7 +7,7 @@ start. A server of the older version must not run meanwhile, nor later: it refus
 |--------|---------------------------------------------------------------------------------|
 | 1 → 2  | work items count their entries into `stopped` (`ended`) and out of it (`revived`); environments count |
 |        | the items that wait (`waiting`), where the lag of the consumer group was taken before           |
-| 2 → 3  | an event of a life line is one text, where each thing that it tells had a field |
+| 2 → 3  | an event of a timeline is one text, where each thing that it tells had a field |
 
 What is only added needs no new format: a store from before sessions has none, its items have theirs when they are first
 looked for, and an environment without the count `active` has no active session.
