@@ -66,11 +66,11 @@ from .routes import (
     sessions,
     skills,
     state,
+    timeline,
     work,
 )
 from .routes import journal as requests
 from .routes import skill_uploads as seeds
-from .routes import timeline as sight
 from .settings import Settings, read_script
 from .state.file import load_state, read_state, save_state
 from .state.seed_file import plant, read_seed_file
@@ -164,7 +164,7 @@ def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now, agent:
         skills,
         memories,
         control,
-        sight,
+        timeline,
         requests,
         rules,
         metrics,
@@ -208,7 +208,7 @@ def build_services(
 ) -> Services:
     """Put the services together over an engine."""
     limits = Limits(settings.max_workspaces, settings.max_environments, settings.max_items, settings.max_metadata_keys)
-    access = Access(engine, engine.keys, wall, life_line_events=settings.life_line_events, limits=limits)
+    access = Access(engine, engine.keys, wall, timeline_events=settings.timeline_events, limits=limits)
     workspaces = WorkspaceStore(access)
     defaults = LeaseDefaults(settings.default_ttl, settings.startup_lease, settings.reclaim_ms)
     queue = WorkQueue(access, workspaces, defaults)

@@ -90,7 +90,7 @@ class Settings(BaseSettings):
     journal_body_bytes: int = Field(
         2048, ge=0, le=65_536, description="Bytes of each request's and answer's body that the journal keeps; 0: none."
     )
-    life_line_events: int = Field(
+    timeline_events: int = Field(
         10_000,
         ge=0,
         le=1_000_000,

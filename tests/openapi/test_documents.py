@@ -39,7 +39,7 @@ REQUIRED_BODIES = {
     "add_faults",
     "restore_state",
     "wait",
-    "verify_requests",
+    "verify_journal",
 }
 
 #: What an instant looks like that a client writes.

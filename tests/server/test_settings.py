@@ -40,7 +40,7 @@ TABLE: dict[str, tuple[str, object, list[str]]] = {
     "reclaim_ms": ("1", 1, ["0", "3600001", "5s"]),
     "journal_requests": ("500", 500, ["-1", "20001", "some"]),
     "journal_body_bytes": ("100", 100, ["-1", "65537", "some"]),
-    "life_line_events": ("500", 500, ["-1", "1000001", "some"]),
+    "timeline_events": ("500", 500, ["-1", "1000001", "some"]),
     "state": (str(SCRIPT), str(SCRIPT), ["/nowhere.json", str(SCRIPT.parent)]),
     "save_state": ("true", True, ["maybe", "2"]),
     "seed_file": (str(SCRIPT), str(SCRIPT), ["/nowhere.yaml", str(SCRIPT.parent)]),

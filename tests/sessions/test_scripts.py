@@ -463,7 +463,7 @@ def test_the_command_checks_sets_and_shows_scripts(api: Api, tmp_path: Path) -> 
     where = {"WORKYARD_URL": api.url, "WORKYARD_API_KEY": api.api_key}
 
     def run(*arguments: str) -> tuple[int, str]:
-        done = CliRunner().invoke(main, ["script", *arguments], env=where)
+        done = CliRunner().invoke(main, ["scripts", *arguments], env=where)
         return done.exit_code, done.output
 
     assert run("check", str(file)) == (0, f"{file}: 3 steps, no problem\n")

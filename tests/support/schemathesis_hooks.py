@@ -132,7 +132,7 @@ ACCEPTED: dict[str, dict[tuple[int, str], str]] = {
         (409, "Not within .*"): "depends on what there is",
         (400, _NESTED_FRACTION): _STRICT,
     },
-    "POST /_emulator/verify": {
+    "POST /_emulator/journal/verify": {
         (400, "workspace: Say which one: .*"): "the parameter takes `*` for other operations",
         (
             400,

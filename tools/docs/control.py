@@ -167,7 +167,7 @@ def _kind(schema: Json) -> str:
     """Return in words what type a value has, with links to shapes."""
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
-        if name.endswith(("Error", "TooLarge")) and name not in ("Error", "RequestError"):
+        if name.endswith(("Error", "TooLarge")) and name not in ("Error", "JournalError"):
             return "[Error](#shape:Error)"
         return f"[{name}](#shape:{name})"
     for key in ("anyOf", "oneOf"):

@@ -59,6 +59,7 @@ EVERY = "*"
 _PUBLIC_ID = re.compile(r"wrkspc_[0-9A-Za-z]{1,64}")
 _SERVER: list[str | Enum] = ["Server"]
 _QUEUES: list[str | Enum] = ["Queues"]
+_CLOCK: list[str | Enum] = ["Clock"]
 _WORKSPACES: list[str | Enum] = ["Workspaces"]
 _NO_ENVIRONMENT = {404: "No such environment."}
 _NO_WORKSPACE = "The request breaks a rule, or names no workspace; the message says which."
@@ -215,7 +216,7 @@ async def revoke_key(
 
 @router.get(
     "/clock",
-    tags=_WORKSPACES,
+    tags=_CLOCK,
     responses=success(ClockAhead | Clocks, "The workspace's clock, or all clocks when none is named.") | refusals(),
 )
 async def get_clock(call: Call, workspace: WorkspaceName = None) -> Response:
@@ -233,7 +234,7 @@ async def get_clock(call: Call, workspace: WorkspaceName = None) -> Response:
 
 @router.post(
     "/clock",
-    tags=_WORKSPACES,
+    tags=_CLOCK,
     responses=success(ClockMoved | ClocksMoved, "The clock after the change; all clocks for `?workspace=*`.")
     | refusals(400, 409, 413, because=FULL | {400: f"{_NO_WORKSPACE} Time never goes back."}),
 )

@@ -19,7 +19,7 @@ from ..state.rules import checked_state
 from ..wire.responses import JsonResponse
 from .control import WorkspaceName, one_workspace
 
-router = APIRouter(prefix="/_emulator", tags=["Workspaces"], route_class=ControlRoute)
+router = APIRouter(prefix="/_emulator", tags=["State"], route_class=ControlRoute)
 
 #: Most bytes of a document that is restored.
 MOST_STATE_BYTES = 67_108_864

@@ -1,4 +1,4 @@
-"""The names of the API's operations: what faults, the journal and life lines call a request. Owns no route.
+"""The names of the API's operations: what faults, the journal and timelines call a request. Owns no route.
 
 The calls of the work queue have one word each; the others are `<resource>.<verb>` as in the SDKs.
 """
