@@ -25,8 +25,8 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from tests.support.harness import NOON, WorkyardServer, clean_environment, new_api_key, options_of
 from workyard.client.steps import read
-from workyard.schemas.control import ResetDone
 from workyard.schemas.journal import JournalEntryWithBodies
+from workyard.schemas.workspaces import ResetDone
 from workyard.testing import (
     AsyncEmulator,
     Emulator,

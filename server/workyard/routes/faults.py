@@ -11,7 +11,10 @@ from starlette.responses import Response
 
 from workyard_store.errors import FaultNotFound, InvalidRequest, ScenarioNotFound
 
-from ..checks.route import Call, ControlRoute, QueryBoolean
+from ..checks.call import Call
+from ..checks.parameters import QueryBoolean
+from ..checks.route import ControlRoute
+from ..checks.workspace import WorkspaceName, one_workspace
 from ..contract.describe import FULL, link, refusals, success
 from ..faults.rules import MOST_RULES, Given, read_scenario, ready_scenario, ready_scenarios
 from ..schemas.faults import (
@@ -24,7 +27,6 @@ from ..schemas.faults import (
     render_scenario,
 )
 from ..wire.responses import JsonResponse
-from .control import WorkspaceName, one_workspace
 from .scripts import TEXT_TYPES
 
 router = APIRouter(prefix="/_emulator", route_class=ControlRoute)

@@ -9,7 +9,10 @@ from fastapi import APIRouter, Query
 from pydantic import Field
 from starlette.responses import Response
 
-from ..checks.route import AS_QUERY_INTEGER, Call, ControlRoute, QueryBoolean
+from ..checks.call import Call
+from ..checks.parameters import AS_QUERY_INTEGER, QueryBoolean
+from ..checks.route import ControlRoute
+from ..checks.workspace import WorkspaceName, each_workspace, one_workspace, workspace_meant, workspace_to_write
 from ..contract.describe import refusals, success
 from ..journal.verify import Filter, verify
 from ..schemas.common import QueryInstant
@@ -31,7 +34,6 @@ from ..schemas.journal import (
     render_verified,
 )
 from ..wire.responses import JsonResponse
-from .control import WorkspaceName, _each, one_workspace, workspace_meant, workspace_to_write
 
 _JOURNAL: list[str | Enum] = ["Journal"]
 router = APIRouter(prefix="/_emulator", tags=_JOURNAL, route_class=ControlRoute)
@@ -94,7 +96,7 @@ async def list_journal(
             found = sorted(kept, key=lambda entry: (entry.at, entry.number))
         return render_page(found, reading, bodies=bodies)
 
-    return await _each(call.services, await workspace_meant(call, workspace), one)
+    return await each_workspace(call.services, await workspace_meant(call, workspace), one)
 
 
 @router.get(
@@ -126,7 +128,7 @@ async def count_journal(
         count = sum(map(wanted.matches, reading.entries))
         return {"count": count, "dropped": reading.extent.dropped, "complete": reading.complete}
 
-    return await _each(call.services, await workspace_meant(call, workspace), one)
+    return await each_workspace(call.services, await workspace_meant(call, workspace), one)
 
 
 @router.delete(
@@ -143,7 +145,7 @@ async def clear_journal(call: Call, workspace: WorkspaceName = None) -> Response
     async def one(name: str) -> dict[str, Any]:
         return {"removed": await journal.clear(name)}
 
-    return await _each(call.services, meant, one)
+    return await each_workspace(call.services, meant, one)
 
 
 @router.post(

@@ -17,7 +17,10 @@ from workyard_queue.timeline.watch import EVERYWHERE, IDLE, Seen, Until
 from workyard_store.errors import EnvironmentNotFound, WaitedInVain
 from workyard_store.ids import is_id
 
-from ..checks.route import AS_QUERY_INTEGER, Call, ControlRoute
+from ..checks.call import Call
+from ..checks.parameters import AS_QUERY_INTEGER
+from ..checks.route import ControlRoute
+from ..checks.workspace import EVERY, WorkspaceName, workspace_meant
 from ..contract.describe import event_stream, refusals, success
 from ..schemas.timeline import (
     Queues,
@@ -33,7 +36,6 @@ from ..schemas.timeline import (
 from ..schemas.timeline_text import draw
 from ..wire.responses import JsonResponse
 from ..wire.sse import EventStream, frame
-from .control import EVERY, WorkspaceName, workspace_meant
 from .work import WorkId
 
 router = APIRouter(prefix="/_emulator", route_class=ControlRoute)

@@ -14,7 +14,7 @@ from ..journal.entry import Entry
 from ..journal.journal import Reading
 from ..journal.verify import WORDS, Expectation, Failure, Filter
 from .common import REQUEST_ID, Body, OnlyTrue, Shape, Timestamp
-from .control import WorkspaceId
+from .workspaces import WorkspaceId
 
 DEFAULT_ENTRIES = 100
 MOST_ENTRIES = 1000

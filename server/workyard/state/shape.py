@@ -26,10 +26,11 @@ from workyard_store.workspaces.configs import metadata_problems, too_many_keys
 from ..faults.rules import read_stored
 from ..schemas.agents import AgentModel, McpServer, SessionAgent
 from ..schemas.common import TIMESTAMP, Body, Metadata
-from ..schemas.control import KeyName, ReclaimAge, Seed, StartupLease, Ttl
 from ..schemas.environments import CloudConfig, Description, Name, Scope, SelfHostedConfig
 from ..schemas.events import EventType
+from ..schemas.queues import KeyName
 from ..schemas.sessions import SessionMemoryStore, Status, Title
+from ..schemas.workspaces import ReclaimAge, Seed, StartupLease, Ttl
 
 #: Of the document. Raise it whenever a document of before would mean something else.
 VERSION = 1
