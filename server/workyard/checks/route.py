@@ -39,7 +39,7 @@ from workyard_queue.work.work_queue import WorkQueue
 from workyard_store.access import Access, Caller
 from workyard_store.calls import CURRENT, ApiCall
 from workyard_store.engine.engine import Engine
-from workyard_store.engine.peers import Questions
+from workyard_store.engine.peers import Peers
 from workyard_store.errors import AuthenticationFailed, NotFound, WorkyardError
 from workyard_store.resources.agents import AgentStore
 from workyard_store.resources.memories import MemoryStores
@@ -89,7 +89,7 @@ class Services:
     sessions: Sessions
     turns: Turns
     streams: EventStreams
-    questions: Questions
+    peers: Peers
     traffic: Traffic
     fixtures: Fixtures | None
     faults: Faults
