@@ -1,7 +1,7 @@
 """Who watches environments in this process: those who wait for a state or figures, and those who follow events. Owns no
 Redis connection of a watcher's own.
 
-A look at an environment (`look.lua`) marks it as watched for a while; its scripts then publish `<environment>#` when something
+A look at an environment (`look.lua`) marks it as watched for a while; its scripts then publish `Watched` when something
 changes, and a new environment does so by itself. What time alone changes is looked at when it is due.
 """
 
@@ -14,9 +14,10 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMappi
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, assert_never
 
 from workyard_store.access import TRUSTED, Access
+from workyard_store.engine.wake import Changed, Missed, Watched
 from workyard_store.errors import EnvironmentNotFound, StorageUnavailable, WorkNotFound
 from workyard_store.workspaces.workspaces import WorkspaceStore
 
@@ -205,12 +206,18 @@ class Watching:
         self._bound()
         return found
 
-    def heard(self, environment_id: str | None) -> None:
-        """Tell those whom it concerns that an environment has changed; None: that any may have."""
-        if environment_id is None:
-            for watcher in self._watchers:
-                watcher.tell(None)
-            return
+    def heard(self, message: Watched | Changed | Missed) -> None:
+        """Tell the watchers of an environment that it has changed, or all watchers that any may have."""
+        match message:
+            case Watched(environment_id) | Changed(environment_id):
+                self._changed(environment_id)
+            case Missed():
+                for watcher in self._watchers:
+                    watcher.tell(None)
+            case _:
+                assert_never(message)
+
+    def _changed(self, environment_id: str) -> None:
         if not self._watchers:
             return
         owner = self._owners.get(environment_id)
@@ -244,7 +251,7 @@ class Watching:
     def close(self) -> None:
         """End what watches here: the server is going down."""
         self.closing = True
-        self.heard(None)
+        self.heard(Missed())
 
     # -- looking ----------------------------------------------------------------------------------------------
 
