@@ -649,7 +649,7 @@ def test_of_two_that_write_one_environment_neither_goes_on_where_the_other_was(
     writer = f"wy:{{{env}}}:restore"
     with closing(redis.Redis.from_url(redis_server.url)) as raw, ThreadPoolExecutor(1) as pool:
         raw.set(writer, "another")
-        refused(put(api, document), 409, "Another restore of this workspace is under way")
+        refused(put(api, document), 409, "Another restore of this workspace is in progress")
         assert raw.get(writer) == b"another"
         raw.delete(writer)
         restore = pool.submit(put, api, document)

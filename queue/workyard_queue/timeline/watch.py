@@ -86,9 +86,9 @@ class Until:
     figures: Mapping[str, int] | None = None
 
     def __str__(self) -> str:
-        """Return it in words."""
+        """Return the condition as it appears in error messages."""
         if self.work_id is not None:
-            return f"{self.work_id} {self.state}"
+            return f"{self.work_id} to be {self.state}"
         return ", ".join(f"{name} {value}" for name, value in (self.figures or {}).items())
 
 
