@@ -91,10 +91,13 @@ def serve(**options: Any) -> None:
     """Start the server. It prints a line when it is ready, then what a client must export."""
     # Starting makes no garbage worth collecting: to look for it would take a tenth of a second of the start.
     gc.disable()
-    from ..observability import logs
-    from ..serving.server import serve as run_server
-    from ..serving.server import spare_collections
-    from ..settings import load
+    try:
+        from ..observability import logs
+        from ..serving.server import serve as run_server
+        from ..serving.server import spare_collections
+        from ..settings import load
+    except StartupRefused as refusal:  # a library without what is used of it
+        raise click.ClickException(refusal.message) from None
 
     def ready(url: str, engine: str, seeded: Mapping[str, str]) -> None:
         spare_collections()
