@@ -328,7 +328,7 @@ def read_script(settings: Settings) -> Script | None:
 
 def _check_is_file(name: str, path: str | None) -> None:
     if path is not None and not Path(path).is_file():
-        raise StartupRefused(f"{named(name)}: {path} is no file")
+        raise StartupRefused(f"{named(name)}: {path} is not a file")
 
 
 def _is_loopback(host: str) -> bool:

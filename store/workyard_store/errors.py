@@ -408,10 +408,10 @@ class SessionIsBusy(Conflict):
 
 
 class WaitedInVain(Conflict):
-    """What was waited for did not come in time. The message tells what was seen last."""
+    """A wait timed out. The message says what was seen last."""
 
     def __init__(self, seconds: float, wanted: str, seen: str) -> None:
-        super().__init__(f"Not within {seconds:g} s: {wanted}. Seen last: {seen}.")
+        super().__init__(f"Timed out after {seconds:g} s waiting for {wanted}; last seen: {seen}")
 
 
 class EnvironmentElsewhere(Conflict):

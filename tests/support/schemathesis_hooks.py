@@ -129,7 +129,7 @@ ACCEPTED: dict[str, dict[tuple[int, str], str]] = {
         (400, _FRACTION): "JSON Schema takes 3.0 for an integer, the rule `conventions.strict-types` does not",
     },
     WAIT: {
-        (409, "Not within .*"): "depends on what there is",
+        (409, "Timed out after .*"): "depends on what there is",
         (400, _NESTED_FRACTION): _STRICT,
     },
     "POST /_emulator/journal/verify": {

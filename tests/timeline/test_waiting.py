@@ -141,10 +141,10 @@ def test_what_does_not_come_in_time_is_an_error_that_tells_what_was_seen(api: Ap
     began = time.monotonic()
     answer = wait(api, {"work_id": work, "state": "active"}, 0.3)
     assert 0.3 <= time.monotonic() - began < SOON_S
-    refused(answer, 409, f"Not within 0.3 s: {work} active. Seen last: queued.")
-    message = "Not within 0 s: depth 0, workers_polling 2. Seen last: depth 1, workers_polling 0."
+    refused(answer, 409, f"Timed out after 0.3 s waiting for {work} to be active; last seen: queued")
+    message = "Timed out after 0 s waiting for depth 0, workers_polling 2; last seen: depth 1, workers_polling 0"
     refused(wait(api, {"stats": {"depth": 0, "workers_polling": 2}}, 0), 409, message)
-    message = "Not within 0 s: depth 0, pending 0, leased 0. Seen last: depth 1, pending 0, leased 0."
+    message = "Timed out after 0 s waiting for depth 0, pending 0, leased 0; last seen: depth 1, pending 0, leased 0"
     refused(wait(api, {"idle": True}, 0), 409, message)
 
 

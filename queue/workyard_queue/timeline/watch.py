@@ -87,7 +87,7 @@ class Until:
     def __str__(self) -> str:
         """Return it in words."""
         if self.work_id is not None:
-            return f"{self.work_id} {self.state}"
+            return f"{self.work_id} to be {self.state}"
         return ", ".join(f"{name} {value}" for name, value in (self.figures or {}).items())
 
 
