@@ -77,7 +77,7 @@ def fault_clear(url: str, api_key: str, fault_id: str | None) -> None:
 @scenario.command("list")
 def scenario_list() -> None:
     """List the ready scenarios."""
-    from ..faults.rules import ready_scenario, ready_scenarios
+    from ..faults.scenarios import ready_scenario, ready_scenarios
 
     for name in ready_scenarios():
         click.echo(f"{name}: {' '.join((ready_scenario(name).description or '').split())}")
@@ -87,7 +87,7 @@ def scenario_list() -> None:
 @click.argument("name")
 def scenario_show(name: str) -> None:
     """Print a ready scenario as YAML: a start for one of your own."""
-    from ..faults.rules import ready_scenario, ready_scenarios
+    from ..faults.scenarios import ready_scenario, ready_scenarios
 
     try:
         ready_scenario(name)
@@ -110,7 +110,7 @@ def scenario_run(
     url: str, api_key: str, environment_id: str | None, seed: int | None, replace: bool, name_or_file: str
 ) -> None:
     """Put a ready scenario into force, by its name, or one in a file, by its path."""
-    from ..faults.rules import ready_scenarios
+    from ..faults.scenarios import ready_scenarios
 
     given = {"environment_id": environment_id, "seed": seed}
     options = {name: value for name, value in given.items() if value is not None}
@@ -126,13 +126,13 @@ def scenario_run(
 @click.argument("file", type=_FILE)
 def scenario_check(file: str) -> None:
     """Check a scenario in YAML or JSON, without a server; exits with 1 and names the path of each problem."""
-    from ..faults.rules import read_scenario
+    from ..faults.scenarios import read_scenario
 
     click.echo(f"{file}: {len(read_scenario(_checked(file)).rules)} rules, no problem")
 
 
 def _checked(path: str) -> str:
-    from ..faults.rules import read_scenario
+    from ..faults.scenarios import read_scenario
 
     try:
         text = _text(path)

@@ -15,6 +15,7 @@ from workyard_queue.timeline.watch import Row, Seen
 from workyard_queue.work.states import NO_HEARTBEAT
 from workyard_store.clock import format_instant
 
+from ..wire.values import OnlyTrue
 from .common import (
     ENVIRONMENT_ID,
     REQUEST_ID,
@@ -22,7 +23,6 @@ from .common import (
     TIMESTAMP,
     WORK_ID,
     Body,
-    OnlyTrue,
     Shape,
     Timestamp,
     optional_instant,
