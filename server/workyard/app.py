@@ -33,12 +33,12 @@ from .routes import (
     sessions,
     skills,
     state,
+    timeline,
     work,
     workspaces,
 )
 from .routes import journal as requests
 from .routes import skill_uploads as seeds
-from .routes import timeline as sight
 from .services import running
 from .settings import Settings
 from .state.file import read_state
@@ -105,7 +105,7 @@ def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now, agent:
         queues,
         clock,
         workspaces,
-        sight,
+        timeline,
         requests,
         rules,
         metrics,

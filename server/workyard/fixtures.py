@@ -6,7 +6,7 @@ the state the call needs. Cursors of no list mean its first page. Everything els
 handlers run, and no handler, store or script knows the ids.
 
 The ids are seeded by the ordinary methods, called with a given id, once the environment's last life was deleted, as any
-is. Fresh ids mapped to the reserved ones on the way in and out would need no lock, but every answer, message, life line
+is. Fresh ids mapped to the reserved ones on the way in and out would need no lock, but every answer, message, timeline
 and list would have to be rewritten; here they are what they are everywhere: listed, recounted, reset.
 
 Seeding and the call are one turn under one lock, so that a call meets only its own seed; hence one process. Nobody waits

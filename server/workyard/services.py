@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from types import FrameType
+from typing import assert_never
 
 from workyard_queue.clock.auto import AutoClocks
 from workyard_queue.clock.timers import Clocks
@@ -19,7 +20,6 @@ from workyard_queue.sessions.sessions import Sessions
 from workyard_queue.sessions.streams import EventStreams
 from workyard_queue.sessions.turns import Agent, Turns
 from workyard_queue.state.snapshots import Snapshots
-from workyard_queue.state.upgrade import upgrade
 from workyard_queue.timeline.feed import Following
 from workyard_queue.timeline.timeline import Timelines
 from workyard_queue.timeline.watch import Watching
@@ -28,7 +28,19 @@ from workyard_queue.work.polling import LongPoll
 from workyard_queue.work.work_queue import LeaseDefaults, WorkQueue
 from workyard_store.access import Access
 from workyard_store.engine.engine import Engine
-from workyard_store.engine.peers import Questions
+from workyard_store.engine.peers import Peers
+from workyard_store.engine.wake import (
+    AgentDue,
+    Answer,
+    Changed,
+    Heard,
+    Missed,
+    Question,
+    SessionDeleted,
+    SessionEvents,
+    Watched,
+    WorkReady,
+)
 from workyard_store.errors import StartupRefused, StorageUnavailable
 from workyard_store.journal import JournalStore
 from workyard_store.keys import Keys
@@ -76,7 +88,7 @@ class Services(Stores):
     sessions: Sessions
     turns: Turns
     streams: EventStreams
-    questions: Questions
+    peers: Peers
     traffic: Traffic
     fixtures: Fixtures | None
     journal: Journal
@@ -96,7 +108,7 @@ def build_services(
 ) -> Services:
     """Put the services together over an engine."""
     limits = Limits(settings.max_workspaces, settings.max_environments, settings.max_items, settings.max_metadata_keys)
-    access = Access(engine, engine.keys, wall, life_line_events=settings.life_line_events, limits=limits)
+    access = Access(engine, engine.keys, wall, timeline_events=settings.timeline_events, limits=limits)
     workspaces = WorkspaceStore(access)
     defaults = LeaseDefaults(settings.default_ttl, settings.startup_lease, settings.reclaim_ms)
     queue = WorkQueue(access, workspaces, defaults)
@@ -105,22 +117,22 @@ def build_services(
     sessions = Sessions(access, workspaces, turns)
     clocks = Clocks(access, workspaces, turns, default_reclaim_ms=defaults.reclaim_ms)
     long_poll = LongPoll(queue, settings.max_blocked_polls)
-    questions = Questions(engine)
+    peers = Peers(engine)
     owners = Owners(access)
 
     async def busy(workspace: str) -> str:
         return str(await owners.busy(list(traffic.in_flight), workspace))
 
     async def idle(workspace: str) -> bool:
-        answers = await questions.ask("busy", workspace)
+        answers = await peers.ask("busy", workspace)
         return answers.complete and set(answers.words.values()) == {"0"}
 
-    questions.answer("busy", busy)
+    peers.on("busy", busy)
     journal = Journal(
         traffic,
         JournalStore(access, workspaces, settings.journal_requests),
         owners,
-        questions,
+        peers,
         body_bytes=settings.journal_body_bytes,
         lasts=engine.name != "embedded",
     )
@@ -152,12 +164,12 @@ def build_services(
         sessions=sessions,
         turns=turns,
         streams=streams,
-        questions=questions,
+        peers=peers,
         traffic=traffic,
         fixtures=Fixtures(access, workspaces, records, queue) if settings.fixtures else None,
         faults=Faults(access, workspaces, clocks, queue),
         journal=journal,
-        metrics=Metrics(engine, workspaces, queue, questions, traffic, long_poll, streams),
+        metrics=Metrics(engine, workspaces, queue, peers, traffic, long_poll, streams),
     )
 
 
@@ -209,9 +221,8 @@ async def running(
     """
     engine = open_engine(settings)
     try:
-        stored_format = await engine.open()
+        await engine.open()
         services = build_services(settings, engine, wall, agent, traffic)
-        await upgrade(stored_format, services.access, services.workspaces)
         started = Running(services)
         if engine.name == "embedded":
             await load_state(initial, services)
@@ -238,26 +249,25 @@ async def running(
         await engine.close()
 
 
-def _heard(services: Services, message: str | None) -> None:
-    """Pass a message of the wake channel on to whom it concerns: an environment `env_…`, a session `session_…`, or
-    all server processes, `?…` and `!…`."""
-    if message is None:
-        services.long_poll.heard(None)
-        services.streams.heard(None)
-        services.watching.heard(None)
-    elif message[:1] in ("?", "!"):
-        services.questions.heard(message)
-    elif message.startswith("session_"):
-        services.streams.heard(message)
-    elif message.endswith("~"):
-        services.turns.look(message[:-1])
-    elif message.endswith("#"):
-        services.watching.heard(message[:-1])
-    else:
-        services.long_poll.heard(message)
-        if message.endswith("!"):
-            services.streams.heard_of_environment(message[:-1])
-            services.watching.heard(message[:-1])
+def _heard(services: Services, message: Heard) -> None:
+    """Pass a message of the wake channel on to the services that it is for."""
+    match message:
+        case WorkReady():
+            services.long_poll.heard(message)
+        case Changed() | Missed():
+            services.long_poll.heard(message)
+            services.streams.heard(message)
+            services.watching.heard(message)
+        case Watched():
+            services.watching.heard(message)
+        case AgentDue(environment_id):
+            services.turns.look(environment_id)
+        case SessionEvents() | SessionDeleted():
+            services.streams.heard(message)
+        case Question() | Answer():
+            services.peers.heard(message)
+        case _:
+            assert_never(message)
 
 
 async def _tidy(services: Services) -> None:

@@ -36,12 +36,12 @@ from ..wire.responses import JsonResponse
 
 router = APIRouter(prefix="/_emulator", route_class=ControlRoute)
 
-_WORKSPACES: list[str | Enum] = ["Workspaces"]
+_CLOCK: list[str | Enum] = ["Clock"]
 
 
 @router.get(
     "/clock",
-    tags=_WORKSPACES,
+    tags=_CLOCK,
     responses=success(ClockAhead | Clocks, "The workspace's clock, or all clocks when none is named.") | refusals(),
 )
 async def get_clock(call: Call, workspace: WorkspaceName = None) -> Response:
@@ -59,7 +59,7 @@ async def get_clock(call: Call, workspace: WorkspaceName = None) -> Response:
 
 @router.post(
     "/clock",
-    tags=_WORKSPACES,
+    tags=_CLOCK,
     responses=success(ClockMoved | ClocksMoved, "The clock after the change; all clocks for `?workspace=*`.")
     | refusals(400, 409, 413, because=FULL | {400: f"{NO_WORKSPACE} Time never goes back."}),
 )

@@ -1,4 +1,4 @@
-"""`/_emulator/faults` and `/_emulator/scenarios`: what goes wrong on purpose. Source: docs/faults.md."""
+"""`/_emulator/faults…`: what goes wrong on purpose. Source: docs/faults.md."""
 
 from __future__ import annotations
 
@@ -111,14 +111,14 @@ async def delete_fault(
     return JsonResponse({"type": "faults_deleted", "removed": 1})
 
 
-@router.get("/scenarios", tags=_TAGS, responses=success(ReadyScenarioList, "The scenarios.") | refusals())
+@router.get("/faults/scenarios", tags=_TAGS, responses=success(ReadyScenarioList, "The scenarios.") | refusals())
 async def list_scenarios(call: Call) -> Response:
     """List the ready scenarios, which `POST /_emulator/faults` takes by name."""
     return JsonResponse({"data": [_ready(name) for name in ready_scenarios()]})
 
 
 @router.get(
-    "/scenarios/{name}",
+    "/faults/scenarios/{name}",
     tags=_TAGS,
     responses=success(ReadyScenario, "The scenario.") | refusals(404, because={404: "No ready scenario of this name."}),
 )

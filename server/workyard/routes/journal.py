@@ -1,4 +1,4 @@
-"""`/_emulator/requests` and `/_emulator/verify`: the journal. Source: docs/journal.md."""
+"""`/_emulator/journal…`: the journal. Source: docs/journal.md."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from ..schemas.journal import (
     DEFAULT_ENTRIES,
     MOST_ENTRIES,
     JournalCleared,
+    JournalCount,
+    JournalCounts,
     JournalPage,
     JournalPages,
     JournalsCleared,
     Named,
     Operation,
-    RequestCount,
-    RequestCounts,
     StatusText,
     Verified,
     Verify,
@@ -55,11 +55,11 @@ After = Annotated[
 
 
 @router.get(
-    "/requests",
+    "/journal",
     responses=success(JournalPage | JournalPages, "The requests, newest last; a row a workspace when none is named.")
     | refusals(400, because=_BROKEN),
 )
-async def list_requests(
+async def list_journal(
     call: Call,
     workspace: WorkspaceName = None,
     on: On = None,
@@ -100,11 +100,11 @@ async def list_requests(
 
 
 @router.get(
-    "/requests/count",
-    responses=success(RequestCount | RequestCounts, "How many; a row a workspace when none is named.")
+    "/journal/count",
+    responses=success(JournalCount | JournalCounts, "How many; a row a workspace when none is named.")
     | refusals(400, because=_BROKEN),
 )
-async def count_requests(
+async def count_journal(
     call: Call,
     workspace: WorkspaceName = None,
     on: On = None,
@@ -132,11 +132,11 @@ async def count_requests(
 
 
 @router.delete(
-    "/requests",
+    "/journal",
     responses=success(JournalCleared | JournalsCleared, "They are gone; all for `?workspace=*`.")
     | refusals(400, because={400: "The request names no workspace."}),
 )
-async def clear_requests(call: Call, workspace: WorkspaceName = None) -> Response:
+async def clear_journal(call: Call, workspace: WorkspaceName = None) -> Response:
     """Remove the requests that were answered until now from the journal. Numbers go on from where they are."""
     meant = workspace_to_write(await workspace_meant(call, workspace))
     journal = call.services.journal
@@ -149,11 +149,11 @@ async def clear_requests(call: Call, workspace: WorkspaceName = None) -> Respons
 
 
 @router.post(
-    "/verify",
+    "/journal/verify",
     responses=success(Verified, "Whether all holds, and if not, what does not.")
     | refusals(400, 413, because={400: "The request breaks a rule, or names not one workspace."}),
 )
-async def verify_requests(body: Verify, call: Call, workspace: WorkspaceName = None) -> Response:
+async def verify_journal(body: Verify, call: Call, workspace: WorkspaceName = None) -> Response:
     """Check what requests there were, with what came nearest to an expectation that is not met.
 
     Once the journal has dropped requests, nobody can tell that there were none, or not more: then the answer is not `ok`, and

@@ -20,7 +20,7 @@ from ..state.file import restore
 from ..state.rules import checked_state
 from ..wire.responses import JsonResponse
 
-router = APIRouter(prefix="/_emulator", tags=["Workspaces"], route_class=ControlRoute)
+router = APIRouter(prefix="/_emulator", tags=["State"], route_class=ControlRoute)
 
 #: Most bytes of a document that is restored.
 MOST_STATE_BYTES = 67_108_864

@@ -1,4 +1,4 @@
-"""Wire shapes of the clock and its timers. Rules: `time.*`."""
+"""Wire shapes of the clock and its timers. Rules: `clock.*`."""
 
 from __future__ import annotations
 

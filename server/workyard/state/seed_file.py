@@ -121,7 +121,7 @@ def _problems(seeds: Seeds) -> Iterator[str]:
             yield f"{here}work: A cloud environment has no queue"
         for k, key in enumerate(each.keys):
             if key in each.keys[:k]:
-                yield f"{here}keys.{k}: {key} is here for the second time"
+                yield f"{here}keys.{k}: duplicate key {key}"
 
 
 def _config(environment: SeedEnvironment) -> configs.Config:
