@@ -48,7 +48,6 @@ from .faults.apply import Faults
 from .fixtures import HEADER as LENIENCY
 from .fixtures import Fixtures
 from .journal.attribution import Owners
-from .journal.entry import kept
 from .journal.journal import Journal
 from .ledger import ids as rule_ids
 from .observability.metrics import Metrics
@@ -77,8 +76,8 @@ from .state.file import load_state, read_state, save_state
 from .state.seed_file import plant, read_seed_file
 from .wire import errors
 from .wire.envelope import Envelope
-from .wire.exchange import Traffic
 from .wire.guard import Guard, Pages, parts_of
+from .wire.traffic import Traffic
 
 _log = logging.getLogger("workyard")
 
@@ -105,7 +104,7 @@ def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now, agent:
         settings.journal_body_bytes if settings.journal_requests else 0,
         BODY_BYTES if settings.log_bodies else 0,
     ]
-    traffic = Traffic(max(looked_at), kept if settings.journal_requests else None, settings.journal_requests)
+    traffic = Traffic(max(looked_at))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -115,8 +114,12 @@ def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now, agent:
             services = build_services(settings, engine, wall, agent, traffic)
             await upgrade(stored_format, services.access, services.workspaces)
             app.state.services = services
-            app.state.request_log = RequestLog(Owners(services.access), bodies=settings.log_bodies)
-            telemetry = traffic.told = telemetry_of()
+            request_log = RequestLog(Owners(services.access), bodies=settings.log_bodies)
+            traffic.on_end.append(request_log.add)
+            telemetry = telemetry_of()
+            if telemetry is not None:
+                traffic.on_begin.append(telemetry.begin)
+                traffic.on_end.append(telemetry.end)
             if engine.name == "embedded":
                 await load_state(initial, services)
                 app.state.exports = await plant(planted, services)
@@ -138,6 +141,7 @@ def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now, agent:
                 await services.auto_clocks.close()
                 services.turns.close()
                 await services.journal.close()
+                await request_log.close()
                 if telemetry is not None:
                     await asyncio.to_thread(telemetry.close)
                 tidy.cancel()
@@ -146,6 +150,8 @@ def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now, agent:
                 if settings.save_state and engine.name == "embedded":
                     app.state.not_saved = await _save(settings, services)
         finally:
+            traffic.on_begin.clear()
+            traffic.on_end.clear()
             await engine.close()
 
     app = FastAPI(
@@ -271,7 +277,7 @@ def build_services(
         fixtures=Fixtures(access, workspaces, records, queue) if settings.fixtures else None,
         faults=Faults(access, workspaces, clocks, queue),
         journal=journal,
-        metrics=Metrics(engine, workspaces, queue, questions, traffic, long_poll, streams),
+        metrics=Metrics(engine, workspaces, queue, questions, traffic, journal.backlog, long_poll, streams),
     )
 
 

@@ -33,7 +33,7 @@ from workyard_store.workspaces.configs import merged
 from workyard_store.workspaces.environments import EnvironmentStore
 from workyard_store.workspaces.workspaces import WorkspaceStore
 
-from .wire.envelope import API_CALL, add_header
+from .wire.exchange import exchange_of
 
 if TYPE_CHECKING:
     from .checks.route import Call
@@ -79,7 +79,7 @@ class Fixtures:
             StorageUnavailable: seeding met no Redis, or others waited for it for too long.
         """
         path: str = call.scope["path"]
-        operation: str = call.scope[API_CALL].on
+        operation = call.api_call.on
         if path == _PATH or path.startswith(_PATH + "/"):
             workspace = await self._access.workspace(call.caller)
             if (await self._workspaces.profile(workspace)).faults:
@@ -120,11 +120,11 @@ class Fixtures:
 
     def _use(self, call: Call, leniency: str) -> None:
         self.counts[leniency] += 1
-        add_header(call.scope, HEADER, leniency)
+        exchange_of(call.scope).add_header(HEADER, leniency)
 
     async def _seed(self, workspace: str, operation: str, *, on_work: bool) -> None:
         """Delete the reserved environment, and create it as an operation needs it. None of this is a step of the call."""
-        told = CURRENT.set(None)
+        current = CURRENT.set(None)
         try:
             await self._remove(workspace)
             await self._environments.create(
@@ -141,7 +141,7 @@ class Fixtures:
                 for step in _HISTORIES.get(operation, ()):
                     await self._step(step)
         finally:
-            CURRENT.reset(told)
+            CURRENT.reset(current)
 
     async def _remove(self, workspace: str) -> None:
         try:

@@ -54,12 +54,11 @@ from ..faults.apply import Faulted, Faults, Route
 from ..fixtures import Fixtures
 from ..journal.journal import Journal
 from ..observability.metrics import Metrics
-from ..observability.traces import is_traceparent
 from ..settings import Settings
 from ..wire.bodies import CheckedRequest
-from ..wire.envelope import API_CALL, request_id, token_of
-from ..wire.exchange import CALLER, TRACEPARENT, Traffic
+from ..wire.exchange import exchange_of, token_of
 from ..wire.operations import operation_of
+from ..wire.traffic import Traffic
 from . import permissions as lanes
 
 
@@ -102,7 +101,7 @@ class Call(CheckedRequest):
 
     services: Services
     caller: Caller
-    told: ApiCall
+    api_call: ApiCall
 
     async def judge(self) -> None:
         """Find out whether the caller's token is good, by no step of the call's own.
@@ -110,11 +109,11 @@ class Call(CheckedRequest):
         Raises:
             AuthenticationFailed: it is not.
         """
-        told = CURRENT.set(None)
+        current = CURRENT.set(None)
         try:
             await self.workspace_of_worker()
         finally:
-            CURRENT.reset(told)
+            CURRENT.reset(current)
 
     def checked_metadata(self, metadata: dict[str, str]) -> dict[str, str]:
         """Return *metadata* if it keeps the caps.
@@ -254,7 +253,7 @@ class _CheckedRoute(APIRoute):
             route: Route = partial(function, **arguments)
             if call.services.fixtures is not None:
                 route = partial(call.services.fixtures.run, call, function, arguments)
-            return await _with_faults(call, call.told, route, asks=asks_by_itself)
+            return await _with_faults(call, call.api_call, route, asks=asks_by_itself)
 
         async def handle(request: Request) -> Response:
             call = Call(request.scope, request.receive)
@@ -263,9 +262,10 @@ class _CheckedRoute(APIRoute):
             call.most_bytes, call.most_levels = settings.max_body_bytes, settings.max_json_depth
             token = token_of(call.headers)
             strict = self.needs_token and settings.auth == "strict"
-            call.caller = call.scope[CALLER] = Caller(token, strict=strict)
-            call.told = call.scope[API_CALL] = _api_call(operation, call, self.needs_token)
-            CURRENT.set(call.told)
+            exchange = exchange_of(call.scope)
+            call.caller = exchange.caller = Caller(token, strict=strict)
+            call.api_call = exchange.record_call(operation, asks=self.needs_token)
+            CURRENT.set(call.api_call)
             if token is None and self.needs_token and settings.auth != "none":
                 raise AuthenticationFailed("x-api-key header is required")
             if strict or (self.needs_token and settings.require_headers):
@@ -280,9 +280,9 @@ async def _admitted(call: Call, answer: Callable[[Call], Awaitable[Response]]) -
     caller = call.caller
     try:
         if caller.strict:
-            lanes.check(call.told.on, caller, call.path_params)
+            lanes.check(call.api_call.on, caller, call.path_params)
         if call.services.settings.require_headers:
-            lanes.check_headers(call.told.on, call.headers)
+            lanes.check_headers(call.api_call.on, call.headers)
         return await answer(call)
     except (WorkyardError, RequestValidationError):
         # Whatever is wrong with the call, a token that is not good is what it is told first.
@@ -291,7 +291,7 @@ async def _admitted(call: Call, answer: Callable[[Call], Awaitable[Response]]) -
         raise
 
 
-async def _with_faults(call: Call, told: ApiCall, route: Route, *, asks: bool) -> Response:
+async def _with_faults(call: Call, api_call: ApiCall, route: Route, *, asks: bool) -> Response:
     """Answer a call, as fault rules will have it. *asks*: whether no script on the way would find that there are any."""
     faults = call.services.faults
     outcome: Response | Exception
@@ -299,41 +299,13 @@ async def _with_faults(call: Call, told: ApiCall, route: Route, *, asks: bool) -
         if asks and faults.store.heard_of_any:
             await faults.ask_workspace(await call.services.access.workspace(call.caller))
         outcome = await route()
-        if told.after is None:
+        if api_call.after is None:
             return outcome
     except (Faulted, WorkyardError) as error:
-        if told.after is None and not isinstance(error, Faulted):
+        if api_call.after is None and not isinstance(error, Faulted):
             raise
         outcome = error
-    return await faults.answer(call, told, route, outcome)
-
-
-#: Headers that tell of a call.
-_TELLING = (b"anthropic-worker-id", b"user-agent", b"x-stainless-helper", b"x-stainless-retry-count", b"traceparent")
-
-
-def _api_call(operation: str, call: Call, asks: bool) -> ApiCall:
-    told = dict.fromkeys(_TELLING, "")
-    for name, value in call.scope["headers"]:
-        if name in told:
-            told[name] = told[name] or value.decode("latin-1")
-    worker_id, user_agent, helper, retries, traceparent = told.values()
-    masked = call.caller.masked
-    named = call.scope["path_params"].get
-    return ApiCall(
-        on=operation,
-        request_id=request_id(call.scope),
-        credential=call.caller.label,
-        worker_id=masked(worker_id),
-        user_agent=masked(user_agent),
-        helper=masked(helper),
-        retries=retries,
-        traceparent=call.scope.get(TRACEPARENT) or (traceparent if is_traceparent(traceparent) else ""),
-        environment_id=named("environment_id", ""),
-        work_id=named("work_id", ""),
-        session_id=named("session_id", ""),
-        asks=asks,
-    )
+    return await faults.answer(call, api_call, route, outcome)
 
 
 class PublicRoute(_CheckedRoute):

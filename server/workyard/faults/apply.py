@@ -42,7 +42,7 @@ from workyard_store.workspaces.workspaces import WorkspaceStore
 
 from ..wire import errors
 from ..wire.bodies import CheckedRequest
-from ..wire.exchange import CONNECTION
+from ..wire.exchange import exchange_of
 from ..wire.responses import JsonResponse
 from .rules import KINDS, Given, Rule, read_stored, work_of
 
@@ -157,69 +157,69 @@ class Faults:
     # -- the course of a call ---------------------------------------------------------------------------------
 
     async def answer(
-        self, call: CheckedRequest, told: ApiCall, route: Route, outcome: Response | Exception
+        self, call: CheckedRequest, api_call: ApiCall, route: Route, outcome: Response | Exception
     ) -> Response:
         """Return the answer to a call that rules are applied to.
 
         Args:
             call: the request.
-            told: what is known of it.
+            api_call: its operation, ids and client.
             route: does what was asked for.
             outcome: what became of it so far: `Faulted`, a domain error, or the answer.
         """
         if isinstance(outcome, Faulted):
-            response = await self._before(call, told, outcome) or await _run(call.scope, route)
+            response = await self._before(call, api_call, outcome) or await _run(call.scope, route)
         else:
             response = _as_response(call.scope, outcome)
-        if isinstance(told.after, Plan) and not isinstance(response, Cut):
-            response = await self._after(call, told, told.after, response)
+        if isinstance(api_call.after, Plan) and not isinstance(response, Cut):
+            response = await self._after(call, api_call, api_call.after, response)
         return response
 
-    async def _before(self, call: CheckedRequest, told: ApiCall, faulted: Faulted) -> Response | None:
+    async def _before(self, call: CheckedRequest, api_call: ApiCall, faulted: Faulted) -> Response | None:
         """Carry out what acts before a call; return the answer if that settles it."""
-        item = told.work_id or work_of(told)
+        item = api_call.work_id or work_of(api_call)
         for applied in _settling_last(faulted.rules):
-            await self._note(told, item, applied)
-            response = await self._act(call, told, faulted.workspace, applied.rule, None)
+            await self._note(api_call, item, applied)
+            response = await self._act(call, api_call, faulted.workspace, applied.rule, None)
             if response is not None:
                 return response
         return None
 
-    async def _after(self, call: CheckedRequest, told: ApiCall, plan: Plan, response: Response) -> Response:
+    async def _after(self, call: CheckedRequest, api_call: ApiCall, plan: Plan, response: Response) -> Response:
         """Carry out what acts after a call; return what the client gets in place of the answer."""
-        item, session = told.work_id or work_of(told), ""
+        item, session = api_call.work_id or work_of(api_call), ""
         rules = list(plan.rules)
-        if told.on == "poll":
+        if api_call.on == "poll":
             polled = _json(response)
             item, session = (polled["id"], polled["data"]["id"]) if polled and "data" in polled else ("", "")
             if item and plan.asks_item:
                 # What settles the answer was decided before; the first is the one.
                 settled = any(KINDS[each.rule.kind].settles for each in rules)
                 rules += await self._ask(
-                    told, plan.workspace, lambda given: given.rule.fits(told, (item, session)), settled=settled
+                    api_call, plan.workspace, lambda given: given.rule.fits(api_call, (item, session)), settled=settled
                 )
         for applied in _settling_last(rules):
-            await self._note(told, item, applied)
-            response = await self._act(call, told, plan.workspace, applied.rule, response) or response
+            await self._note(api_call, item, applied)
+            response = await self._act(call, api_call, plan.workspace, applied.rule, response) or response
             if isinstance(response, Cut):
                 break
         return response
 
-    async def _note(self, told: ApiCall, item: str, applied: Applied) -> None:
+    async def _note(self, api_call: ApiCall, item: str, applied: Applied) -> None:
         """Enter a fault into the life line of the item that a call is about, and do what its kind does to the item."""
         if item:
             await self._queue.fault(
-                told.environment_id, item, rule=applied.name, kind=applied.rule.kind, worker_id=told.worker_id
+                api_call.environment_id, item, rule=applied.name, kind=applied.rule.kind, worker_id=api_call.worker_id
             )
 
     async def _act(
-        self, call: CheckedRequest, told: ApiCall, workspace: str, rule: Rule, response: Response | None
+        self, call: CheckedRequest, api_call: ApiCall, workspace: str, rule: Rule, response: Response | None
     ) -> Response | None:
         """Carry out a rule; return what the client gets if that changes it. *response*: the answer, if there is one yet."""
         do = rule.do
         match rule.kind:
             case "status":
-                return await self._refusal(call, told, workspace, rule)
+                return await self._refusal(call, api_call, workspace, rule)
             case "delay_ms":
                 return None if await self._pause(call, do.delay_ms or 0) else Cut()
             case "drop":
@@ -236,15 +236,15 @@ class Faults:
                     await self._clocks.change(workspace, "advance", step)
                 return None
             case "empty":
-                return await self._empty(call, told, response)
+                return await self._empty(call, api_call, response)
             case "heartbeat" if do.heartbeat is not None:
                 return _with_members(response, do.heartbeat.model_dump(exclude_none=True))
             case "malformed_secret":
                 return _with_members(response, {"secret": MALFORMED_SECRET})
         return None
 
-    async def _empty(self, call: CheckedRequest, told: ApiCall, response: Response | None) -> Response | None:
-        if told.on != "poll":
+    async def _empty(self, call: CheckedRequest, api_call: ApiCall, response: Response | None) -> Response | None:
+        if api_call.on != "poll":
             return _with_members(response, {"data": [], "next_page": None, "has_more": False})
         if response is None and not await self._pause(call, int(call.query_params.get("block_ms", 0))):
             return Cut()
@@ -262,10 +262,10 @@ class Faults:
                 each.cancel()
             await asyncio.gather(gone, closing, return_exceptions=True)
 
-    async def _refusal(self, call: CheckedRequest, told: ApiCall, workspace: str, rule: Rule) -> Response:
+    async def _refusal(self, call: CheckedRequest, api_call: ApiCall, workspace: str, rule: Rule) -> Response:
         """Return an error in the API's own words for the operation, where it has any for the status."""
         status = rule.do.status or 500
-        error = await self._error(call, told, workspace, status)
+        error = await self._error(call, api_call, workspace, status)
         message = rule.do.message or (_message(status) if error is None else error.message)
         headers = {} if rule.do.retry_after is None else {"retry-after": str(rule.do.retry_after)}
         details = None if error is None else error.details
@@ -273,14 +273,16 @@ class Faults:
             call.scope, status, errors.kind_of(status), message, details, headers, rule="faults.injected"
         )
 
-    async def _error(self, call: CheckedRequest, told: ApiCall, workspace: str, status: int) -> WorkyardError | None:
+    async def _error(
+        self, call: CheckedRequest, api_call: ApiCall, workspace: str, status: int
+    ) -> WorkyardError | None:
         if status == 401:
             return TokenRevoked()
         if status == 503:
             return StorageUnavailable()
-        if status == 409 and told.on == "ack":
-            return AckOutOfState(told.work_id, "starting")
-        if status == 412 and told.on == "heartbeat":
+        if status == 409 and api_call.on == "ack":
+            return AckOutOfState(api_call.work_id, "starting")
+        if status == 412 and api_call.on == "heartbeat":
             # As if another worker had beaten just now.
             return HeartbeatPreconditionFailed(
                 expected=call.query_params.get("expected_last_heartbeat") or NO_HEARTBEAT,
@@ -289,12 +291,12 @@ class Faults:
                 ttl_seconds=DEFAULT_TTL_S,
             )
         if status == 404:
-            if told.work_id:
-                return WorkNotFound(told.work_id)
-            if told.session_id:
-                return SessionNotFound(told.session_id)
-            if told.environment_id:
-                return EnvironmentNotFound(told.environment_id)
+            if api_call.work_id:
+                return WorkNotFound(api_call.work_id)
+            if api_call.session_id:
+                return SessionNotFound(api_call.session_id)
+            if api_call.environment_id:
+                return EnvironmentNotFound(api_call.environment_id)
         return None
 
 
@@ -307,15 +309,17 @@ class Cut(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """End the connection; return when it is closed."""
+        connection = exchange_of(scope).connection
+        assert connection is not None  # Fault rules that cut need our own server.
         if isinstance(self._answer, StreamingResponse):
-            await self._answer(scope, receive, _until_first_frame(send, scope[CONNECTION].close))
+            await self._answer(scope, receive, _until_first_frame(send, connection.close))
             return
         if self._answer is not None:
             body = bytes(self._answer.body)
             headers = self._answer.raw_headers
             await send({"type": "http.response.start", "status": self._answer.status_code, "headers": headers})
             await send({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})
-        scope[CONNECTION].close()
+        connection.close()
         await _until_disconnected(receive)
 
 

@@ -29,9 +29,9 @@ __all__ = ["DATA_FORMAT", "UPGRADABLE_FORMATS", "Engine", "Reply", "Script"]
 _log = logging.getLogger("workyard.redis")
 
 #: Version of the data under a key prefix. Raise it whenever stored data changes its meaning.
-DATA_FORMAT = "3"
+DATA_FORMAT = "4"
 #: Older versions that `workyard_queue.upgrade` brings up to date.
-UPGRADABLE_FORMATS = ("1", "2")
+UPGRADABLE_FORMATS = ("1", "2", "3")
 _RESUBSCRIBE_PAUSE_S = 0.2
 _LISTEN_S = 30.0
 _SCAN_COUNT = 1000
