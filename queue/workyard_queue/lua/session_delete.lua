@@ -20,6 +20,6 @@ if indexed then
 end
 call('UNLINK', session(id), EVENTS_ .. id)
 call('ZREM', DUE, id)
-call('PUBLISH', WAKE, id .. '!' .. us(E.now))
+announce('deleted', id, us(E.now))
 touch()
 return {'OK', call('HGET', ENV, 'ws'), indexed and '' or '1'}

@@ -206,7 +206,7 @@ class Faults:
         return response
 
     async def _note(self, api_call: ApiCall, item: str, applied: Applied) -> None:
-        """Enter a fault into the life line of the item that a call is about, and do what its kind does to the item."""
+        """Enter a fault into the timeline of the item that a call is about, and do what its kind does to the item."""
         if item:
             await self._queue.fault(
                 api_call.environment_id, item, rule=applied.name, kind=applied.rule.kind, worker_id=api_call.worker_id

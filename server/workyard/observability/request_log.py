@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
+from contextvars import Context
 from typing import Any
 
 from workyard_store.errors import StorageUnavailable
@@ -34,7 +35,8 @@ class RequestLog:
     def add(self, exchange: Exchange) -> None:
         """Log a request that has ended, soon: its answer does not wait for the line."""
         if _log.isEnabledFor(self._level):
-            task = asyncio.create_task(self._write(exchange))
+            # In no context: what the look-up of the workspace asks of Redis is not the request's.
+            task = asyncio.create_task(self._write(exchange), context=Context())
             self._writing.add(task)
             task.add_done_callback(self._writing.discard)
 

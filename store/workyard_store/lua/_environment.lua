@@ -3,7 +3,7 @@
 -- the work id and the digest of a sessions token of this environment (`E.item`, `E.digest`), which is good while it is on
 -- record, or '!' and the digest of a key of this environment, which has to be good; '?' if the call has not been asked
 -- about faults yet, and '=' if the ids and secrets that the script is given follow from the workspace's seed
--- (`E.seeded`); how many events the life line keeps, '' for none (`E.keep`); the call's traceparent, if it has one
+-- (`E.seeded`); how many events the timeline keeps, '' for none (`E.keep`); the call's traceparent, if it has one
 -- (`E.trace`); and who calls, as JSON, to the end (`E.by`: where it begins). A step that the server takes by itself may
 -- leave out all but the first.
 --
@@ -68,14 +68,19 @@ local function touch()
   end
 end
 
+-- Publish a message on the wake channel: its kind, and the words after it. `engine/wake.py` lists the messages.
+local function announce(...)
+  call('PUBLISH', WAKE, table.concat({...}, ' '))
+end
+
 -- Wake blocked polls: one after the other while there is work, or all at once when time or the environment changed.
 local function wake(all)
-  call('PUBLISH', WAKE, all and ENV_ID .. '!' or ENV_ID)
+  announce(all and 'changed' or 'work', ENV_ID)
 end
 
 -- Tell those who watch the environment that something has changed.
 local function tell()
-  if E.watched and E.watched > tonumber(ARGV[1]) then call('PUBLISH', WAKE, ENV_ID .. '#') end
+  if E.watched and E.watched > tonumber(ARGV[1]) then announce('watched', ENV_ID) end
 end
 
 -- Ids and secrets of a workspace with a seed follow from it. Answer what the caller is to make them of, having done nothing
@@ -85,7 +90,7 @@ local function seed(kind)
   return {'SEED', E.seed, kind .. ' ' .. us(call('HINCRBY', ENV, 'seeded:' .. kind, 1))}
 end
 
--- Add an event to the life line of an item: its kind, the instant it took effect, the item's states before and after or '',
+-- Add an event to the timeline of an item: its kind, the instant it took effect, the item's states before and after or '',
 -- and pairs of a name and a value. `workyard_queue/timeline.py` tells how it is written, and what each kind says.
 local function note(kind, id, date, before, after, ...)
   if E.keep then

@@ -17,5 +17,5 @@ if ARGV[4] == 'self_hosted' then
   call('XGROUP', 'CREATE', STREAM, 'workers', '0', 'MKSTREAM')
 end
 -- Whoever watches its workspace has not marked it yet.
-call('PUBLISH', WAKE, ENV_ID .. '#')
+announce('watched', ENV_ID)
 return {'OK', call('HGETALL', ENV)}
