@@ -130,63 +130,63 @@ class Faults:
     # -- the course of a call ---------------------------------------------------------------------------------
 
     async def answer(
-        self, call: CheckedRequest, told: ApiCall, route: Route, outcome: Response | Exception
+        self, call: CheckedRequest, api_call: ApiCall, route: Route, outcome: Response | Exception
     ) -> Response:
         """Return the answer to a call that rules are applied to.
 
         Args:
             call: the request.
-            told: what is known of it.
+            api_call: its operation, ids and client.
             route: does what was asked for.
             outcome: what became of it so far: `Faulted`, a domain error, or the answer.
         """
         if isinstance(outcome, Faulted):
-            response = await self._before(call, told, outcome) or await _run(call.scope, route)
+            response = await self._before(call, api_call, outcome) or await _run(call.scope, route)
         else:
             response = _as_response(call.scope, outcome)
-        if isinstance(told.after, Plan) and not isinstance(response, Cut):
-            response = await self._after(call, told, told.after, response)
+        if isinstance(api_call.after, Plan) and not isinstance(response, Cut):
+            response = await self._after(call, api_call, api_call.after, response)
         return response
 
-    async def _before(self, call: CheckedRequest, told: ApiCall, faulted: Faulted) -> Response | None:
+    async def _before(self, call: CheckedRequest, api_call: ApiCall, faulted: Faulted) -> Response | None:
         """Carry out what acts before a call; return the answer if that settles it."""
-        item = told.work_id or work_of(told)
+        item = api_call.work_id or work_of(api_call)
         for applied in _settling_last(faulted.rules):
-            await self._note(told, item, applied)
-            response = await applied.rule.do.act(self._hit(call, told, faulted.workspace), None)
+            await self._note(api_call, item, applied)
+            response = await applied.rule.do.act(self._hit(call, api_call, faulted.workspace), None)
             if response is not None:
                 return response
         return None
 
-    async def _after(self, call: CheckedRequest, told: ApiCall, plan: Plan, response: Response) -> Response:
+    async def _after(self, call: CheckedRequest, api_call: ApiCall, plan: Plan, response: Response) -> Response:
         """Carry out what acts after a call; return what the client gets in place of the answer."""
-        item, session = told.work_id or work_of(told), ""
+        item, session = api_call.work_id or work_of(api_call), ""
         rules = list(plan.rules)
-        if told.on == "poll":
+        if api_call.on == "poll":
             polled = json_of(response)
             item, session = (polled["id"], polled["data"]["id"]) if polled and "data" in polled else ("", "")
             if item and plan.asks_item:
                 # What settles the answer was decided before; the first is the one.
                 settled = any(each.rule.do.settles for each in rules)
                 rules += await self._ask(
-                    told, plan.workspace, lambda given: given.rule.fits(told, (item, session)), settled=settled
+                    api_call, plan.workspace, lambda given: given.rule.fits(api_call, (item, session)), settled=settled
                 )
         for applied in _settling_last(rules):
-            await self._note(told, item, applied)
-            response = await applied.rule.do.act(self._hit(call, told, plan.workspace), response) or response
+            await self._note(api_call, item, applied)
+            response = await applied.rule.do.act(self._hit(call, api_call, plan.workspace), response) or response
             if isinstance(response, Cut):
                 break
         return response
 
-    async def _note(self, told: ApiCall, item: str, applied: Applied) -> None:
+    async def _note(self, api_call: ApiCall, item: str, applied: Applied) -> None:
         """Note a fault on the timeline of the item that a call is about, and do what its kind does to the item."""
         if item:
             await self._queue.fault(
-                told.environment_id, item, rule=applied.name, kind=applied.rule.kind, worker_id=told.worker_id
+                api_call.environment_id, item, rule=applied.name, kind=applied.rule.kind, worker_id=api_call.worker_id
             )
 
-    def _hit(self, call: CheckedRequest, told: ApiCall, workspace: str) -> Hit:
-        return Hit(call, told, workspace, self._workspaces, self._clocks, self._closing)
+    def _hit(self, call: CheckedRequest, api_call: ApiCall, workspace: str) -> Hit:
+        return Hit(call, api_call, workspace, self._workspaces, self._clocks, self._closing)
 
 
 async def _run(scope: Scope, route: Route) -> Response:
