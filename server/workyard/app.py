@@ -14,7 +14,6 @@ from workyard_store.clock import wall_now
 
 from .fixtures import HEADER as LENIENCY
 from .journal.attribution import Owners
-from .journal.entry import kept
 from .ledger import ids as rule_ids
 from .observability.request_log import BODY_BYTES, RequestLog
 from .observability.telemetry import telemetry_of
@@ -45,8 +44,8 @@ from .state.file import read_state
 from .state.seed_file import read_seed_file
 from .wire import errors
 from .wire.envelope import Envelope
-from .wire.exchange import Traffic
 from .wire.guard import Guard, Pages, parts_of
+from .wire.traffic import Traffic
 
 
 def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now, agent: Agent = play) -> FastAPI:
@@ -68,21 +67,29 @@ def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now, agent:
         settings.journal_body_bytes if settings.journal_requests else 0,
         BODY_BYTES if settings.log_bodies else 0,
     ]
-    traffic = Traffic(max(looked_at), kept if settings.journal_requests else None, settings.journal_requests)
+    traffic = Traffic(max(looked_at))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with running(settings, traffic, wall, agent, initial=initial, seeds=planted) as started:
             app.state.services = started.services
             app.state.exports, app.state.close = started.exports, started.close
-            app.state.request_log = RequestLog(Owners(started.services.access), bodies=settings.log_bodies)
-            telemetry = traffic.told = telemetry_of()
+            request_log = RequestLog(Owners(started.services.access), bodies=settings.log_bodies)
+            traffic.on_end.append(request_log.add)
+            telemetry = telemetry_of()
+            if telemetry is not None:
+                traffic.on_begin.append(telemetry.begin)
+                traffic.on_end.append(telemetry.end)
             try:
                 yield
             finally:
+                await request_log.close()
                 if telemetry is not None:
                     await asyncio.to_thread(telemetry.close)
         app.state.not_saved = started.not_saved
+        # Another start of the same application has subscribers of its own.
+        traffic.on_begin.clear()
+        traffic.on_end.clear()
 
     app = FastAPI(
         title="Workyard",

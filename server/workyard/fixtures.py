@@ -34,7 +34,7 @@ from workyard_store.workspaces.configs import merged
 from workyard_store.workspaces.environments import EnvironmentStore
 from workyard_store.workspaces.workspaces import WorkspaceStore
 
-from .wire.envelope import add_header
+from .wire.exchange import exchange_of
 
 ENVIRONMENT = "env_011CZkZ9X2dpNyB7HsEFoRfW"
 WORK = "work_id"
@@ -126,11 +126,11 @@ class Fixtures:
 
     def _use(self, scope: Scope, leniency: str) -> None:
         self.counts[leniency] += 1
-        add_header(scope, HEADER, leniency)
+        exchange_of(scope).add_header(HEADER, leniency)
 
     async def _seed(self, workspace: str, operation: str, *, on_work: bool) -> None:
         """Delete the reserved environment, and create it as an operation needs it. None of this is a step of the call."""
-        told = CURRENT.set(None)
+        current = CURRENT.set(None)
         try:
             await self._remove(workspace)
             await self._environments.create(
@@ -147,7 +147,7 @@ class Fixtures:
                 for step in _HISTORIES.get(operation, ()):
                     await self._step(step)
         finally:
-            CURRENT.reset(told)
+            CURRENT.reset(current)
 
     async def _remove(self, workspace: str) -> None:
         try:

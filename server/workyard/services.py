@@ -62,7 +62,7 @@ from .settings import Settings, read_script
 from .state.file import Loaded, load_state, save_state
 from .state.seed_file import Seeds, plant
 from .state.stores import Stores
-from .wire.exchange import Traffic
+from .wire.traffic import Traffic
 
 _log = logging.getLogger("workyard")
 
@@ -169,7 +169,7 @@ def build_services(
         fixtures=Fixtures(access, workspaces, records, queue) if settings.fixtures else None,
         faults=Faults(access, workspaces, clocks, queue),
         journal=journal,
-        metrics=Metrics(engine, workspaces, queue, peers, traffic, long_poll, streams),
+        metrics=Metrics(engine, workspaces, queue, peers, traffic, journal.backlog, long_poll, streams),
     )
 
 

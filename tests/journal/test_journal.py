@@ -28,9 +28,8 @@ from tests.support.harness import (
     running_server,
     wait_until,
 )
-from workyard.journal import journal as server_journal
+from workyard.journal import backlog as server_backlog
 from workyard.testing import Emulator
-from workyard.wire import exchange as server_traffic
 
 AT_LEAST_ONE = {"on": "stop"}
 
@@ -314,14 +313,14 @@ def test_of_many_environments_the_last_requests_are_kept_in_the_order_of_their_a
         api.reset()
 
 
-@pytest.mark.parametrize("setting", ["_WRITE_FEW_S", "_WRITE_MANY_S", "MANY_KEPT"])
+@pytest.mark.parametrize("setting", ["_WRITE_FEW_S", "_WRITE_MANY_S", "_MANY_WAITING"])
 def test_what_nobody_reads_is_written_some_time(
     redis_server: RedisServer, raw: redis.Redis, monkeypatch: pytest.MonkeyPatch, setting: str
 ) -> None:
     """After some seconds, after more where requests are many, or when they are too many; not before."""
-    for name, value in {"_EVERY_S": 0.005, "_WRITE_FEW_S": 1e6, "_WRITE_MANY_S": 1e6, "MANY_KEPT": 10**6}.items():
-        monkeypatch.setattr(server_journal, name, value)
-    monkeypatch.setattr(server_journal, "_MANY_A_SECOND", 0 if setting == "_WRITE_MANY_S" else 10**9)
+    for name, value in {"_EVERY_S": 0.005, "_WRITE_FEW_S": 1e6, "_WRITE_MANY_S": 1e6, "_MANY_WAITING": 10**6}.items():
+        monkeypatch.setattr(server_backlog, name, value)
+    monkeypatch.setattr(server_backlog, "_MANY_A_SECOND", 0 if setting == "_WRITE_MANY_S" else 10**9)
     prefix = new_api_key()
     with Emulator(redis_url=redis_server.url, key_prefix=prefix) as emu:
         queue = emu.environment()
@@ -332,7 +331,7 @@ def test_what_nobody_reads_is_written_some_time(
             return list(raw.scan_iter(f"{prefix}:*:requests"))
 
         assert written() == []
-        monkeypatch.setattr(server_journal, setting, 1 if setting == "MANY_KEPT" else 0.0)
+        monkeypatch.setattr(server_backlog, setting, 1 if setting == "_MANY_WAITING" else 0.0)
         wait_until(written, "the journal is written", 5)
         emu.reset()
 
@@ -341,8 +340,8 @@ def test_what_there_is_no_room_for_is_lost_and_told(
     engine_options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of requests that cannot be written for long; a group of which nothing is left too."""
-    monkeypatch.setattr(server_traffic, "_MOST_KEPT", 10)
-    monkeypatch.setattr(server_journal, "_EVERY_S", 1e6)
+    monkeypatch.setattr(server_backlog, "_MOST_WAITING", 10)
+    monkeypatch.setattr(server_backlog, "_EVERY_S", 1e6)
     with Emulator(api_key=new_api_key(), key_prefix=new_api_key(), **options_of(engine_options)) as emu:
         first, second = emu.environment(), emu.environment()
         for queue in (*[first] * 4, *[second] * 8):

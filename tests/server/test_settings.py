@@ -279,7 +279,7 @@ def test_data_of_another_format_refuses_to_start(redis_server: RedisServer, foun
         try:
             message = refusal("--redis-url", redis_server.url, "--key-prefix", prefix)
             told(
-                message, f"'{prefix}'", f"format {found};", "format 3", "--key-prefix", f"delete the keys '{prefix}:*'"
+                message, f"'{prefix}'", f"format {found};", "format 4", "--key-prefix", f"delete the keys '{prefix}:*'"
             )
             assert {key: raw.get(key) for key in raw.scan_iter(f"{prefix}:*")} == data
         finally:

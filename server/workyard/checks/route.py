@@ -23,11 +23,10 @@ from workyard_store.errors import AuthenticationFailed, WorkyardError
 
 from ..contract.describe import refusals
 from ..faults.apply import Faulted, Route
-from ..wire.envelope import API_CALL, token_of
-from ..wire.exchange import CALLER
+from ..wire.exchange import exchange_of, token_of
 from ..wire.operations import operation_of
 from . import permissions
-from .call import Call, api_call_of
+from .call import Call
 from .parameters import Parameters
 
 #: What every route of the emulated API may answer under the setting `require_headers`.
@@ -66,8 +65,10 @@ class _CheckedRoute(APIRoute):
             arguments = await parameters.read(call)
             route: Route = partial(function, **arguments)
             if call.services.fixtures is not None:
-                route = partial(call.services.fixtures.run, call.scope, call.told.on, call.caller, function, arguments)
-            return await _with_faults(call, call.told, route, asks=asks_by_itself)
+                route = partial(
+                    call.services.fixtures.run, call.scope, call.api_call.on, call.caller, function, arguments
+                )
+            return await _with_faults(call, call.api_call, route, asks=asks_by_itself)
 
         async def handle(request: Request) -> Response:
             call = Call(request.scope, request.receive)
@@ -76,9 +77,10 @@ class _CheckedRoute(APIRoute):
             call.most_bytes, call.most_levels = settings.max_body_bytes, settings.max_json_depth
             token = token_of(call.headers)
             strict = self.needs_token and settings.auth == "strict"
-            call.caller = call.scope[CALLER] = Caller(token, strict=strict)
-            call.told = call.scope[API_CALL] = api_call_of(operation, call, self.needs_token)
-            CURRENT.set(call.told)
+            exchange = exchange_of(call.scope)
+            call.caller = exchange.caller = Caller(token, strict=strict)
+            call.api_call = exchange.record_call(operation, asks=self.needs_token)
+            CURRENT.set(call.api_call)
             if token is None and self.needs_token and settings.auth != "none":
                 raise AuthenticationFailed("x-api-key header is required")
             if strict or (self.needs_token and settings.require_headers):
@@ -93,9 +95,9 @@ async def _admitted(call: Call, answer: Callable[[Call], Awaitable[Response]]) -
     caller = call.caller
     try:
         if caller.strict:
-            permissions.check(call.told.on, caller, call.path_params)
+            permissions.check(call.api_call.on, caller, call.path_params)
         if call.services.settings.require_headers:
-            permissions.check_headers(call.told.on, call.headers)
+            permissions.check_headers(call.api_call.on, call.headers)
         return await answer(call)
     except (WorkyardError, RequestValidationError):
         # An invalid token takes precedence over every other error.
@@ -104,7 +106,7 @@ async def _admitted(call: Call, answer: Callable[[Call], Awaitable[Response]]) -
         raise
 
 
-async def _with_faults(call: Call, told: ApiCall, route: Route, *, asks: bool) -> Response:
+async def _with_faults(call: Call, api_call: ApiCall, route: Route, *, asks: bool) -> Response:
     """Answer a call, as fault rules will have it. *asks*: whether no script on the way would find that there are any."""
     faults = call.services.faults
     outcome: Response | Exception
@@ -112,13 +114,13 @@ async def _with_faults(call: Call, told: ApiCall, route: Route, *, asks: bool) -
         if asks and faults.store.heard_of_any:
             await faults.ask_workspace(await call.services.access.workspace(call.caller))
         outcome = await route()
-        if told.after is None:
+        if api_call.after is None:
             return outcome
     except (Faulted, WorkyardError) as error:
-        if told.after is None and not isinstance(error, Faulted):
+        if api_call.after is None and not isinstance(error, Faulted):
             raise
         outcome = error
-    return await faults.answer(call, told, route, outcome)
+    return await faults.answer(call, api_call, route, outcome)
 
 
 class PublicRoute(_CheckedRoute):

@@ -64,7 +64,7 @@ def faults_clear(server: Server, fault_id: str | None) -> None:
 @faults.command("scenarios")
 def faults_scenarios() -> None:
     """List the ready scenarios."""
-    from ..faults.rules import ready_scenario, ready_scenarios
+    from ..faults.scenarios import ready_scenario, ready_scenarios
 
     for name in ready_scenarios():
         click.echo(f"{name}: {' '.join((ready_scenario(name).description or '').split())}")
@@ -74,7 +74,7 @@ def faults_scenarios() -> None:
 @click.argument("name")
 def faults_show(name: str) -> None:
     """Print a ready scenario as YAML, to start a scenario of your own from."""
-    from ..faults.rules import ready_scenario, ready_scenarios
+    from ..faults.scenarios import ready_scenario, ready_scenarios
 
     try:
         ready_scenario(name)
@@ -96,7 +96,7 @@ def faults_show(name: str) -> None:
 @click.argument("name_or_file")
 def faults_run(server: Server, environment_id: str | None, seed: int | None, replace: bool, name_or_file: str) -> None:
     """Add the rules of a scenario: a ready one by its name, or a file by its path."""
-    from ..faults.rules import ready_scenarios
+    from ..faults.scenarios import ready_scenarios
 
     options = {"environment_id": environment_id, "seed": seed}
     set_ones = {name: value for name, value in options.items() if value is not None}
@@ -122,7 +122,7 @@ def _check(path: str) -> tuple[str, int]:
     Raises:
         click.ClickException: it cannot be read, or is invalid; the text names the path of each problem.
     """
-    from ..faults.rules import read_scenario
+    from ..faults.scenarios import read_scenario
 
     try:
         text = read_text(path)

@@ -58,7 +58,7 @@ async def create_environment(body: EnvironmentCreate, call: Call) -> Response:
         metadata=call.checked_metadata(body.metadata or {}),
         scope=scope,
     )
-    call.told.environment_id = environment.id
+    call.api_call.environment_id = environment.id
     return JsonResponse(render_environment(environment))
 
 

@@ -91,7 +91,7 @@ SessionId = Annotated[
 async def create_session(body: SessionCreate, call: Call) -> Response:
     """Create a session. In a self-hosted environment its work is enqueued in the same step."""
     services = call.services
-    call.told.environment_id = body.environment_id
+    call.api_call.environment_id = body.environment_id
     metadata = call.checked_metadata(body.metadata or {})
     own = await services.access.workspace(call.caller) if call.caller.strict else None
     session = await services.sessions.create(
@@ -105,7 +105,7 @@ async def create_session(body: SessionCreate, call: Call) -> Response:
         vault_ids=body.vault_ids,
         events=[content_of(event) for event in body.initial_events],
     )
-    call.told.session_id = session.id
+    call.api_call.session_id = session.id
     return JsonResponse(render_session(session))
 
 

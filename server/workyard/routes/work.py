@@ -90,8 +90,8 @@ async def poll_work(
     )
     if item is None:
         return JsonResponse(None)
-    call.told.work_id, call.told.session_id = item.id, item.session_id
-    call.told.handed_out = item.traceparent or ""
+    call.api_call.work_id, call.api_call.session_id = item.id, item.session_id
+    call.api_call.handed_out = item.traceparent or ""
     return JsonResponse(render_work(item))
 
 

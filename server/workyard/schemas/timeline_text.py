@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from workyard_queue.timeline.diagnosis import duration
-from workyard_queue.timeline.timeline import Event, Timeline
+from workyard_queue.timeline.events import Event
+from workyard_queue.timeline.timeline import Timeline
+from workyard_queue.timeline.wording import duration
 from workyard_queue.work.states import NO_HEARTBEAT
 from workyard_store.clock import format_instant
 

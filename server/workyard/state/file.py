@@ -12,9 +12,10 @@ from workyard_store.errors import Conflict, InvalidRequest, StartupRefused
 from ..settings import Settings, named
 from ..wire.bodies import json_object
 from .atomic_file import check_writable, write_json
-from .document import render_workspace, stored_of
+from .document import render_workspace
 from .rules import checked_server_state
 from .shape import VERSION
+from .stored import stored_of
 from .stores import Stores
 
 Loaded = list[tuple[str, StoredWorkspace]]

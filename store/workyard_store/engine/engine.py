@@ -30,7 +30,7 @@ __all__ = ["DATA_FORMAT", "Engine", "Reply", "Script"]
 _log = logging.getLogger("workyard.redis")
 
 #: Format of the data under a key prefix; data of any other format is refused. Raise it when stored data changes its meaning.
-DATA_FORMAT = "3"
+DATA_FORMAT = "4"
 _RESUBSCRIBE_PAUSE_S = 0.2
 _LISTEN_S = 30.0
 _SCAN_COUNT = 1000
