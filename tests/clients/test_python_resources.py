@@ -20,10 +20,10 @@ import anthropic
 import pytest
 from anthropic.lib.environments import EnvironmentWorker
 
-from tests.resources.test_memory import create, new_store
-from tests.resources.test_skills import MAIN, put
-from tests.sessions.test_lifecycle import item
 from tests.support.harness import Api, refused, wait_until
+from tests.support.memories import create, new_store
+from tests.support.sessions import item
+from tests.support.skills import MAIN, put
 
 #: Long enough for the agent's next call, short enough to wait for.
 MAX_IDLE_S = 0.3

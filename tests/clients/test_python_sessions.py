@@ -10,9 +10,9 @@ import anthropic
 import pytest
 from anthropic.lib.environments import EnvironmentWorker
 
-from tests.sessions.test_events import SENDABLE
-from tests.sessions.test_lifecycle import item, send
 from tests.support.harness import SILENT, Api, wait_until
+from tests.support.session_events import SENDABLE
+from tests.support.sessions import item, send
 
 #: A message, as the SDK's types have it.
 HELLO = {"type": "user.message", "content": [{"type": "text", "text": "hello"}]}

@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.sessions.test_lifecycle import item
+from tests.support.sessions import item
 from tests.support.harness import Api, running_server
 from tests.support.sdk_processes import BOTH, SHORT_TTL_S, check_both, claimed, credentials, finished, running, scripted
 from tools.compat.releases import Client
