@@ -11,7 +11,7 @@ import logging
 import shlex
 import sys
 import zipfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -27,13 +27,6 @@ from tests.support.skills import MAIN, put
 
 #: Long enough for the agent's next call, short enough to wait for.
 MAX_IDLE_S = 0.3
-
-
-@pytest.fixture
-def client(api: Api) -> Iterator[anthropic.Anthropic]:
-    """The sync client in the workspace of `api`."""
-    with anthropic.Anthropic(base_url=api.url, api_key=api.api_key, _strict_response_validation=True) as sdk:
-        yield sdk
 
 
 @pytest.fixture

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
-from tests.support.harness import SILENT, Api, refused
+from tests.support.harness import Api, refused
 from tests.support.session_events import SENDABLE, TEXT
 from tests.support.sessions import MESSAGE, events, send, session
+
+pytestmark = pytest.mark.usefixtures("silent_agent")
 
 OVERRIDDEN = {"type": "agent_with_overrides", "id": "a"}
 TYPES = (
@@ -17,12 +19,6 @@ TYPES = (
 )
 UNKNOWN = f"events.0: Input tag 'agent.message' found using 'type' does not match any of the expected tags: {TYPES}"
 PLACE = "events: system.message must be the last event, right behind the message or result that it accompanies"
-
-
-@pytest.fixture(autouse=True)
-def silent_agent(api: Api) -> None:
-    """Let agents answer messages with nothing but going idle: they are not what is tested here."""
-    api.script(SILENT)
 
 
 @pytest.mark.parametrize("event", SENDABLE, ids=lambda event: str(event["type"]))

@@ -12,16 +12,12 @@ from contextlib import closing
 import pytest
 import redis
 
-from tests.support.harness import SILENT, Api, RedisServer, WorkyardServer, instant, refused, running_server
+from tests.support.harness import Api, RedisServer, WorkyardServer, instant, refused, running_server
 from tests.support.sessions import ABSENT_AGENT, MESSAGE, events, item, send, session, types
 
+pytestmark = pytest.mark.usefixtures("silent_agent")
+
 RUNNING = "Cannot delete session while it is running. Send an interrupt event or wait for the session to complete."
-
-
-@pytest.fixture(autouse=True)
-def silent_agent(api: Api) -> None:
-    """Let agents answer messages with nothing but going idle: they are not what is tested here."""
-    api.script(SILENT)
 
 
 def test_a_session_without_a_message_is_idle_and_its_work_is_queued(api: Api) -> None:

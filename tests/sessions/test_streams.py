@@ -17,13 +17,9 @@ from tests.support.harness import NOON, SILENT, Api, RedisServer, WorkyardServer
 from tests.support.sessions import MESSAGE, events, send, session
 from tests.support.streams import ANSWERED, LISTENERS, Follower, frames
 
+pytestmark = pytest.mark.usefixtures("silent_agent")
+
 DISCONNECTS = 200
-
-
-@pytest.fixture(autouse=True)
-def silent_agent(api: Api) -> None:
-    """Let agents answer messages with nothing but going idle: they are not what is tested here."""
-    api.script(SILENT)
 
 
 @pytest.fixture
