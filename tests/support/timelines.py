@@ -8,6 +8,6 @@ from tests.support.harness import Api
 
 
 def timeline(api: Api, work: str, **query: Any) -> dict[str, Any]:
-    """Return an item's life line."""
+    """Return an item's timeline."""
     found: dict[str, Any] = api.ok(api.get(f"/_emulator/work/{work}/timeline", params=query))
     return found

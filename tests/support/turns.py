@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import httpx
 
-from workyard.checks.route import Services
+from workyard.services import Services
 from workyard_queue.sessions.records import Event
 from workyard_queue.sessions.turns import Step, Turn
 

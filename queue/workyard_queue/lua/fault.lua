@@ -1,4 +1,4 @@
--- Note on the life line of an item that a fault rule was applied to a call on it, and do what the rule does to the item.
+-- Note on the timeline of an item that a fault rule was applied to a call on it, and do what the rule does to the item.
 -- Atomic: the lease ends in the step that notes why.
 -- KEYS[1] environment. ARGV[1] wall us; [2] workspace or ''; [3] work id; [4] name of the rule; [5] kind of fault;
 -- [6] worker id of the call or ''.

@@ -1,4 +1,4 @@
--- Read a part of an item's life line, from its newest event back, and the item as the clock has it.
+-- Read a part of an item's timeline, from its newest event back, and the item as the clock has it.
 -- Atomic: the item and its newest events are of one instant.
 -- KEYS[1] environment. ARGV[1] wall us; [2] workspace or ''; [3] work id; [4] entry to continue below, or ''; [5] how many
 -- of the environment's events to look through.

@@ -1,8 +1,8 @@
--- Look at an environment for somebody who waits for a change, and let its life line tell of changes for a while.
+-- Look at an environment for somebody who waits for a change, and let its timeline tell of changes for a while.
 -- Atomic: no change falls between the look and the mark.
 -- KEYS[1] environment. ARGV[1] wall us; [2] workspace or ''; [3] wall us until which it is watched, or ''; [4] work id or ''; [5] entry
--- of the life line behind which the item's states count, '' for none of them; [6] events to look through for them.
--- Answer: {'OK', '1' if the item is here, its state or '', {state, …}: those it entered, entry of the life line that was
+-- of the timeline behind which the item's states count, '' for none of them; [6] events to look through for them.
+-- Answer: {'OK', '1' if the item is here, its state or '', {state, …}: those it entered, entry of the timeline that was
 -- reached, depth, pending, items under lease, all items, workers polling, microseconds until time alone changes one of these
 -- or -1, 0 if there may be more states} | {'AGAIN'} | {'GONE'} | {'FOREIGN'}.
 local refusal = open()

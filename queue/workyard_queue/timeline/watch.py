@@ -32,7 +32,7 @@ EVERYWHERE = ""
 _WATCHED_US = 90_000_000
 #: Environments that are looked at at once.
 _LOOK_BATCH = 200
-#: Events of a life line that one look goes through for the states of an item.
+#: Events of a timeline that one look goes through for the states of an item.
 _EVENTS_BATCH = 1000
 #: Environments whose workspace is remembered.
 _MOST_KNOWN = 10_000
@@ -49,7 +49,7 @@ class Look:
     Attributes:
         state: of the item that was looked for; None if it is not there.
         entered: the states that item entered since the last look.
-        reached: the last entry of the life line.
+        reached: the last entry of the timeline.
         depth, pending, leased, items: how many items wait, are handed out, are under lease, and are there at all.
         workers_polling: named workers that polled in the last 30 seconds.
         due_us: until time alone changes one of these; infinity: it cannot.
@@ -86,9 +86,9 @@ class Until:
     figures: Mapping[str, int] | None = None
 
     def __str__(self) -> str:
-        """Return it in words."""
+        """Return the condition as it appears in error messages."""
         if self.work_id is not None:
-            return f"{self.work_id} {self.state}"
+            return f"{self.work_id} to be {self.state}"
         return ", ".join(f"{name} {value}" for name, value in (self.figures or {}).items())
 
 

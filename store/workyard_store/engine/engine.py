@@ -25,14 +25,12 @@ from .requirements import acl_rule, check_server, lacks_permission, missing_perm
 from .urls import RedisUrl
 from .wake import Heard, Message, Missed, decode, encode
 
-__all__ = ["DATA_FORMAT", "UPGRADABLE_FORMATS", "Engine", "Reply", "Script"]
+__all__ = ["DATA_FORMAT", "Engine", "Reply", "Script"]
 
 _log = logging.getLogger("workyard.redis")
 
-#: Version of the data under a key prefix. Raise it whenever stored data changes its meaning.
+#: Format of the data under a key prefix; data of any other format is refused. Raise it when stored data changes its meaning.
 DATA_FORMAT = "3"
-#: Older versions that `workyard_queue.upgrade` brings up to date.
-UPGRADABLE_FORMATS = ("1", "2")
 _RESUBSCRIBE_PAUSE_S = 0.2
 _LISTEN_S = 30.0
 _SCAN_COUNT = 1000
@@ -126,11 +124,11 @@ class Engine:
         servers = Cluster(parsed, connections=connections) if cluster else lane_to(parsed, None, connections)
         return cls(servers, name="redis", keys=keys, where=parsed.where)
 
-    async def open(self) -> str:
-        """Check that this Redis and the data under the prefix are ours to use; return the data's format.
+    async def open(self) -> None:
+        """Check that this Redis and the data under the prefix can be used, and mark the data's format if there is none.
 
         Raises:
-            StartupRefused: unreachable, not fit (see `startup.py`), or written by another data format version.
+            StartupRefused: unreachable, not fit (see `startup.py`), or the data has another format.
         """
         try:
             await self._servers.open()
@@ -146,17 +144,12 @@ class Engine:
                 f"Redis at {self.where} cannot be used: {str(error).rstrip('.')}. Start it, or correct --redis-url, or leave that "
                 "out to use the embedded engine."
             ) from error
-        if found not in (DATA_FORMAT, *UPGRADABLE_FORMATS):
+        if found != DATA_FORMAT:
             raise StartupRefused(
                 f"The data under the key prefix '{self.keys.prefix}' in Redis at {self.where} has format {found}; "
-                f"this Workyard reads and writes format {DATA_FORMAT}. Use another --key-prefix, or delete the keys "
+                f"this Workyard reads and writes only format {DATA_FORMAT}. Use another --key-prefix, or delete the keys "
                 f"'{self.keys.prefix}:*', or run the Workyard version that wrote them."
             )
-        return found
-
-    async def mark_format(self) -> None:
-        """Note that the data under the prefix has the current format."""
-        await self.command("SET", self.keys.format, DATA_FORMAT)
 
     async def _first_answer(self, *command: str) -> Reply:
         reply = await self._enqueue(command)

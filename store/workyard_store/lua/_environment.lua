@@ -3,7 +3,7 @@
 -- the work id and the digest of a sessions token of this environment (`E.item`, `E.digest`), which is good while it is on
 -- record, or '!' and the digest of a key of this environment, which has to be good; '?' if the call has not been asked
 -- about faults yet, and '=' if the ids and secrets that the script is given follow from the workspace's seed
--- (`E.seeded`); how many events the life line keeps, '' for none (`E.keep`); the call's traceparent, if it has one
+-- (`E.seeded`); how many events the timeline keeps, '' for none (`E.keep`); the call's traceparent, if it has one
 -- (`E.trace`); and who calls, as JSON, to the end (`E.by`: where it begins). A step that the server takes by itself may
 -- leave out all but the first.
 --
@@ -90,7 +90,7 @@ local function seed(kind)
   return {'SEED', E.seed, kind .. ' ' .. us(call('HINCRBY', ENV, 'seeded:' .. kind, 1))}
 end
 
--- Add an event to the life line of an item: its kind, the instant it took effect, the item's states before and after or '',
+-- Add an event to the timeline of an item: its kind, the instant it took effect, the item's states before and after or '',
 -- and pairs of a name and a value. `workyard_queue/timeline.py` tells how it is written, and what each kind says.
 local function note(kind, id, date, before, after, ...)
   if E.keep then

@@ -241,7 +241,7 @@ class WorkspaceStore:
         if isinstance(reading, int):
             raise InvalidRequest(
                 f"at: Time never goes back: the workspace's clock is at {format_instant(reading)}",
-                rule="time.never-back",
+                rule="clock.never-back",
             )
         return reading
 
@@ -265,7 +265,7 @@ class WorkspaceStore:
         if reply[0] == "BACK":
             return int(reply[1])
         if reply[0] == "FAR":
-            raise InvalidRequest(f"{field}: A clock stops at {format_instant(LAST_INSTANT)}", rule="time.last-instant")
+            raise InvalidRequest(f"{field}: A clock stops at {format_instant(LAST_INSTANT)}", rule="clock.last-instant")
         profile = Profile.of(reply[2:])
         await self.spread(workspace, profile, apply)
         return self._reading(profile, int(reply[1]), wall)
