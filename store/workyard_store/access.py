@@ -138,7 +138,7 @@ class Caller:
     def label(self) -> str:
         """Return what may be shown of the credential: its kind and the first digits of its SHA-256.
 
-        For a sessions token they are the digits under which the life line of its item has the hand-out.
+        For a sessions token they are the digits under which the timeline of its item has the hand-out.
         """
         if self.token is None:
             return "none"
@@ -177,16 +177,16 @@ class Access:
         keys: Keys,
         wall: Callable[[], int] = wall_now,
         *,
-        life_line_events: int = 0,
+        timeline_events: int = 0,
         limits: Limits | None = None,
     ) -> None:
-        """Run scripts on *engine*; an environment's life line keeps its last *life_line_events* events, 0: none."""
+        """Run scripts on *engine*; an environment's timeline keeps its last *timeline_events* events, 0: none."""
         self.engine = engine
         self.keys = keys
         self.wall = wall
         self.limits = limits or Limits()
         self.gate: Callable[[ApiCall, str], Awaitable[None]] | None = None
-        self._timeline_events = life_line_events or None
+        self._timeline_events = timeline_events or None
 
     async def workspace(self, caller: Caller) -> str:
         """Return the caller's own workspace, for calls that name no resource.

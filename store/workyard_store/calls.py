@@ -1,4 +1,4 @@
-"""The API call that is being answered: what scripts, life lines, faults and the journal are told of it. Owns no rule.
+"""The API call that is being answered: what scripts, timelines, faults and the journal are told of it. Owns no rule.
 
 A route's handler sets `CURRENT`; whatever runs for the call, however deep, finds it there. Steps that the server takes by
 itself, with no call, find None.
@@ -71,7 +71,7 @@ class ApiCall:
 
     @property
     def by(self) -> str:
-        """Return who calls, as a life line keeps it: JSON with r (request id), w (worker id), a (user agent), h (helper),
+        """Return who calls, as a timeline keeps it: JSON with r (request id), w (worker id), a (user agent), h (helper),
         c (credential), and o (operation). No token of the known forms is in it."""
         if self._by is None:
             told = self.worker_id, self.user_agent, self.helper, self.credential

@@ -347,7 +347,7 @@ def test_invariants_names_the_damage_and_fails(redis_server: RedisServer, redis_
         api.reset()
 
 
-def test_a_life_line_is_drawn_and_fails_where_it_names_a_problem(api: Api, here: dict[str, str]) -> None:
+def test_a_timeline_is_drawn_and_fails_where_it_names_a_problem(api: Api, here: dict[str, str]) -> None:
     """As text, or all that is known as JSON."""
     queue = api.queue()
     [item] = said("enqueue", queue, **here).split()

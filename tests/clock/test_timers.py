@@ -1,4 +1,4 @@
-"""What a change of the clock fires, jumps to the next timer, and the clock that jumps by itself. Rules: `time.*`."""
+"""What a change of the clock fires, jumps to the next timer, and the clock that jumps by itself. Rules: `clock.*`."""
 
 from __future__ import annotations
 

@@ -151,7 +151,7 @@ def test_a_credential_is_judged_by_the_step_that_it_is_for(
         lambda: token.stop(queue, item["id"]),
         lambda: api.get(f"/v1/environments/{queue}"),
     ]
-    api.ok(api.get("/_emulator/requests"))  # The journal has nothing left to write.
+    api.ok(api.get("/_emulator/journal"))  # The journal has nothing left to write.
     with redis.Redis.from_url(engine_options[1]) as raw, raw.monitor() as monitor:
         for each in calls:
             api.ok(each())

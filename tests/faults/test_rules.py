@@ -419,7 +419,7 @@ BAD: list[tuple[Any, str]] = [
     ({}, "rules: Field required"),
     ([FAIL], "Scenario must be a mapping"),
     ("rules: [{on: ack, do: {drop: true}, on: poll}]", "Scenario is not valid YAML or JSON: line 1, column 37: the key on "),
-    ("rules: &a [*a]", "Scenario is not valid YAML or JSON: line 1, column 12: aliases are not taken"),
+    ("rules: &a [*a]", "Scenario is not valid YAML or JSON: line 1, column 12: aliases are not allowed"),
     ("name: \"\\0\"", "name: String contains a character that cannot be stored"),
     ("[" * 5000, "Scenario is nested too deeply"),
 ]  # fmt: skip
@@ -450,7 +450,7 @@ def test_what_is_no_rule_is_refused_by_its_path_and_nothing_is_applied(api: Api)
         400,
         "workspace: Say which one: by x-api-key or a bearer token, or by ?workspace=",
     )
-    refused(api.get("/_emulator/scenarios/none"), 404, "Scenario none not found.")
+    refused(api.get("/_emulator/faults/scenarios/none"), 404, "Scenario none not found.")
 
 
 def test_the_published_schema_describes_scenarios() -> None:
@@ -491,25 +491,25 @@ def test_the_command_adds_lists_and_clears_faults(
 
     rule = '{"on": "stats", "do": {"status": 500}}'
     shown = "fault_1: 0 of 0 calls hit, 1 left: " + rule + "\n"
-    assert said("fault", "add", "{on: stats, do: {status: 500}}") == shown
+    assert said("faults", "add", "{on: stats, do: {status: 500}}") == shown
     assert statuses(api, queue, 2) == [500, 200]
-    assert said("fault", "list") == shown.replace("0 of 0 calls hit, 1 left", "1 of 2 calls hit, 0 left")
-    assert said("fault", "clear", "fault_1") == "removed 1\n"
-    assert said("scenario", "run", "lost-ack", "--environment", queue).startswith("fault_1 lost-ack: 0 of 0 ")
+    assert said("faults", "list") == shown.replace("0 of 0 calls hit, 1 left", "1 of 2 calls hit, 0 left")
+    assert said("faults", "clear", "fault_1") == "removed 1\n"
+    assert said("faults", "run", "lost-ack", "--environment", queue).startswith("fault_1 lost-ack: 0 of 0 ")
     assert api.ok(api.get("/_emulator/faults"))["data"][0]["rule"]["match"] == {"environment_id": queue}
     mine = tmp_path / "mine.yaml"
-    mine.write_text(said("scenario", "show", "outage-30s"))
-    assert said("scenario", "check", str(mine)) == f"{mine}: 1 rules, no problem\n"
-    assert ", until " in said("scenario", "run", "--replace", str(mine))
-    assert said("fault", "clear") == "removed 1\n"
-    listed = said("scenario", "list")
+    mine.write_text(said("faults", "show", "outage-30s"))
+    assert said("faults", "check", str(mine)) == f"{mine}: 1 rules, no problem\n"
+    assert ", until " in said("faults", "run", "--replace", str(mine))
+    assert said("faults", "clear") == "removed 1\n"
+    listed = said("faults", "scenarios")
     assert [line.partition(":")[0] for line in listed.splitlines()] == list(ready_scenarios())
-    assert [row["name"] for row in api.ok(api.get("/_emulator/scenarios"))["data"]] == list(ready_scenarios())
-    assert api.ok(api.get("/_emulator/scenarios/lost-ack"))["rules"][0]["when"] == "after"
+    assert [row["name"] for row in api.ok(api.get("/_emulator/faults/scenarios"))["data"]] == list(ready_scenarios())
+    assert api.ok(api.get("/_emulator/faults/scenarios/lost-ack"))["rules"][0]["when"] == "after"
     mine.write_text("rules: [{on: ack, do: {dorp: true}}]")
-    failed = run("scenario", "check", str(mine))
+    failed = run("faults", "check", str(mine))
     assert (failed.exit_code, failed.stderr) == (
         1,
         f"Error: {mine}: rules.0.do.dorp: Extra inputs are not permitted\n",
     )
-    assert run("scenario", "run", "none").exit_code == 1
+    assert run("faults", "run", "none").exit_code == 1

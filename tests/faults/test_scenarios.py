@@ -1,4 +1,4 @@
-"""Each ready scenario with a real worker of the Python SDK: what comes of it, and what its life line says."""
+"""Each ready scenario with a real worker of the Python SDK: what comes of it, and what its timeline says."""
 
 from __future__ import annotations
 

@@ -204,7 +204,7 @@ _TEXT = "files.SKILL.md: description: 1 to 1024 characters"
         ("greeting", {"files": {"SKILL.md": MAIN, "a": "", "a/b": ""}}, "files.a/b: a is a file, not a folder"),
         ("greeting", {"files": {"SKILL.md": {"content": "?", "encoding": "base64"}}}, "files.SKILL.md.content: Not base64"),
         ("greeting", {"archive": "?"}, "archive: Not base64"),
-        ("greeting", {"archive": base64.b64encode(b"PK no zip").decode()}, "archive: Not a zip archive that can be read"),
+        ("greeting", {"archive": base64.b64encode(b"PK no zip").decode()}, "archive: Not a readable zip archive"),
         ("greeting", {"archive": zipped({"../SKILL.md": MAIN, "x": ""})}, "files.../SKILL.md: Not a relative path of a file; files.SKILL.md: Field required"),
         ("Bad_Name", {"files": {"SKILL.md": MAIN}}, "skill: Must be skill_ and letters and digits, or a name"),
         ("skill_1", {"files": {"SKILL.md": MAIN}, "source": "anthropic"}, "skill: Must be a name such as xlsx"),

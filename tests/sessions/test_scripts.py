@@ -256,7 +256,7 @@ def test_a_session_is_given_another_script_between_turns_only(api: Api) -> None:
     refused(
         put(api, path, SAY),
         409,
-        f"Session {made} is in the middle of a turn: its script can be changed when the turn has ended, or after a user.interrupt.",
+        f"Session {made} is in the middle of a turn; change its script after the turn has ended, or after a user.interrupt.",
     )
     send(api, made, {"type": "user.interrupt"})
     found = api.ok(put(api, path, TWO_TURNS, "application/yaml"))
@@ -282,7 +282,7 @@ def test_the_script_of_a_terminated_session_cannot_be_changed(api: Api) -> None:
     refused(
         put(api, f"sessions/{made['id']}/script", SAY),
         400,
-        f"Session {made['id']} is terminated: no script can act for it.",
+        f"Session {made['id']} is terminated and cannot run a script.",
     )
 
 
@@ -463,7 +463,7 @@ def test_the_command_checks_sets_and_shows_scripts(api: Api, tmp_path: Path) -> 
     where = {"WORKYARD_URL": api.url, "WORKYARD_API_KEY": api.api_key}
 
     def run(*arguments: str) -> tuple[int, str]:
-        done = CliRunner().invoke(main, ["script", *arguments], env=where)
+        done = CliRunner().invoke(main, ["scripts", *arguments], env=where)
         return done.exit_code, done.output
 
     assert run("check", str(file)) == (0, f"{file}: 3 steps, no problem\n")

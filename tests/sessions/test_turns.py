@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.harness import NOON, after, refused
 from workyard.app import create_app
-from workyard.checks.route import Services
+from workyard.services import Services
 from workyard.settings import Settings
 from workyard_queue.sessions import streams
 from workyard_queue.sessions.records import Event

@@ -1,6 +1,6 @@
 """What the life of an item means: each sentence of the closed list, brought about through the API.
 
-Rule: `sight.diagnosis`.
+Rule: `timeline.diagnosis`.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Stage:
             each.close()
 
     def timeline(self) -> dict[str, Any]:
-        """Return the life line."""
+        """Return the timeline."""
         found: dict[str, Any] = self.api.ok(self.api.get(f"/_emulator/work/{self.work}/timeline"))
         return found
 
@@ -402,7 +402,7 @@ def test_every_code_is_brought_about() -> None:
 
 def test_a_life_that_the_ring_has_forgotten_is_said_to_be_incomplete() -> None:
     """Its end is still told."""
-    with running_server("--life-line-events", "100") as server:
+    with running_server("--timeline-events", "100") as server:
         api = Api(server.url)
         queue = api.queue()
         api.ok(api.post(f"/_emulator/environments/{queue}/work"))

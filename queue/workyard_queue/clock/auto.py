@@ -1,4 +1,4 @@
-"""The clock's mode `auto`: a clock that stands, and moves to the next timer when everybody waits. Rules: `time.auto.*`.
+"""The clock's mode `auto`: a clock that stands, and moves to the next timer when everybody waits. Rules: `clock.auto.*`.
 
 Everybody waits, when a poll of the workspace is blocked, no other request of it is under way at any server process, no
 item of it is leased, and nothing has changed in it for `QUIET_S`. It moves to what serves those who wait: a reclaim

@@ -1,6 +1,6 @@
 """Timers: what time alone brings about in a workspace, and clocks that are moved so that it does.
 
-Rules: `time.timers.*`.
+Rules: `clock.timers.*`.
 
 | kind            | ends                                        | what follows                                             |
 |-----------------|---------------------------------------------|----------------------------------------------------------|

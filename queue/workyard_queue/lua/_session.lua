@@ -59,7 +59,7 @@ local function append(id, events)
     call('XADD', EVENTS_ .. id, us(entry) .. '-0', 'e', event, 't', us(E.now))
   end
   call('HSET', session(id), 'entry', us(entry))
-  call('PUBLISH', WAKE, id)
+  announce('events', id)
 end
 
 -- Give a session a status; time spent running is added up.

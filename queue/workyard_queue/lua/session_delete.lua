@@ -19,6 +19,6 @@ if indexed then
 end
 call('UNLINK', session(session_id), EVENTS_ .. session_id)
 call('ZREM', DUE, session_id)
-call('PUBLISH', WAKE, session_id .. '!' .. us(E.now))
+announce('deleted', session_id, us(E.now))
 touch()
 return {'OK', call('HGET', ENV, 'ws'), indexed and '' or '1'}

@@ -194,7 +194,7 @@ class Sessions:
                     raise SessionIsBusy(session_id)
                 case "TERMINATED":
                     raise SessionOutOfState(
-                        f"Session {session_id} is terminated: no script can act for it.", rule="agent.script.terminated"
+                        f"Session {session_id} is terminated and cannot run a script.", rule="agent.script.terminated"
                     )
         raise StorageUnavailable
 

@@ -19,6 +19,7 @@ from typing import Any
 from workyard_store.access import TRUSTED, Access
 from workyard_store.engine.engine import Reply
 from workyard_store.engine.lua import Value
+from workyard_store.engine.wake import AgentDue, Changed
 from workyard_store.errors import (
     EnvironmentElsewhere,
     EnvironmentInMotion,
@@ -26,6 +27,7 @@ from workyard_store.errors import (
     ResetMeanwhile,
     RestoreUnderWay,
 )
+from workyard_store.keys import EXPORTED_HASHES
 from workyard_store.lua.heads import EnvironmentHead
 from workyard_store.workspaces.workspaces import PROFILE, WorkspaceStore
 
@@ -52,19 +54,6 @@ _CLAIM_US = 10_000_000
 _CLAIM_WAIT_S = 15.0
 _CLAIM_LOOK_S = 0.1
 
-#: The hashes of a workspace that are in its state; what can be worked out of others is not.
-HASHES = (
-    "agents",
-    "scripts",
-    "skills",
-    "skill_versions",
-    "skill_archives",
-    "stores",
-    "memory_texts",
-    "memories",
-    "faults",
-    "fault_counts",
-)
 Fields = dict[str, str]
 #: A command for Redis.
 Words = tuple[str | int, ...]
@@ -133,7 +122,7 @@ class StoredEnvironment:
 
 @dataclass(slots=True)
 class StoredWorkspace:
-    """A workspace: the fields of its hash, `HASHES` by name, the members of `memory_paths`, its environments in the order
+    """A workspace: the fields of its hash, `EXPORTED_HASHES` by name, the members of `memory_paths`, its environments in the order
     of their creation."""
 
     state: Fields
@@ -173,7 +162,7 @@ class Snapshots:
         for start in range(0, len(ids), _AT_ONCE):
             found = await asyncio.gather(*[self._environment(id_) for id_ in ids[start : start + _AT_ONCE]])
             environments += [each for each in found if each is not None]
-        hashes = {name: await self._hash(self._keys.workspace(workspace, name)) for name in HASHES}
+        hashes = {name: await self._hash(self._keys.workspace(workspace, name)) for name in EXPORTED_HASHES}
         # Last: no counter may be behind what it has counted.
         state = _pairs(await self._engine.command("HGETALL", self._keys.workspace(workspace)))
         return StoredWorkspace(state, hashes, environments)
@@ -252,9 +241,7 @@ class Snapshots:
                 raise
             await self._in_batches(("DEL", self._keys.environment(id_, "restore")) for id_ in ids)
         for each in stored.environments:
-            await self._engine.commands(
-                ("PUBLISH", self._keys.wake, message) for message in (f"{each.id}!", f"{each.id}~")
-            )
+            await self._engine.publish(Changed(each.id), AgentDue(each.id))
 
     async def _writers(self, ids: list[str]) -> list[Reply]:
         """Return for each environment which restore writes it, or None."""

@@ -1,4 +1,4 @@
-"""The life line of a work item: every event of its life, who caused it, and what is to be said of it (`diagnosis.py`).
+"""The timeline of a work item: every event of its life, who caused it, and what is to be said of it (`diagnosis.py`).
 
 The scripts write the events (`note` in `_environment.lua`), each in the step that it tells of, to a ring that the items of an
 environment share: a stream, whose entries have one field `e`, a line for each thing that the event tells (`_FIRST`). That
@@ -78,7 +78,7 @@ class Event:
     """One event; the module tells of each kind. `at` is the workspace's instant, `wall` the wall clock's, microseconds.
 
     Attributes:
-        entry: its place in the environment's life line.
+        entry: its place in the environment's timeline.
         before, after: the item's state, None where the event does not tell.
         operation, request_id, credential: of the call that caused it, None for what the clock does.
         worker_id, user_agent, helper: who called, None where unknown.
@@ -155,7 +155,7 @@ def as_event(fields: Mapping[str, str]) -> str:
 
 
 def event_of(environment_id: str, entry: str, event: str) -> Event:
-    """Return an event of a life line; *entry*: its place, *event*: as the scripts write it."""
+    """Return an event of a timeline; *entry*: its place, *event*: as the scripts write it."""
     fields = fields_of(event)
     kind = fields["k"]
     # Whichever call noticed that a lease had ended has not caused it.
@@ -239,7 +239,7 @@ def attributed(events: Iterable[Event]) -> list[Event]:
 
 
 class Timelines:
-    """Reads life lines. Every method raises `StorageUnavailable` when Redis does not answer."""
+    """Reads timelines. Every method raises `StorageUnavailable` when Redis does not answer."""
 
     def __init__(self, access: Access, workspaces: WorkspaceStore) -> None:
         self._access = access

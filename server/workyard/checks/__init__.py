@@ -1,1 +1,1 @@
-"""Checks that a request passes before its route."""
+"""What a request passes before its route, in order. The only folder that imports FastAPI internals."""

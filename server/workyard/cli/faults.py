@@ -1,4 +1,4 @@
-"""The commands `workyard fault` and `workyard scenario`: what goes wrong on purpose. Source: docs/faults.md."""
+"""The commands `workyard faults …`: make API calls fail on purpose. Source: docs/faults.md."""
 
 from __future__ import annotations
 
@@ -17,13 +17,8 @@ _FILE = click.Path(exists=True, dir_okay=False, allow_dash=True)
 
 
 @main.group()
-def fault() -> None:
-    """Make calls to the API go wrong (docs/faults.md)."""
-
-
-@main.group()
-def scenario() -> None:
-    """Fault rules that belong together: ready ones, and files of your own (docs/faults.md)."""
+def faults() -> None:
+    """Make API calls fail on purpose: single rules, and scenarios of several rules (docs/faults.md)."""
 
 
 def _add(url: str, api_key: str, body: Mapping[str, Any] | str, *, replace: bool) -> None:
@@ -48,34 +43,34 @@ def _text(path: str) -> str:
         raise click.ClickException(f"{path}: not UTF-8") from None
 
 
-@fault.command("add")
+@faults.command("add")
 @_server_options
 @click.option("--replace", is_flag=True, help="In place of the rules there are.")
 @click.argument("rule")
-def fault_add(url: str, api_key: str, replace: bool, rule: str) -> None:
+def faults_add(url: str, api_key: str, replace: bool, rule: str) -> None:
     """Add RULE, JSON or YAML such as '{on: ack, do: {status: 503}}'; `-` reads it, or several, from standard input."""
     _add(url, api_key, _text("-") if rule == "-" else rule, replace=replace)
 
 
-@fault.command("list")
+@faults.command("list")
 @_server_options
-def fault_list(url: str, api_key: str) -> None:
+def faults_list(url: str, api_key: str) -> None:
     """List the rules, with how often each was applied."""
     for row in _call(url, api_key, "GET", "/_emulator/faults")["data"]:
         _show(row)
 
 
-@fault.command("clear")
+@faults.command("clear")
 @_server_options
 @click.argument("fault_id", required=False)
-def fault_clear(url: str, api_key: str, fault_id: str | None) -> None:
+def faults_clear(url: str, api_key: str, fault_id: str | None) -> None:
     """Remove the rule FAULT_ID, or all."""
     path = "/_emulator/faults" if fault_id is None else f"/_emulator/faults/{urllib.parse.quote(fault_id, safe='')}"
     click.echo(f"removed {_call(url, api_key, 'DELETE', path)['removed']}")
 
 
-@scenario.command("list")
-def scenario_list() -> None:
+@faults.command("scenarios")
+def faults_scenarios() -> None:
     """List the ready scenarios."""
     from ..faults.rules import ready_scenario, ready_scenarios
 
@@ -83,9 +78,9 @@ def scenario_list() -> None:
         click.echo(f"{name}: {' '.join((ready_scenario(name).description or '').split())}")
 
 
-@scenario.command("show")
+@faults.command("show")
 @click.argument("name")
-def scenario_show(name: str) -> None:
+def faults_show(name: str) -> None:
     """Print a ready scenario as YAML: a start for one of your own."""
     from ..faults.rules import ready_scenario, ready_scenarios
 
@@ -96,7 +91,7 @@ def scenario_show(name: str) -> None:
     click.echo(ready_scenarios()[name], nl=False)
 
 
-@scenario.command("run")
+@faults.command("run")
 @_server_options
 @click.option(
     "--environment", "environment_id", metavar="ID", help="For this environment; unset: for all. Ready ones only."
@@ -106,7 +101,7 @@ def scenario_show(name: str) -> None:
 )
 @click.option("--replace", is_flag=True, help="In place of the rules there are.")
 @click.argument("name_or_file")
-def scenario_run(
+def faults_run(
     url: str, api_key: str, environment_id: str | None, seed: int | None, replace: bool, name_or_file: str
 ) -> None:
     """Put a ready scenario into force, by its name, or one in a file, by its path."""
@@ -122,9 +117,9 @@ def scenario_run(
         _add(url, api_key, _checked(name_or_file), replace=replace)
 
 
-@scenario.command("check")
+@faults.command("check")
 @click.argument("file", type=_FILE)
-def scenario_check(file: str) -> None:
+def faults_check(file: str) -> None:
     """Check a scenario in YAML or JSON, without a server; exits with 1 and names the path of each problem."""
     from ..faults.rules import read_scenario
 
@@ -139,6 +134,6 @@ def _checked(path: str) -> str:
         read_scenario(text)
     except (InvalidRequest, OSError) as error:
         reason = getattr(error, "message", None) or getattr(error, "strerror", None) or str(error)
-        hint = "" if isinstance(error, InvalidRequest) else "; `workyard scenario list` names the ready ones"
+        hint = "" if isinstance(error, InvalidRequest) else "; `workyard faults scenarios` names the ready ones"
         raise click.ClickException(f"{path}: {reason}{hint}") from None
     return text

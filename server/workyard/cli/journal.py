@@ -1,4 +1,4 @@
-"""What `workyard requests` prints: the requests of the journal, a line each, and those that follow. Owns no call."""
+"""What `workyard journal` prints: the requests of the journal, a line each, and those that follow. Owns no call."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def shown(
 
     Args:
         call: calls the server with a method and a path, and returns its JSON.
-        query: parameters of `GET /_emulator/requests`; None: left out.
+        query: parameters of `GET /_emulator/journal`; None: left out.
         everything: whether to show all workspaces.
         follow: see above.
     """
@@ -46,7 +46,7 @@ def shown(
 
 
 def _pages(call: Callable[[str, str], Any], query: Mapping[str, object]) -> list[dict[str, Any]]:
-    answer: dict[str, Any] = call("GET", f"/_emulator/requests?{urlencode(query)}")
+    answer: dict[str, Any] = call("GET", f"/_emulator/journal?{urlencode(query)}")
     return [answer] if "last" in answer else answer["data"]
 
 

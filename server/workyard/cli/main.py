@@ -303,7 +303,7 @@ def enqueue(url: str, api_key: str, environment_id: str, count: int, session_id:
 
 @main.group()
 def clock() -> None:
-    """Read and change a workspace's clock (docs/time.md)."""
+    """Read and change a workspace's clock (docs/clock.md)."""
 
 
 def _show(reading: Mapping[str, Any]) -> None:
@@ -374,7 +374,7 @@ def clock_real(url: str, api_key: str) -> None:
 
 
 @main.group()
-def script() -> None:
+def scripts() -> None:
     """Check, give and follow the scripts of agents (docs/agent-scripts.md)."""
 
 
@@ -400,20 +400,20 @@ def _script_path(name: str | None, session: str | None) -> str:
     return f"/_emulator/scripts/{urllib.parse.quote(name or 'default', safe='')}"
 
 
-@script.command("check")
+@scripts.command("check")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
-def script_check(file: str) -> None:
+def scripts_check(file: str) -> None:
     """Check a script in YAML or JSON, without a server; exits with 1 and names each step and field that is wrong."""
     _, checked = _script(file)
     click.echo(f"{file}: {len(checked.steps)} steps, no problem")
 
 
-@script.command("set")
+@scripts.command("set")
 @_server_options
 @click.option("--session", "session_id", metavar="ID", help="For this session, from its next message on.")
 @click.option("--name", metavar="NAME", help="Keep it under this name; unset: as the workspace's default.")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
-def script_set(url: str, api_key: str, session_id: str | None, name: str | None, file: str) -> None:
+def scripts_set(url: str, api_key: str, session_id: str | None, name: str | None, file: str) -> None:
     """Give a session, or the workspace, a script in YAML or JSON."""
     if session_id is not None and name is not None:
         raise click.UsageError("--session and --name exclude each other")
@@ -422,11 +422,11 @@ def script_set(url: str, api_key: str, session_id: str | None, name: str | None,
     click.echo(f"set for session {session_id}" if session_id else f"set as {name or 'default'}")
 
 
-@script.command("show")
+@scripts.command("show")
 @_server_options
 @click.argument("session_id")
 @click.option("--json", "as_json", is_flag=True, help="Print the script and the report as one JSON object.")
-def script_show(url: str, api_key: str, session_id: str, as_json: bool) -> None:
+def scripts_show(url: str, api_key: str, session_id: str, as_json: bool) -> None:
     """Print how far the script of a session has come; exits with 1 when something did not go by it."""
     found = _call(url, api_key, "GET", _script_path(None, session_id))
     report = found["report"]
@@ -574,7 +574,7 @@ def watch(url: str, api_key: str, everything: bool, once: bool, interval: float)
 @click.option("--work", "work_id", metavar="ID", help="Only those about this work item.")
 @click.option("--session", "session_id", metavar="ID", help="Only those about this session and its work item.")
 @click.option("--worker", "worker_id", metavar="ID", help="Only those of this worker (Anthropic-Worker-ID).")
-def requests(url: str, api_key: str, everything: bool, follow: bool, **query: Any) -> None:
+def journal(url: str, api_key: str, everything: bool, follow: bool, **query: Any) -> None:
     """Print the last requests to the API, oldest first: when, status, operation, duration, about what, who, error."""
     from .journal import shown
 
@@ -609,6 +609,6 @@ def invariants(url: str, api_key: str, everything: bool) -> None:
         sys.exit(1)
 
 
-# The groups `fault` and `scenario` and the command `explain` add themselves.
+# The group `faults` and the command `explain` add themselves.
 from . import explain as cli_ledger  # noqa: E402, F401
 from . import faults as cli_faults  # noqa: E402, F401

@@ -20,7 +20,7 @@ class FaultHelpers(Helpers):
     """The fault rules of a workspace."""
 
     @helper
-    def script(self, *rules: Mapping[str, Any], seed: int = 0) -> Steps[Rules]:
+    def add(self, *rules: Mapping[str, Any], seed: int = 0) -> Steps[Rules]:
         """Add rules, such as `{"on": "ack", "do": {"drop": True}, "when": "after"}`; all of them or none."""
         return (yield from _add({"rules": [dict(rule) for rule in rules], "seed": seed}))
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypedDict, Unpack
 
-from ..schemas.journal import JournaledExchange, JournaledRequest, JournalPage, RequestCount, Verified
+from ..schemas.journal import JournalCount, JournalEntry, JournalEntryWithBodies, JournalPage, Verified
 from .connection import Request
-from .steps import Helpers, Steps, helper, read
+from .steps import Awaiting, Blocking, Helpers, Steps, helper, read
 
-_PATH = "/_emulator/requests"
+_PATH = "/_emulator/journal"
+
+
+Entries = list[JournalEntryWithBodies | JournalEntry]
 
 
 class Filters(TypedDict, total=False):
@@ -31,9 +34,7 @@ class JournalHelpers(Helpers):
     """What was sent to the API with this workspace's credentials, as far as the journal keeps it."""
 
     @helper
-    def requests(
-        self, *, bodies: bool = False, limit: int = 1000, **filters: Unpack[Filters]
-    ) -> Steps[list[JournaledExchange | JournaledRequest]]:
+    def list(self, *, bodies: bool = False, limit: int = 1000, **filters: Unpack[Filters]) -> Steps[Entries]:
         """Return the newest requests, newest last, such as those of `on="heartbeat", status="4xx"`."""
         query = {**filters, "bodies": bodies, "limit": limit}
         return read(JournalPage, (yield Request("GET", _PATH, query=query))).data
@@ -41,7 +42,7 @@ class JournalHelpers(Helpers):
     @helper
     def count(self, /, **filters: Unpack[Filters]) -> Steps[int]:
         """Return how many requests there are."""
-        return read(RequestCount, (yield Request("GET", f"{_PATH}/count", query=filters))).count
+        return read(JournalCount, (yield Request("GET", f"{_PATH}/count", query=filters))).count
 
     @helper
     def verify(self, *expect: Mapping[str, Any], in_order: bool = False) -> Steps[Verified]:
@@ -52,7 +53,7 @@ class JournalHelpers(Helpers):
             AssertionError: something is not so, or the journal cannot tell any more; with what came nearest.
         """
         body = {"expect": [dict(each) for each in expect], "in_order": in_order}
-        found = read(Verified, (yield Request("POST", "/_emulator/verify", body)))
+        found = read(Verified, (yield Request("POST", f"{_PATH}/verify", body)))
         if not found.ok:
             raise AssertionError("\n".join(_lines(found)))
         return found
@@ -68,3 +69,11 @@ def _lines(found: Verified) -> list[str]:
                 f"  nearest: {near.method} {near.path} at {near.at}: {near.status}; differs in {', '.join(failure.nearest.differs)}"
             )
     return lines
+
+
+class Journal(Blocking, JournalHelpers):
+    """The journal of a workspace."""
+
+
+class AsyncJournal(Awaiting, JournalHelpers):
+    """The journal of a workspace; every call is awaited."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from ..schemas.control import LeaseSettings, Recount, ResetDone
 from ..schemas.work import Work, WorkQueueStats
+from ..schemas.workspaces import LeaseSettings, Recount, ResetDone
 from ..state.answers import StateRestored
 from .connection import Request, WorkyardRefused
 from .environment import exports

@@ -20,10 +20,10 @@ _SPARE_S = 10.0
 class Timeline(WorkTimeline):
     """The life of a work item so far, also as a drawing."""
 
-    text: str = Field(description="The life line, drawn for people.")
+    text: str = Field(description="The timeline, drawn for people.")
 
 
-class SightHelpers(Helpers):
+class TimelineHelpers(Helpers):
     """What is seen of a workspace's work."""
 
     @helper
@@ -73,5 +73,5 @@ class SightHelpers(Helpers):
 
 
 def timeline_of(work_id: str) -> str:
-    """Return the path of an item's life line."""
+    """Return the path of an item's timeline."""
     return f"/_emulator/work/{quote(work_id, safe='')}/timeline"

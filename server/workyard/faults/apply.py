@@ -62,7 +62,7 @@ Route = Callable[[], Awaitable[Response]]
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """A rule that is applied to a call, by the name that life lines and the journal have of it."""
+    """A rule that is applied to a call, by the name that timelines and the journal have of it."""
 
     name: str
     rule: Rule
@@ -206,7 +206,7 @@ class Faults:
         return response
 
     async def _note(self, told: ApiCall, item: str, applied: Applied) -> None:
-        """Enter a fault into the life line of the item that a call is about, and do what its kind does to the item."""
+        """Enter a fault into the timeline of the item that a call is about, and do what its kind does to the item."""
         if item:
             await self._queue.fault(
                 told.environment_id, item, rule=applied.name, kind=applied.rule.kind, worker_id=told.worker_id

@@ -226,7 +226,7 @@ class Rule(_Part):
     """One fault: which calls it is about, which of these it is applied to, and what it does."""
 
     name: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[\w .:-]+$")] | SkipJsonSchema[None] = Field(
-        None, description="How life lines and the journal call it; left out: its id."
+        None, description="How timelines and the journal call it; left out: its id."
     )
     on: Annotated[str, AfterValidator(_on), WithJsonSchema({"enum": [*_WORDS, *GROUPS]})] = Field(
         description="The operation, or a group: `work`, a resource such as `environments`, or `any`."

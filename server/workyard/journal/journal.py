@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
-from workyard_store.engine.peers import Questions
+from workyard_store.engine.peers import Peers
 from workyard_store.errors import LimitReached, StorageUnavailable
 from workyard_store.journal import Extent, JournalStore
 
@@ -81,7 +81,7 @@ class Journal:
         traffic: Traffic,
         store: JournalStore,
         owners: Owners,
-        questions: Questions,
+        peers: Peers,
         *,
         body_bytes: int,
         lasts: bool,
@@ -90,7 +90,7 @@ class Journal:
         self._traffic = traffic
         self._store = store
         self._owners = owners
-        self._questions = questions
+        self._peers = peers
         self._body_bytes = body_bytes
         self._lasts = lasts
         self._timer: asyncio.TimerHandle | None = None
@@ -103,9 +103,9 @@ class Journal:
         self._held: dict[str, float] = {}
         self._begins: dict[str, float] = {}
         traffic.on_kept = self._kept
-        questions.answer("flush", self._flushed)
-        questions.answer("forget", self._forget)
-        questions.answer("remember", self._remember)
+        peers.on("flush", self._flushed)
+        peers.on("forget", self._forget)
+        peers.on("remember", self._remember)
 
     # -- writing ----------------------------------------------------------------------------------------------
 
@@ -288,16 +288,16 @@ class Journal:
         if not self._store.keeps:
             yield
             return
-        await self._questions.ask("forget", workspace, within_s=_PATIENCE_S)
+        await self._peers.ask("forget", workspace, within_s=_PATIENCE_S)
         try:
             yield
         finally:
-            await self._questions.ask("remember", workspace, within_s=_PATIENCE_S)
+            await self._peers.ask("remember", workspace, within_s=_PATIENCE_S)
 
     async def gather(self) -> int | None:
         """Have all processes write what they answered until now. Return when one has lost any, wall time in microseconds, 0
         for never; None if not all have answered."""
-        answers = await self._questions.ask("flush", within_s=_PATIENCE_S)
+        answers = await self._peers.ask("flush", within_s=_PATIENCE_S)
         return max(map(int, answers.words.values()), default=0) if answers.complete else None
 
     async def read(self, workspace: str, gathered: int | None, *, first: int = 1, bodies: bool = False) -> Reading:

@@ -19,7 +19,7 @@ from workyard_queue.sessions.streams import EventStreams
 from workyard_queue.work.polling import LongPoll
 from workyard_queue.work.work_queue import QueueFigures, WorkQueue
 from workyard_store.engine.engine import Engine
-from workyard_store.engine.peers import Answers, Questions
+from workyard_store.engine.peers import Answers, Peers
 from workyard_store.errors import EnvironmentNotFound, StorageUnavailable
 from workyard_store.workspaces.workspaces import WorkspaceStore
 
@@ -68,7 +68,7 @@ class Metrics:
         engine: Engine,
         workspaces: WorkspaceStore,
         queue: WorkQueue,
-        questions: Questions,
+        peers: Peers,
         traffic: Traffic,
         long_poll: LongPoll,
         streams: EventStreams,
@@ -76,11 +76,11 @@ class Metrics:
         self._engine = engine
         self._workspaces = workspaces
         self._queue = queue
-        self._questions = questions
+        self._peers = peers
         self._traffic = traffic
         self._long_poll = long_poll
         self._streams = streams
-        questions.answer("metrics", self._own)
+        peers.on("metrics", self._own)
 
     async def text(self) -> str:
         """Return all metrics in Prometheus' text format.
@@ -93,10 +93,10 @@ class Metrics:
         build = {"version": __version__, "engine": self._engine.name, "python": platform.python_version()}
         samples["build_info"].append(("", build, 1))
         try:
-            answers = await self._questions.ask("metrics", within_s=_PATIENCE_S)
+            answers = await self._peers.ask("metrics", within_s=_PATIENCE_S)
             await self._of_queues(samples)
         except StorageUnavailable:
-            answers = Answers({self._questions.process: await self._own("")}, complete=True)
+            answers = Answers({self._peers.process: await self._own("")}, complete=True)
             samples["redis_up"].append(("", {}, 0))
         else:
             samples["redis_up"].append(("", {}, 1))

@@ -1,4 +1,4 @@
-"""`/_emulator/faults` and `/_emulator/scenarios`: what goes wrong on purpose. Source: docs/faults.md."""
+"""`/_emulator/faults…`: what goes wrong on purpose. Source: docs/faults.md."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from starlette.responses import Response
 
 from workyard_store.errors import FaultNotFound, InvalidRequest, ScenarioNotFound
 
-from ..checks.route import Call, ControlRoute, QueryBoolean
+from ..checks.call import Call
+from ..checks.parameters import QueryBoolean
+from ..checks.route import ControlRoute
+from ..checks.workspace import WorkspaceName, one_workspace
 from ..contract.describe import FULL, link, refusals, success
 from ..faults.rules import MOST_RULES, Given, read_scenario, ready_scenario, ready_scenarios
 from ..schemas.faults import (
@@ -24,7 +27,6 @@ from ..schemas.faults import (
     render_scenario,
 )
 from ..wire.responses import JsonResponse
-from .control import WorkspaceName, one_workspace
 from .scripts import TEXT_TYPES
 
 router = APIRouter(prefix="/_emulator", route_class=ControlRoute)
@@ -108,14 +110,14 @@ async def delete_fault(
     return JsonResponse({"type": "faults_deleted", "removed": 1})
 
 
-@router.get("/scenarios", tags=_TAGS, responses=success(ReadyScenarioList, "The scenarios.") | refusals())
+@router.get("/faults/scenarios", tags=_TAGS, responses=success(ReadyScenarioList, "The scenarios.") | refusals())
 async def list_scenarios(call: Call) -> Response:
     """List the ready scenarios, which `POST /_emulator/faults` takes by name."""
     return JsonResponse({"data": [_ready(name) for name in ready_scenarios()]})
 
 
 @router.get(
-    "/scenarios/{name}",
+    "/faults/scenarios/{name}",
     tags=_TAGS,
     responses=success(ReadyScenario, "The scenario.") | refusals(404, because={404: "No ready scenario of this name."}),
 )

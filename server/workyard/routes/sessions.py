@@ -18,8 +18,10 @@ from workyard_store.clock import format_instant
 from workyard_store.errors import InvalidRequest, MemoryStoreNotFound, SessionOutOfState
 from workyard_store.ids import canonical_session_id, derived_suffix, new_id
 
+from ..checks.call import Call
+from ..checks.parameters import QueryBoolean, QueryInteger
 from ..checks.permissions import check_events
-from ..checks.route import Call, PublicRoute, QueryBoolean, QueryInteger
+from ..checks.route import PublicRoute
 from ..contract.describe import FULL, event_stream, link, refusals, success
 from ..schemas.agents import UNKNOWN, AgentOverrides, AgentReference, overridden, render_session_agent, tools_of
 from ..schemas.common import DEFAULT_LIMIT, QueryInstant, render_page

@@ -11,7 +11,9 @@ from starlette.responses import Response
 
 from workyard_queue.work.states import LONGEST_BLOCK_MS
 
-from ..checks.route import AS_QUERY_INTEGER, Call, PublicRoute, QueryInteger
+from ..checks.call import Call
+from ..checks.parameters import AS_QUERY_INTEGER, QueryInteger
+from ..checks.route import PublicRoute
 from ..contract.describe import link, refusals, success
 from ..schemas.common import DEFAULT_LIMIT, render_page
 from ..schemas.work import (

@@ -1,4 +1,4 @@
-"""Wire shapes of the clock and its timers. Rules: `time.*`."""
+"""Wire shapes of the clock and its timers. Rules: `clock.*`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from workyard_store.clock import LAST_INSTANT, format_instant
 from workyard_store.workspaces.workspaces import ClockReading
 
 from .common import ENVIRONMENT_ID, WORK_ID, Body, OnlyTrue, Rfc3339, Shape, Timestamp
-from .control import WorkspaceId
+from .workspaces import WorkspaceId
 
 #: Timers that a reading of the clock shows.
 MOST_PENDING = 100

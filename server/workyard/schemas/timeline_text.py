@@ -1,4 +1,4 @@
-"""The life line of a work item as text, for people: a time axis, who did what, and what is to be said of it."""
+"""The timeline of a work item as text, for people: a time axis, who did what, and what is to be said of it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MANY_BEATS = 5
 
 
 def draw(timeline: Timeline) -> str:
-    """Return a drawing of a life line, each line of at most `WIDTH` columns, without control characters."""
+    """Return a drawing of a timeline, each line of at most `WIDTH` columns, without control characters."""
     events = timeline.events
     lines = [f"{timeline.work_id}  {timeline.state}", f"{timeline.session_id} in {timeline.environment_id}"]
     if events:

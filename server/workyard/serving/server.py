@@ -36,9 +36,9 @@ from workyard_queue.sessions.scripts import play
 from workyard_store.clock import wall_now
 from workyard_store.errors import StartupRefused
 
-from ..app import build_services, create_app, open_engine
-from ..checks.route import Services
+from ..app import create_app
 from ..observability import logs
+from ..services import Services, build_services, open_engine
 from ..settings import Settings, load, named
 from ..state.file import load_state, read_state, save_state
 from ..state.seed_file import plant, read_seed_file

@@ -27,10 +27,10 @@ from .shape import (
     StateAgent,
     StateEnvironment,
     StateFaults,
-    StateLifeEvent,
     StateMemoryStore,
     StateSession,
     StateSkill,
+    StateTimelineEvent,
     StateWork,
     WorkspaceState,
 )
@@ -244,7 +244,7 @@ def _environment(stored: StoredEnvironment) -> Json:
             for work, _, worker in (line.partition(" ") for line in record.get("twice", "").split("\n") if line)
         ],
         "sessions": [_session(each) for each in stored.sessions],
-        "life_line": [_life_event(id_, dict(fields)) for id_, fields in stored.life],
+        "timeline": [_life_event(id_, dict(fields)) for id_, fields in stored.life],
     }
 
 
@@ -442,7 +442,7 @@ def _stored_environment(each: StateEnvironment) -> StoredEnvironment:
         [_stored_work(item) for item in each.work],
         [StoredEntry(entry.work_id, entry.entered_at, entry.handed_out_at) for entry in each.queue],
         [_stored_session(each.id, session) for session in each.sessions],
-        [(event.id, dict(_life_fields(event))) for event in each.life_line],
+        [(event.id, dict(_life_fields(event))) for event in each.timeline],
     )
 
 
@@ -496,7 +496,7 @@ def _stored_session(environment_id: str, session: StateSession) -> StoredSession
     return StoredSession(session.id, fields, session.agent_acts_at, events)
 
 
-def _life_fields(event: StateLifeEvent) -> Iterator[tuple[str, str]]:
+def _life_fields(event: StateTimelineEvent) -> Iterator[tuple[str, str]]:
     by = event.by
     yield "k", event.kind
     yield "w", event.work_id

@@ -11,12 +11,12 @@ from typing import Any
 from workyard_queue.state.snapshots import StoredWorkspace
 from workyard_store.errors import Conflict, InvalidRequest, StartupRefused
 
-from ..checks.route import Services
 from ..settings import Settings, named
 from ..wire.bodies import json_object
 from .document import render_workspace, stored_of
 from .rules import checked_server_state
 from .shape import VERSION
+from .stores import Stores
 
 Loaded = list[tuple[str, StoredWorkspace]]
 
@@ -45,17 +45,17 @@ def read_state(settings: Settings) -> Loaded:
         raise StartupRefused(f"{named('state')}: {settings.state}: {message}") from None
 
 
-async def restore(services: Services, workspace: str, stored: StoredWorkspace) -> None:
+async def restore(stores: Stores, workspace: str, stored: StoredWorkspace) -> None:
     """Put *stored*, which has been checked, in place of what a workspace holds.
 
     Raises: what `Snapshots.write` does.
     """
     if stored.hashes["faults"]:
-        services.faults.store.heard_of_any = True
-    await services.snapshots.write(workspace, stored)
+        stores.faults.store.heard_of_any = True
+    await stores.snapshots.write(workspace, stored)
 
 
-async def load_state(loaded: Loaded, services: Services) -> None:
+async def load_state(loaded: Loaded, stores: Stores) -> None:
     """Restore what a file has, into a store that has nothing.
 
     Raises:
@@ -63,26 +63,26 @@ async def load_state(loaded: Loaded, services: Services) -> None:
     """
     if not loaded:
         return
-    if await services.workspaces.all():
+    if await stores.workspaces.all():
         raise StartupRefused(
             f"{named('state')}: There is data under this key prefix already, which a restore would replace: leave out "
             "--state to go on with that, or use another --key-prefix"
         )
     try:
         for workspace, stored in loaded:
-            await restore(services, workspace, stored)
+            await restore(stores, workspace, stored)
     except Conflict as conflict:
         raise StartupRefused(f"{named('state')}: {conflict.message}") from None
 
 
-async def save_state(settings: Settings, services: Services) -> None:
+async def save_state(settings: Settings, stores: Stores) -> None:
     """Write the state of all workspaces to the file that the settings name: all of it, or nothing.
 
     Raises:
         StartupRefused: it cannot be written.
     """
     assert settings.state is not None
-    found = [(each, await services.snapshots.read(each)) for each in await services.workspaces.all()]
+    found = [(each, await stores.snapshots.read(each)) for each in await stores.workspaces.all()]
     try:
         write_document(Path(settings.state), server_document(found))
     except OSError as error:

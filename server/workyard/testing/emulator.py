@@ -9,10 +9,10 @@ import anyio.to_thread
 
 from ..client.clock import AsyncClock, Clock
 from ..client.faults import AsyncFaults, Faults
-from ..client.journal import JournalHelpers
+from ..client.journal import AsyncJournal, Journal
 from ..client.queues import QueueHelpers
 from ..client.steps import Awaiting, Blocking
-from ..client.timeline import SightHelpers
+from ..client.timeline import TimelineHelpers
 from .target import Place
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import anthropic
 
 
-class _Emulator(QueueHelpers, SightHelpers, JournalHelpers):
+class _Emulator(QueueHelpers, TimelineHelpers):
     """What both kinds have."""
 
     def __init__(self, *, url: str | None = None, api_key: str | None = None, **settings: object) -> None:
@@ -82,6 +82,7 @@ class Emulator(Blocking, _Emulator):
         super().__init__(url=url, api_key=api_key, **settings)
         self.clock = Clock(self._place)
         self.faults = Faults(self._place)
+        self.journal = Journal(self._place)
         self._clients: list[anthropic.Anthropic] = []
 
     def __enter__(self) -> Self:
@@ -130,6 +131,7 @@ class AsyncEmulator(Awaiting, _Emulator):
         super().__init__(url=url, api_key=api_key, **settings)
         self.clock = AsyncClock(self._place)
         self.faults = AsyncFaults(self._place)
+        self.journal = AsyncJournal(self._place)
         self._clients: list[anthropic.AsyncAnthropic] = []
 
     async def __aenter__(self) -> Self:

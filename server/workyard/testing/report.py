@@ -12,8 +12,8 @@ _MOST_CHARACTERS = 10_000
 _WITHIN_S = 5.0
 
 
-def life_lines(emulator: Emulator) -> str:
-    """Return the life lines of the items of a workspace to which something happened last."""
+def timelines(emulator: Emulator) -> str:
+    """Return the timelines of the items of a workspace to which something happened last."""
     try:
         text = emulator._run(_drawn())
     except Exception as error:  # A test has failed, and that is to be reported, whatever else is wrong.

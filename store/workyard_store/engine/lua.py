@@ -43,7 +43,7 @@ from typing import (
     get_type_hints,
 )
 
-from ..keys import LUA_NAMES
+from ..keys import lua_locals
 
 T = TypeVar("T")
 ReplyT_co = TypeVar("ReplyT_co", covariant=True)
@@ -91,7 +91,7 @@ class Refused(Exception):
 
 
 class LuaScript:
-    """The text of a script: the prelude of key names, then shared parts and the script's own file, with their arguments.
+    """The text of a script: the names of the keys that it uses, then shared parts and the script's own file, with their arguments.
 
     Attributes:
         plain: the text, and the hash Redis knows it by, for one server.
@@ -100,9 +100,9 @@ class LuaScript:
 
     def __init__(self, name: str, parts: Sequence[str]) -> None:
         self.name = name
-        names = "\n".join(f"local {local} = BASE .. '{suffix}'" for local, suffix in LUA_NAMES.items())
         base = "local BASE = string.match(KEYS[1], '^(.*:)[a-z]+$')\n"
-        body = f"{names}\n" + "\n".join(parts)
+        body = "\n".join(parts)
+        body = f"{lua_locals(body)}\n{body}"
         self.plain = _with_hash(base + body)
         self.in_cluster = _with_hash(base + _WHOLE_SLOT + body)
 
@@ -167,7 +167,7 @@ class LuaArguments:
         return encode
 
     @classmethod
-    def lua_locals(cls, first: int) -> str:
+    def named_in_lua(cls, first: int) -> str:
         """Return the line that gives the arguments their names in Lua, where *first* is the place of the first in ARGV; an
         empty string if there are none. It is one line, for the line numbers in Lua's errors."""
         single, lists = cls._single(), cls._lists()
@@ -238,11 +238,11 @@ class LuaCall(LuaArguments, Generic[ReplyT_co]):
         parts, first = [], 1
         for head in cls.heads:
             if head.arguments is not None:
-                parts.append(head.arguments.lua_locals(first))
+                parts.append(head.arguments.named_in_lua(first))
                 first += len(head.arguments.fields)
             parts += [file.read_text(encoding="utf-8") for file in head.files]
         own = (cls.folder / f"{lua}.lua").read_text(encoding="utf-8")
-        cls.bound = LuaScript(lua, [*parts, cls.lua_locals(first) + own])
+        cls.bound = LuaScript(lua, [*parts, cls.named_in_lua(first) + own])
         reply = next(get_args(base)[0] for base in cls.__dict__["__orig_bases__"] if get_args(base))
         kinds = get_args(reply) if get_origin(reply) in (Union, UnionType) else (reply,)
         cls.replies = {word: kind for kind in kinds for word in _words_of(kind)}

@@ -60,14 +60,19 @@ local function touch()
   end
 end
 
+-- Publish a message on the wake channel: its kind, and the words after it. `engine/wake.py` lists the messages.
+local function announce(...)
+  call('PUBLISH', WAKE, table.concat({...}, ' '))
+end
+
 -- Wake blocked polls: one after the other while there is work, or all at once when time or the environment changed.
 local function wake(all)
-  call('PUBLISH', WAKE, all and ENV_ID .. '!' or ENV_ID)
+  announce(all and 'changed' or 'work', ENV_ID)
 end
 
 -- Tell those who watch the environment that something has changed.
 local function tell()
-  if E.watched and E.watched > wall then call('PUBLISH', WAKE, ENV_ID .. '#') end
+  if E.watched and E.watched > wall then announce('watched', ENV_ID) end
 end
 
 -- Ids and secrets of a workspace with a seed follow from it. Answer what the caller is to make them of, having done nothing

@@ -8,5 +8,5 @@ if refusal then return {refusal} end
 follow(clock)
 wake(true)
 -- Time may have come for an agent that waits.
-if call('EXISTS', DUE) == 1 then call('PUBLISH', WAKE, ENV_ID .. '~') end
+if call('EXISTS', DUE) == 1 then announce('agent', ENV_ID) end
 return {'OK'}

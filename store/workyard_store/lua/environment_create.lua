@@ -13,5 +13,5 @@ if kind == 'self_hosted' then
   call('XGROUP', 'CREATE', STREAM, 'workers', '0', 'MKSTREAM')
 end
 -- Whoever watches its workspace has not marked it yet.
-call('PUBLISH', WAKE, ENV_ID .. '#')
+announce('watched', ENV_ID)
 return {'OK', call('HGETALL', ENV)}

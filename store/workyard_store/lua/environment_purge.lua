@@ -11,8 +11,10 @@ local removed = call('UNLINK', RESTORE)
 -- The last member takes the index itself with it, which counts as a removed key too.
 local indexes = call('EXISTS', INDEX, SESSIONS, DUE)
 for _, row in ipairs(named) do
-  local work, session = row.work_id, row.session_id
-  removed = removed + call('UNLINK', WORK_ .. work, TOKENS_ .. work, SESSION_ .. session, EVENTS_ .. session)
+  local work, session, keys = row.work_id, row.session_id, {}
+  for _, key in ipairs(PURGED_PER_WORK) do keys[#keys + 1] = key .. work end
+  for _, key in ipairs(PURGED_PER_SESSION) do keys[#keys + 1] = key .. session end
+  removed = removed + call('UNLINK', unpack(keys))
   call('ZREM', INDEX, work)
   call('ZREM', SESSIONS, session)
   call('ZREM', DUE, session)
@@ -32,5 +34,4 @@ if #answer == 2 then
   end
 end
 if #answer > 2 then return answer end
-return {'DONE', removed + call('UNLINK', STREAM, POLLED, LEASES, INDEX, POLLERS, SEEN, KEYS_, IDEM, SESSIONS, DUE,
-  LIFE)}
+return {'DONE', removed + call('UNLINK', unpack(PURGED))}

@@ -257,7 +257,7 @@ class WorkspaceStore:
         if isinstance(reading, int):
             raise InvalidRequest(
                 f"at: Time never goes back: the workspace's clock is at {format_instant(reading)}",
-                rule="time.never-back",
+                rule="clock.never-back",
             )
         return reading
 
@@ -283,7 +283,7 @@ class WorkspaceStore:
         if reply.word == "BACK":
             return reply.now
         if reply.word == "FAR":
-            raise InvalidRequest(f"{field}: A clock stops at {format_instant(LAST_INSTANT)}", rule="time.last-instant")
+            raise InvalidRequest(f"{field}: A clock stops at {format_instant(LAST_INSTANT)}", rule="clock.last-instant")
         profile = Profile.of(reply.profile)
         await self.spread(workspace, profile, apply)
         return self._reading(profile, reply.now, wall)

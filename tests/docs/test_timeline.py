@@ -1,4 +1,4 @@
-"""The page on sight keeps its word: its commands run, and its tables are the code's."""
+"""The page on timeline keeps its word: its commands run, and its tables are the code's."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from workyard_queue.timeline.diagnosis import CODES
 @pytest.fixture(scope="module")
 def page() -> str:
     """The text of the page."""
-    return (ROOT / "docs" / "sight.md").read_text(encoding="utf-8")
+    return (ROOT / "docs" / "timeline.md").read_text(encoding="utf-8")
 
 
 def test_its_commands_run_as_they_stand(page: str) -> None:
-    """The wait is met, the life line drawn, the events told, the queues shown."""
+    """The wait is met, the timeline drawn, the events told, the queues shown."""
     printed = run("bash", "-euc", block(page, "bash"))
     assert '{"met":true,' in printed
     assert "nobody_polls" in printed
@@ -46,7 +46,7 @@ def test_its_tables_are_the_codes(page: str) -> None:
     """Each code with its severity and its words, and each event, in the order of the code; here and in the module."""
     codes = re.findall(r"^\| `(\w+)` \| (\w+) \| (.*) \|$", section(page, "The diagnosis"), re.MULTILINE)
     assert codes == [(code, severity, text) for code, (severity, text) in CODES.items()]
-    events = re.findall(r"^\| `(\w+)` \| ", section(page, "The life line"), re.MULTILINE)
+    events = re.findall(r"^\| `(\w+)` \| ", section(page, "The timeline"), re.MULTILINE)
     assert tuple(events) == timeline.KINDS
     assert timeline.__doc__ is not None
     assert tuple(re.findall(r"^\| `(\w+)` *\| ", timeline.__doc__, re.MULTILINE)) == timeline.KINDS

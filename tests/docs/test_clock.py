@@ -12,7 +12,7 @@ from tests.docs.test_readme import ROOT, block, run, section
 @pytest.fixture(scope="module")
 def page() -> str:
     """The text of the page."""
-    return (ROOT / "docs" / "time.md").read_text(encoding="utf-8")
+    return (ROOT / "docs" / "clock.md").read_text(encoding="utf-8")
 
 
 def test_a_lease_is_taken_over_by_the_commands_of_the_page(page: str, tmp_path: Path) -> None:
