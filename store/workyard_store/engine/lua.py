@@ -162,7 +162,8 @@ class LuaArguments:
                 values.append(f"len({name})")
             row = ", ".join(_python(hint, f"row[{at}]") for at, hint in enumerate(columns.values()))
             values.append(f"*[value for row in {name} for value in ({row},)]" if row else f"*{name}")
-        encode: Callable[..., list[Value]] = eval(f"lambda *, {', '.join(parameters)}: [{', '.join(values)}]")
+        declared = ", ".join(["*", *parameters] if parameters else [])
+        encode: Callable[..., list[Value]] = eval(f"lambda {declared}: [{', '.join(values)}]")
         cls._encode = encode
         return encode
 
