@@ -9,7 +9,7 @@ import pytest
 
 from tests.docs.test_readme import ROOT, block, run, section
 from tests.support.harness import Api
-from workyard.schemas.timeline_text import WIDTH
+from workyard.schemas.terminal import WIDTH
 from workyard_queue.timeline import events as timeline
 from workyard_queue.timeline.codes import CODES
 
