@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_cli import said, workyard
-from tests.resources.test_memory import create, new_store
-from tests.resources.test_skills import MAIN
+from tests.support.command_line import said, workyard
 from tests.support.harness import Api, WorkyardServer
+from tests.support.memories import create, new_store
+from tests.support.skills import MAIN
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from tests.docs.test_readme import ROOT, block, run, section
 from tests.support.harness import Api
+from tests.support.pages import ROOT, block, run, section
 from workyard.schemas.terminal import WIDTH
 from workyard_queue.timeline import events as timeline
 from workyard_queue.timeline.codes import CODES

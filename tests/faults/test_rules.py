@@ -18,9 +18,9 @@ import jsonschema
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.sessions.test_lifecycle import ABSENT_AGENT, MESSAGE, session
 from tests.support.harness import NOON, Api, WorkyardServer, after, refused, running_server, wait_until
-from tests.timeline.test_timeline import timeline
+from tests.support.sessions import ABSENT_AGENT, MESSAGE, session
+from tests.support.timelines import timeline
 from workyard.cli.main import main
 from workyard.faults.scenarios import LONGEST_TEXT, ready_scenario, ready_scenarios
 from workyard.wire.operations import OPERATIONS

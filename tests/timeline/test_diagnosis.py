@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.sessions.test_lifecycle import MESSAGE, send, session
 from tests.support.harness import Api, running_server
+from tests.support.sessions import MESSAGE, send, session
 from workyard_queue.timeline.codes import CODES
 from workyard_queue.timeline.wording import duration
 
