@@ -6,7 +6,7 @@ the state the call needs. Cursors of no list mean its first page. Everything els
 handlers run, and no handler, store or script knows the ids.
 
 The ids are seeded by the ordinary methods, called with a given id, once the environment's last life was deleted, as any
-is. Fresh ids mapped to the reserved ones on the way in and out would need no lock, but every answer, message, life line
+is. Fresh ids mapped to the reserved ones on the way in and out would need no lock, but every answer, message, timeline
 and list would have to be rewritten; here they are what they are everywhere: listed, recounted, reset.
 
 Seeding and the call are one turn under one lock, so that a call meets only its own seed; hence one process. Nobody waits
@@ -20,23 +20,21 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from starlette.responses import Response
+from starlette.types import Scope
 
 from workyard_queue.work.states import NO_HEARTBEAT
 from workyard_queue.work.work_queue import WorkQueue
-from workyard_store.access import TRUSTED, Access
+from workyard_store.access import TRUSTED, Access, Caller
 from workyard_store.calls import CURRENT
 from workyard_store.errors import EnvironmentNotFound, InvalidCursor, StorageUnavailable
 from workyard_store.workspaces.configs import merged
 from workyard_store.workspaces.environments import EnvironmentStore
 from workyard_store.workspaces.workspaces import WorkspaceStore
 
-from .wire.envelope import API_CALL, add_header
-
-if TYPE_CHECKING:
-    from .checks.route import Call
+from .wire.exchange import exchange_of
 
 ENVIRONMENT = "env_011CZkZ9X2dpNyB7HsEFoRfW"
 WORK = "work_id"
@@ -71,39 +69,47 @@ class Fixtures:
         self._queue = queue
         self._lock = asyncio.Lock()
 
-    async def run(self, call: Call, handler: Handler, arguments: Mapping[str, Any]) -> Response:
+    async def run(
+        self, scope: Scope, operation: str, caller: Caller, handler: Handler, arguments: Mapping[str, Any]
+    ) -> Response:
         """Run a handler with its checked arguments, and name on its answer each leniency that it took.
+
+        Args:
+            scope: of the request: its path, and the headers that its answer gets.
+            operation: what is called.
+            caller: who calls.
+            handler: the route function.
+            arguments: its arguments by name.
 
         Raises:
             WorkyardError: as the handler.
             StorageUnavailable: seeding met no Redis, or others waited for it for too long.
         """
-        path: str = call.scope["path"]
-        operation: str = call.scope[API_CALL].on
+        path: str = scope["path"]
         if path == _PATH or path.startswith(_PATH + "/"):
-            workspace = await self._access.workspace(call.caller)
+            workspace = await self._access.workspace(caller)
             if (await self._workspaces.profile(workspace)).faults:
                 # Rules that act before the call do so before its turn, and before its state is made.
                 await self._access.ask(workspace)
             async with self._turn():
                 await self._seed(workspace, operation, on_work=path.startswith(_PATH + "/work"))
-                self._use(call, "reserved-environment")
+                self._use(scope, "reserved-environment")
                 if arguments.get("work_id") == WORK:
-                    self._use(call, "reserved-work")
-                return await self._paged(call, handler, arguments)
+                    self._use(scope, "reserved-work")
+                return await self._paged(scope, handler, arguments)
         if operation in _TAKE_TURNS:
             async with self._turn():
                 return await handler(**arguments)
         if path.startswith("/v1/"):
-            return await self._paged(call, handler, arguments)
+            return await self._paged(scope, handler, arguments)
         return await handler(**arguments)
 
-    async def _paged(self, call: Call, handler: Handler, arguments: Mapping[str, Any]) -> Response:
+    async def _paged(self, scope: Scope, handler: Handler, arguments: Mapping[str, Any]) -> Response:
         """Run a handler; if it refuses a cursor, it has changed nothing, and is asked for the first page."""
         try:
             return await handler(**arguments)
         except InvalidCursor:
-            self._use(call, "unknown-cursor")
+            self._use(scope, "unknown-cursor")
             return await handler(**{**arguments, "page": None})
 
     @asynccontextmanager
@@ -118,13 +124,13 @@ class Fixtures:
         finally:
             self._lock.release()
 
-    def _use(self, call: Call, leniency: str) -> None:
+    def _use(self, scope: Scope, leniency: str) -> None:
         self.counts[leniency] += 1
-        add_header(call.scope, HEADER, leniency)
+        exchange_of(scope).add_header(HEADER, leniency)
 
     async def _seed(self, workspace: str, operation: str, *, on_work: bool) -> None:
         """Delete the reserved environment, and create it as an operation needs it. None of this is a step of the call."""
-        told = CURRENT.set(None)
+        current = CURRENT.set(None)
         try:
             await self._remove(workspace)
             await self._environments.create(
@@ -141,7 +147,7 @@ class Fixtures:
                 for step in _HISTORIES.get(operation, ()):
                     await self._step(step)
         finally:
-            CURRENT.reset(told)
+            CURRENT.reset(current)
 
     async def _remove(self, workspace: str) -> None:
         try:

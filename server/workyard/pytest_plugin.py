@@ -48,7 +48,7 @@ def workyard(request: pytest.FixtureRequest, workyard_server: Emulator) -> Itera
     In the end the queues are recounted, which fails a test whose queues contradict their rules, and the workspace is
     removed. The report of a test that fails shows the life of its work.
     """
-    from .testing.report import life_lines
+    from .testing.report import timelines
 
     with workyard_server.workspace() as emulator:
         request.node.stash[_EMULATOR] = emulator
@@ -56,7 +56,7 @@ def workyard(request: pytest.FixtureRequest, workyard_server: Emulator) -> Itera
         try:
             emulator.assert_invariants()
         except AssertionError as error:
-            error.add_note(life_lines(emulator))
+            error.add_note(timelines(emulator))
             raise
         finally:
             emulator.reset()
@@ -71,7 +71,7 @@ def pytest_runtest_makereport(
     if report.failed and report.when != "teardown":
         emulator = item.stash.get(_EMULATOR, None) or getattr(item, "funcargs", {}).get("workyard")
         if emulator is not None:
-            from .testing.report import life_lines
+            from .testing.report import timelines
 
-            report.sections.append((_TITLE, life_lines(emulator)))
+            report.sections.append((_TITLE, timelines(emulator)))
     return report

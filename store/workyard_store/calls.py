@@ -1,4 +1,4 @@
-"""The API call that is being answered: what scripts, life lines, faults and the journal are told of it. Owns no rule.
+"""The API call that is being answered: what scripts, timelines, faults and the journal are told of it. Owns no rule.
 
 A route's handler sets `CURRENT`; whatever runs for the call, however deep, finds it there. Steps that the server takes by
 itself, with no call, find None.
@@ -39,7 +39,6 @@ class ApiCall:
         worker_id: header `Anthropic-Worker-ID`, or an empty string.
         user_agent: header `User-Agent`, or an empty string.
         helper: header `x-stainless-helper`, by which the SDKs' own workers and pollers name themselves.
-        retries: header `x-stainless-retry-count`, or an empty string.
         traceparent: what the call's own trace is called (W3C Trace Context), or an empty string; `handed_out`: the same of the
             call that enqueued the item which a poll was given.
         round_trips: how often the engine was asked on its behalf.
@@ -56,7 +55,6 @@ class ApiCall:
     worker_id: str = field(default="", repr=False)
     user_agent: str = field(default="", repr=False)
     helper: str = field(default="", repr=False)
-    retries: str = field(default="", repr=False)
     traceparent: str = ""
     handed_out: str = ""
     round_trips: int = 0
@@ -71,12 +69,12 @@ class ApiCall:
 
     @property
     def by(self) -> str:
-        """Return who calls, as a life line keeps it: JSON with r (request id), w (worker id), a (user agent), h (helper),
+        """Return who calls, as a timeline keeps it: JSON with r (request id), w (worker id), a (user agent), h (helper),
         c (credential), and o (operation). No token of the known forms is in it."""
         if self._by is None:
-            told = self.worker_id, self.user_agent, self.helper, self.credential
+            named = self.worker_id, self.user_agent, self.helper, self.credential
             # What is remembered is short.
-            client = _client(*told) if sum(map(len, told)) < _MOST_REMEMBERED else _client.__wrapped__(*told)
+            client = _client(*named) if sum(map(len, named)) < _MOST_REMEMBERED else _client.__wrapped__(*named)
             self._by = f'{{"r":"{self.request_id}",{client},"o":"{self.on}"}}'
         return self._by
 

@@ -1,4 +1,4 @@
-"""The domain errors, as one tree. Owns their texts; says nothing about HTTP (the server maps them in one table).
+"""The domain errors as one tree, with their messages. The server maps them to HTTP statuses in one table.
 
 WorkyardError
 ├── StartupRefused
@@ -62,8 +62,8 @@ from typing import Any
 
 
 class WorkyardError(Exception):
-    """Any refusal or fault that a caller is told about. `message` is the text on the wire; `rule` is the id of the ledger's
-    rule that was broken, where neither the class nor the field in the message tells it."""
+    """Any error that is reported to a caller. `message` is the text on the wire. `rule` is the id of the broken ledger rule;
+    it is needed only if neither the class nor the field in the message determines it."""
 
     error_code: str | None = None
 
@@ -74,16 +74,16 @@ class WorkyardError(Exception):
 
     @property
     def details(self) -> dict[str, Any] | None:
-        """Return what stands beside the message, or None. Rule: `conventions.envelope`."""
+        """Return the `details` member of the error object, or None. Rule: `conventions.envelope`."""
         return None if self.error_code is None else {"error_code": self.error_code}
 
 
 class StartupRefused(WorkyardError):
-    """The server must not start: the message says why and what to do."""
+    """The server must not start; the message says why and what to do."""
 
 
 class StorageUnavailable(WorkyardError):
-    """Redis did not answer. The step happened wholly or not at all, and the caller cannot know which."""
+    """Redis did not answer. The step happened completely or not at all; the caller cannot know which."""
 
     def __init__(self, message: str = "Storage is unavailable", *, rule: str | None = None) -> None:
         super().__init__(message, rule=rule)
@@ -94,50 +94,50 @@ class AuthenticationFailed(WorkyardError):
 
 
 class TokenRevoked(AuthenticationFailed):
-    """The credential was good once."""
+    """The credential was valid once and has been revoked."""
 
     def __init__(self) -> None:
         super().__init__("OAuth access token has been revoked.")
 
 
 class KeyRevoked(TokenRevoked):
-    """The environment key was good once."""
+    """The environment key was valid once and has been revoked."""
 
 
 class TokenUnknown(AuthenticationFailed):
-    """It has the form of a token of this server, which never issued it, or has deleted what it was issued for."""
+    """The token has the form of one of ours, but was never issued, or its environment or session was deleted."""
 
     def __init__(self) -> None:
         super().__init__("Invalid bearer token")
 
 
 class LaneClosed(AuthenticationFailed):
-    """The route takes no credential of this kind. Rule: `credentials.strict.lane`."""
+    """The route does not accept this kind of credential. Rule: `credentials.strict.lane`."""
 
     def __init__(self) -> None:
         super().__init__("Authentication failed")
 
 
 class PermissionDenied(WorkyardError):
-    """The credential is good, but not for this."""
+    """The credential is valid but does not permit this call."""
 
 
 class EnvironmentNotTheTokens(PermissionDenied):
-    """A key on another environment, or a sessions token on another item or session, whether that exists or not."""
+    """A key was used on another environment, or a sessions token on another item or session, existing or not."""
 
     def __init__(self, *, rule: str | None = None) -> None:
         super().__init__("Token not authorized for this environment", rule=rule)
 
 
 class ScopeMissing(PermissionDenied):
-    """The route takes API keys only, and says so in terms of OAuth. Rule: `credentials.strict.scope`."""
+    """The route accepts API keys only; the message speaks of OAuth scopes. Rule: `credentials.strict.scope`."""
 
     def __init__(self) -> None:
         super().__init__("OAuth token does not meet scope requirement any_of(workspace:developer)")
 
 
 class WorkerCredentialNeeded(PermissionDenied):
-    """An API key sent the result of a tool that a worker runs. Rule: `credentials.strict.tool-result`."""
+    """An API key sent the result of a tool that only a worker may run. Rule: `credentials.strict.tool-result`."""
 
     def __init__(self, place: int) -> None:
         super().__init__(
@@ -147,15 +147,15 @@ class WorkerCredentialNeeded(PermissionDenied):
 
 
 class TooManyAtOnce(WorkyardError):
-    """So many are under way that this one must wait for another to end. The message names the limit."""
+    """Too many polls or streams are open; one must end first. The message names the limit."""
 
 
 class InvalidRequest(WorkyardError):
-    """The request breaks a rule; the message names the field."""
+    """The request is invalid; the message names the field."""
 
 
 class InvalidCursor(InvalidRequest):
-    """A page is asked for that no list of this kind has given."""
+    """The page cursor was not issued by this kind of list."""
 
     def __init__(self) -> None:
         super().__init__("page: Invalid cursor")
@@ -170,20 +170,20 @@ class TooLarge(InvalidRequest):
 
 
 class MemoryStoreIsArchived(InvalidRequest):
-    """An archived memory store takes no change but deletions."""
+    """An archived memory store allows no changes except deletions."""
 
     def __init__(self, store_id: str) -> None:
         super().__init__(f"Memory store {store_id} is archived and cannot be updated.")
 
 
 class EnvironmentIsArchived(InvalidRequest):
-    """An archived environment takes no update and no new work."""
+    """An archived environment accepts no updates and no new work."""
 
     error_code = "environment_archived"
 
 
 class HeaderMissing(InvalidRequest):
-    """A header is left out that the setting `require_headers` asks for."""
+    """A header required by the setting `require_headers` is missing."""
 
 
 class ConfigTypeChange(InvalidRequest):
@@ -197,7 +197,7 @@ class ConfigTypeChange(InvalidRequest):
 
 
 class InvalidMetadata(InvalidRequest):
-    """The resulting metadata breaks a cap. The message lists every problem."""
+    """The resulting metadata exceeds a limit. The message lists every problem."""
 
     error_code = "invalid_metadata"
 
@@ -219,11 +219,11 @@ class SessionOutOfState(InvalidRequest):
 
 
 class NotFound(WorkyardError):
-    """No such thing for this caller."""
+    """The caller has no such resource."""
 
 
 class AgentNotFound(NotFound):
-    """This cannot be the id of an agent."""
+    """The agent does not exist, or the text cannot be an agent id."""
 
     def __init__(self, agent_id: str) -> None:
         super().__init__(f"Agent {agent_id} not found.")
@@ -265,7 +265,7 @@ class SkillNotFound(NotFound):
 
 
 class SkillVersionNotFound(NotFound):
-    """The skill has no such version, or no longer."""
+    """The skill has no such version, or it was deleted."""
 
     def __init__(self, skill_id: str, version: str) -> None:
         super().__init__(f"Version {version} of skill {skill_id} not found.")
@@ -307,7 +307,7 @@ class KeyNotFound(NotFound):
 
 
 class WorkListingUnsupported(NotFound):
-    """A live cloud environment was asked for its work."""
+    """The work of a cloud environment was requested."""
 
     def __init__(self, environment_id: str) -> None:
         super().__init__(
@@ -380,11 +380,11 @@ class HeartbeatPreconditionFailed(Conflict):
 
 
 class LimitReached(Conflict):
-    """No more of these are stored. The message names the limit; to try again helps only after something was removed."""
+    """A storage limit is reached. The message names it; retrying helps only after something was removed."""
 
 
 class MemoryPathTaken(Conflict):
-    """Another memory is at the path, above it, or below it: no folder could hold both."""
+    """Another memory is at this path, above it or below it, so no folder could hold both."""
 
     def __init__(self, path: str, memory_id: str, other: str) -> None:
         super().__init__(f"path: {path} conflicts with memory {memory_id} at {other}")
@@ -398,48 +398,48 @@ class MemoryPreconditionFailed(Conflict):
 
 
 class SessionIsBusy(Conflict):
-    """The session's script cannot be changed in mid-turn."""
+    """The session's script cannot be changed during a turn."""
 
     def __init__(self, session_id: str) -> None:
         super().__init__(
-            f"Session {session_id} is in the middle of a turn: its script can be changed when the turn has ended, "
+            f"Session {session_id} is in the middle of a turn; change its script after the turn has ended, "
             "or after a user.interrupt."
         )
 
 
 class WaitedInVain(Conflict):
-    """What was waited for did not come in time. The message tells what was seen last."""
+    """The awaited condition did not occur in time. The message includes the last observation."""
 
     def __init__(self, seconds: float, wanted: str, seen: str) -> None:
-        super().__init__(f"Not within {seconds:g} s: {wanted}. Seen last: {seen}.")
+        super().__init__(f"Timed out after {seconds:g} s waiting for {wanted}; last seen: {seen}")
 
 
 class EnvironmentElsewhere(Conflict):
-    """An environment of the document is another workspace's."""
+    """An environment in the document belongs to another workspace."""
 
     def __init__(self, place: int, environment_id: str) -> None:
         super().__init__(f"environments.{place}.id: {environment_id} belongs to another workspace")
 
 
 class EnvironmentInMotion(Conflict):
-    """An environment changed again and again while it was read in parts."""
+    """A large environment kept changing while it was read in parts."""
 
     def __init__(self, environment_id: str) -> None:
         super().__init__(
-            f"Environment {environment_id} is too large to be read in one step, and changes faster than it can be read in "
-            "parts: let its workers rest"
+            f"Environment {environment_id} is too large to read in one step and changes faster than it can be read in "
+            "parts; pause its workers and retry"
         )
 
 
 class RestoreUnderWay(Conflict):
-    """Another restore of the workspace has not ended."""
+    """Another restore of the workspace is in progress."""
 
     def __init__(self) -> None:
-        super().__init__("Another restore of this workspace is under way")
+        super().__init__("Another restore of this workspace is in progress")
 
 
 class ResetMeanwhile(Conflict):
-    """A reset came between the beginning and the end of a restore."""
+    """The workspace was reset during a restore."""
 
     def __init__(self) -> None:
         super().__init__("The workspace was reset while its state was being restored")

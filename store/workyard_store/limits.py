@@ -25,25 +25,25 @@ class Limits:
     metadata_keys: int = MOST_METADATA_KEYS
 
     def full_of_workspaces(self) -> LimitReached:
-        """Return the refusal of one workspace more."""
+        """Return the error for one workspace too many."""
         return LimitReached(
-            f"This server keeps at most {self.workspaces} workspaces, and has them (--max-workspaces / "
-            "WORKYARD_MAX_WORKSPACES). Each API key is one; a reset makes room.",
+            f"Workspace limit reached ({self.workspaces}); raise it with --max-workspaces (WORKYARD_MAX_WORKSPACES). "
+            "Each API key is a workspace; a reset removes one.",
             rule="limits.workspaces",
         )
 
     def full_of_environments(self) -> LimitReached:
-        """Return the refusal of one environment more."""
+        """Return the error for one environment too many."""
         return LimitReached(
-            f"A workspace holds at most {self.environments} environments, archived ones too, and this one has them "
-            "(--max-environments / WORKYARD_MAX_ENVIRONMENTS). Delete some, or reset the workspace.",
+            f"Environment limit of the workspace reached ({self.environments}, archived ones included); raise it with "
+            "--max-environments (WORKYARD_MAX_ENVIRONMENTS), delete some, or reset the workspace.",
             rule="limits.environments",
         )
 
     def full_of_items(self, environment_id: str) -> LimitReached:
-        """Return the refusal of items for which an environment has no room."""
+        """Return the error for items that exceed the environment's limit."""
         return LimitReached(
-            f"Environment {environment_id} holds at most {self.items} work items and as many sessions, stopped ones too, "
-            "and has no room for this (--max-items / WORKYARD_MAX_ITEMS). Delete the environment, or reset the workspace.",
+            f"Item limit of environment {environment_id} reached ({self.items} work items, and as many sessions, stopped "
+            "ones included); raise it with --max-items (WORKYARD_MAX_ITEMS), delete the environment, or reset the workspace.",
             rule="limits.items",
         )

@@ -30,18 +30,18 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            self._refuse("aliases are not taken")
+            self._refuse("aliases are not allowed")
         if getattr(self.current_event, "tag", None) is not None:
-            self._refuse("tags are not taken")
+            self._refuse("tags are not allowed")
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys: set[str] = set()
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                self._refuse("a key cannot be a mapping or a list; {{message}} has to be in quotes", key.start_mark)
+                self._refuse("a key cannot be a mapping or a list; put {{message}} in quotes", key.start_mark)
             if key.value in keys:
-                self._refuse(f"the key {key.value} is here for the second time", key.start_mark)
+                self._refuse(f"duplicate key {key.value}", key.start_mark)
             keys.add(key.value)
         return super().construct_mapping(node, deep)
 

@@ -20,14 +20,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from tests.support.agent_scripts import EXAMPLES, ROOT
 from tests.support.agent_session import Session, message, result
 from workyard_queue.agent import DEFAULT_SCRIPT, SCHEMA_FILE, check_script, parse_script, script_schema
 from workyard_queue.agent.matcher import Matcher
 from workyard_queue.sessions.scripts import as_text
 from workyard_store.errors import InvalidRequest
 
-ROOT = Path(__file__).parents[2]
-GUIDE = ROOT / "docs" / "agent-scripts.md"
 SCHEMA = Draft202012Validator(json.loads((ROOT / "openapi" / SCHEMA_FILE).read_text()))
 ONE_OF = "Must have exactly one key, of use_tool, use_custom_tool, use_mcp_tool"
 ANY_STEP = ONE_OF + ", together, say, expect_result, wait, idle, terminate, fail"
@@ -136,18 +135,18 @@ def test_plain_yaml_is_what_it_would_be_in_json() -> None:
         ("steps: [{use_tool: bash}]", "steps.0.use_tool: Input should be a valid dictionary"),
         (
             "steps:\n  - say: {{message}}",
-            "Script is not valid YAML or JSON: line 2, column 11: a key cannot be a mapping or a list; {{message}} has to be in quotes",
+            "Script is not valid YAML or JSON: line 2, column 11: a key cannot be a mapping or a list; put {{message}} in quotes",
         ),
         (
             "steps:\n  - say: a\n    say: b",
-            "Script is not valid YAML or JSON: line 3, column 5: the key say is here for the second time",
+            "Script is not valid YAML or JSON: line 3, column 5: duplicate key say",
         ),
         (
             "steps:\n  - say: \x07",
             "Script is not valid YAML or JSON: line 2, column 10: the character U+0007 cannot be written as it is",
         ),
-        ("a: &x 1\nb: *x", "Script is not valid YAML or JSON: line 2, column 4: aliases are not taken"),
-        ("steps: !!python/name:os.system", "Script is not valid YAML or JSON: line 1, column 8: tags are not taken"),
+        ("a: &x 1\nb: *x", "Script is not valid YAML or JSON: line 2, column 4: aliases are not allowed"),
+        ("steps: !!python/name:os.system", "Script is not valid YAML or JSON: line 1, column 8: tags are not allowed"),
         ("steps: " + "[" * 5000, "Script is nested too deeply"),
         ('{"steps":' + "[" * 100_000, "Script is nested too deeply"),
         ("#" * 262_145, "Script exceeds 262144 characters"),
@@ -298,9 +297,6 @@ def test_the_published_schema_refuses_what_the_code_refuses(value: Any) -> None:
     assert not SCHEMA.is_valid(value)
     with pytest.raises(InvalidRequest):
         check_script(value)
-
-
-EXAMPLES = re.findall(r"```yaml\n(.*?)```", GUIDE.read_text(), re.DOTALL) if GUIDE.exists() else []
 
 
 @pytest.mark.parametrize("example", EXAMPLES)

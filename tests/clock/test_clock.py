@@ -1,4 +1,4 @@
-"""Time under a frozen clock, without one sleep: reclaim, lapse, takeover. Rules: `time.*`, `work.lapse.*`."""
+"""Time under a frozen clock, without one sleep: reclaim, lapse, takeover. Rules: `clock.*`, `work.lapse.*`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No token of any kind is written down: not in logs, journals, exports, life lines, metrics, errors, nor in a `repr`, whatever
+"""No token of any kind is written down: not in logs, journals, exports, timelines, metrics, errors, nor in a `repr`, whatever
 place a client puts it in. Rules: `credentials.secrets.*`.
 """
 
@@ -10,9 +10,9 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.server.test_workspaces import issue, sessions_token
-from tests.sessions.test_lifecycle import MESSAGE, session
+from tests.support.credentials import issue, sessions_token
 from tests.support.harness import Api, WorkyardServer, refused
+from tests.support.sessions import MESSAGE, session
 from workyard.settings import Settings
 from workyard.testing import Emulator
 from workyard_store.access import Caller
@@ -98,15 +98,15 @@ def test_no_token_is_written_down_wherever_it_was_put(
         "errors": "\n".join(texts),
         "log": strict_server.log(),
         "metrics": api.get("/metrics").text,
-        "life line": api.get(f"/_emulator/work/{item['id']}/timeline").text,
-        "life line, drawn": api.get(f"/_emulator/work/{item['id']}/timeline", headers={"accept": "text/plain"}).text,
+        "timeline": api.get(f"/_emulator/work/{item['id']}/timeline").text,
+        "timeline, drawn": api.get(f"/_emulator/work/{item['id']}/timeline", headers={"accept": "text/plain"}).text,
     }
     for name, client in (("", api), ("plain ", plain)):
-        for path in ("requests?bodies=true&limit=1000", "state", "queues", "clock", "faults"):
+        for path in ("journal?bodies=true&limit=1000", "state", "queues", "clock", "faults"):
             answer = client.get(f"/_emulator/{path}")
             assert answer.status_code == 200, answer.text
             shown[name + path] = answer.text
-    assert '"on":"heartbeat"' in shown["requests?bodies=true&limit=1000"].replace(" ", "")
+    assert '"on":"heartbeat"' in shown["journal?bodies=true&limit=1000"].replace(" ", "")
     secrets = {tail(token) for token in (*tokens, plain.api_key, item["secret"], first["secret"])}
     found = [f"{secret} in {place}" for place, text in shown.items() for secret in secrets if secret in text]
     assert found == []

@@ -16,10 +16,10 @@ import pytest
 import redis
 from click.testing import CliRunner
 
-from tests.server.test_workspaces import issue, sessions_token
-from tests.sessions.test_lifecycle import MESSAGE, session
+from tests.support.credentials import issue, sessions_token
 from tests.support.harness import Api, WorkyardServer, refused, running_server, wait_until
 from tests.support.sdk_processes import BOTH, claimed, credentials, texts
+from tests.support.sessions import MESSAGE, session
 from tests.support.workers import Worker
 from workyard.cli.main import main
 from workyard.testing import Emulator, WorkyardRefused
@@ -151,7 +151,7 @@ def test_a_credential_is_judged_by_the_step_that_it_is_for(
         lambda: token.stop(queue, item["id"]),
         lambda: api.get(f"/v1/environments/{queue}"),
     ]
-    api.ok(api.get("/_emulator/requests"))  # The journal has nothing left to write.
+    api.ok(api.get("/_emulator/journal"))  # The journal has nothing left to write.
     with redis.Redis.from_url(engine_options[1]) as raw, raw.monitor() as monitor:
         for each in calls:
             api.ok(each())

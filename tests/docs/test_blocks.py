@@ -2,7 +2,7 @@
 
 In the line above a block stands a comment, which no reader sees:
 
-    <!-- run: tests/docs/test_time.py::test_name -->    this test runs the block; several are separated by commas
+    <!-- run: tests/docs/test_clock.py::test_name -->    this test runs the block; several are separated by commas
     <!-- schema: Wait -->                               JSON, valid by this schema of openapi/control.json or workyard.json
     <!-- not run: a reason -->                          a command that cannot run here, and what stands in for it
 
@@ -23,7 +23,7 @@ from typing import NamedTuple
 import pytest
 from jsonschema import Draft202012Validator
 
-from tests.docs.test_readme import ROOT
+from tests.support.pages import ROOT
 from tools.docs.reference import NOTE
 
 _FENCE = re.compile(r"^ *(?P<fence>`{3,}|~{3,}) *(?P<language>[^\s`]*)")
@@ -134,8 +134,8 @@ def test_every_block_says_how_it_is_known_to_be_true() -> None:
         ("```sh\nls\n```", "say by which test it runs"),
         ("```\nls\n```", "say by which test it runs"),
         ("- x\n\n  ~~~bash\n  ls\n  ~~~", "say by which test it runs"),
-        ("<!-- run: tests/docs/test_time.py::test_of_nothing -->\n```sh\nls\n```", "no such test"),
-        ("<!-- run: tests/docs/test_journal.py::test_the_examples_run -->\n```sh\nls\n```", "does not read time.md"),
+        ("<!-- run: tests/docs/test_clock.py::test_of_nothing -->\n```sh\nls\n```", "no such test"),
+        ("<!-- run: tests/docs/test_journal.py::test_the_examples_run -->\n```sh\nls\n```", "does not read clock.md"),
         ("<!-- not run: cannot -->\n```sh\nls\n```", "say why"),
         ("<!-- schema: Wait -->\n```json\n{}\n```", "'until' is a required property"),
         ("<!-- schema: Waiting -->\n```json\n{}\n```", "no such schema"),
@@ -143,11 +143,11 @@ def test_every_block_says_how_it_is_known_to_be_true() -> None:
 )
 def test_what_a_mark_must_not_be(text: str, wrong: str) -> None:
     """The check has teeth."""
-    [found] = found_in("docs/time.md", text)
+    [found] = found_in("docs/clock.md", text)
     assert wrong in found
 
 
 def test_a_block_without_an_end_is_noticed() -> None:
     """The rest of the page would be code."""
     with pytest.raises(AssertionError, match="without an end"):
-        found_in("docs/time.md", "```text\nls\n")
+        found_in("docs/clock.md", "```text\nls\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tests.docs.test_readme import ROOT, block, run, section
+from tests.support.pages import ROOT, block, run, section
 
 
 def page(name: str) -> str:
@@ -14,7 +14,7 @@ def page(name: str) -> str:
 
 
 def test_the_commands_run_as_they_stand(tmp_path: Path) -> None:
-    """Those of README.md, agent-scripts.md, test-your-worker.md and time.md, and each does what its page says."""
+    """Those of README.md, agent-scripts.md, test-your-worker.md and clock.md, and each does what its page says."""
     worker = section(page("docs/test-your-worker.md"), "The hard cases, on purpose")
     (tmp_path / "script.yaml").write_text(block(worker, "yaml"), encoding="utf-8")
     (tmp_path / "test_worker.py").write_text("def test_nothing():\n    pass\n", encoding="utf-8")
@@ -25,7 +25,7 @@ def test_the_commands_run_as_they_stand(tmp_path: Path) -> None:
         "$ANTHROPIC_BASE_URL/v1/sessions" | sed -E 's/.*"id":"(session_[^"]*)".*/\\1/')"""
     # A session that has not begun has not gone by its script: the last of these commands exits with 1, as it says.
     set_and_show = check.replace('script show "$session"', 'script show "$session" || [ $? = 1 ]')
-    [auto] = block(section(page("docs/time.md"), "auto: a clock that jumps by itself"), "sh").splitlines()
+    [auto] = block(section(page("docs/clock.md"), "auto: a clock that jumps by itself"), "sh").splitlines()
     inner = auto.removeprefix("workyard run -- ").replace("pytest", "pytest -p no:cacheprovider --rootdir .")
     assert auto.startswith("workyard run -- "), "which is what `run` does"
     steps = (

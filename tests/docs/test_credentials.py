@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.test_readme import ROOT, block, section
 from tests.support.harness import clean_environment
-from workyard.checks.permissions import LANES
-from workyard.wire.operations import OPERATIONS
+from tests.support.pages import ROOT, block, section
+from workyard.wire.operations import LANES, OPERATIONS
 
 
 @pytest.fixture(scope="module")

@@ -1,22 +1,17 @@
-"""The README keeps its word: its examples run as they stand, and its settings are the code's."""
+"""The README keeps its word: its examples run as they stand."""
 
 from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.harness import clean_environment
-from workyard.settings import Settings
+from tests.support.pages import ROOT, block, run, section
 
-ROOT = Path(__file__).resolve().parents[2]
 MOST_LINES = 10
-#: How the table writes a default that is no value.
-WORDS: dict[object, str] = {None: "unset", False: "off"}
+MOST_README_LINES = 120
 
 
 @pytest.fixture(scope="module")
@@ -25,32 +20,10 @@ def readme() -> str:
     return (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def section(text: str, title: str) -> str:
-    """Return what stands under a heading, up to the next one of its level."""
-    found = re.search(rf"^(#+) {title}\s*$(.*?)(?=^\1 |\Z)", text, re.MULTILINE | re.DOTALL)
-    assert found is not None, f"no heading '{title}'"
-    return found[2]
-
-
-def block(text: str, language: str) -> str:
-    """Return the first code block in a language."""
-    found = re.search(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    assert found is not None, f"no {language} block"
-    return found[1]
-
-
-def run(*command: str) -> str:
-    """Run a command beside a server of its own, as the README says; return what it prints."""
-    folder = Path(sys.executable).parent
-    done = subprocess.run(
-        [sys.executable, "-m", "workyard", "run", "--", *command],
-        env=clean_environment({"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+@pytest.fixture(scope="module")
+def curl() -> str:
+    """The quick start in curl."""
+    return block(section((ROOT / "docs" / "http.md").read_text(encoding="utf-8"), "Quick start"), "sh")
 
 
 def test_the_quick_start_in_python_runs_and_is_short(readme: str, tmp_path: Path) -> None:
@@ -64,40 +37,26 @@ def test_the_quick_start_in_python_runs_and_is_short(readme: str, tmp_path: Path
     assert "depth=1" in printed
 
 
-def test_the_quick_start_with_curl_runs(readme: str) -> None:
-    """The same calls, the same end."""
-    printed = run("bash", "-euo", "pipefail", "-c", block(section(readme, "Quick start"), "bash"))
+def test_the_quick_start_with_curl_runs(curl: str) -> None:
+    """The same calls, the same end; it is on docs/http.md."""
+    printed = run("bash", "-euo", "pipefail", "-c", curl)
     lines = [line for line in printed.splitlines() if line]
     assert '"state":"active"' in lines[-3]
     assert '"state":"stopped"' in lines[-2]
     assert '"depth":1' in lines[-1]
 
 
-def test_both_quick_starts_make_the_same_calls(readme: str) -> None:
+def test_both_quick_starts_make_the_same_calls(readme: str, curl: str) -> None:
     """Create, enqueue, poll, ack, heartbeat, stop, stats."""
-    quick = section(readme, "Quick start")
-    for language in ("python", "bash"):
-        code = block(quick, language)
+    for code in (block(section(readme, "Quick start"), "python"), curl):
         for word in ("self_hosted", "/_emulator/environments/", "poll", "ack", "heartbeat", "stop", "stats"):
-            assert word in code, f"{language}: {word}"
+            assert word in code, word
 
 
-def test_the_settings_table_is_the_code(readme: str) -> None:
-    """Option, variable, default and text of every setting, in the order of the code."""
-    rows = [
-        tuple(cell.strip() for cell in line.strip("|").split(" | "))
-        for line in section(readme, "Settings").splitlines()
-        if line.startswith("| `--")
-    ]
-    assert rows == [
-        (
-            f"`--{name.replace('_', '-')}`",
-            f"`WORKYARD_{name.upper()}`",
-            str(WORDS.get(field.default, field.default)),
-            field.description,
-        )
-        for name, field in Settings.model_fields.items()
-    ]
+def test_the_readme_is_short_and_leaves_the_settings_to_their_page(readme: str) -> None:
+    """At most 120 lines; the settings are on the generated page."""
+    assert len(readme.splitlines()) <= MOST_README_LINES
+    assert "(docs/settings.md)" in readme
 
 
 def test_every_file_the_readme_names_is_there(readme: str) -> None:

@@ -18,11 +18,11 @@ import jsonschema
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.sessions.test_lifecycle import ABSENT_AGENT, MESSAGE, session
 from tests.support.harness import NOON, Api, WorkyardServer, after, refused, running_server, wait_until
-from tests.timeline.test_timeline import timeline
+from tests.support.sessions import ABSENT_AGENT, MESSAGE, session
+from tests.support.timelines import timeline
 from workyard.cli.main import main
-from workyard.faults.rules import LONGEST_TEXT, ready_scenario, ready_scenarios
+from workyard.faults.scenarios import LONGEST_TEXT, ready_scenario, ready_scenarios
 from workyard.wire.operations import OPERATIONS
 from workyard_store.plain_text import plain_data
 
@@ -387,8 +387,8 @@ BAD: list[tuple[Any, str]] = [
     ({"rules": [{"on": "ack"}]}, "rules.0.do: Field required"),
     ({"rules": [FAIL, {"on": "ack", "do": {"explode": True}}]}, "rules.1.do.explode: Extra inputs are not permitted"),
     ({"rules": [{"on": "acks", "do": {"drop": True}}]}, "rules.0.on: Not an operation: one of poll, ack, "),
-    ({"rules": [{"on": "ack", "do": {}}]}, "rules.0.do: Names no kind of fault: one of status, delay_ms, "),
-    ({"rules": [{"on": "ack", "do": {"drop": True, "status": 500}}]}, "rules.0.do: Names several kinds of fault: status and drop"),
+    ({"rules": [{"on": "ack", "do": {}}]}, "rules.0.do: No fault kind given; use one of status, delay_ms, "),
+    ({"rules": [{"on": "ack", "do": {"drop": True, "status": 500}}]}, "rules.0.do: Several fault kinds given, status and drop; use one"),
     ({"rules": [{"on": "ack", "do": {"status": 200}}]}, "rules.0.do.status: Input should be greater than or equal to 400"),
     ({"rules": [{"on": "ack", "do": {"status": "503"}}]}, "rules.0.do.status: Input should be a valid integer"),
     ({"rules": [{"on": "ack", "do": {"drop": False}}]}, "rules.0.do.drop: Input should be True"),
@@ -398,7 +398,7 @@ BAD: list[tuple[Any, str]] = [
     ({"rules": [{"on": "ack", "nth": 0, "do": {"drop": True}}]}, "rules.0.nth: Input should be a number from 1, a list"),
     ({"rules": [{"on": "ack", "nth": [], "do": {"drop": True}}]}, "rules.0.nth: Input should be a number from 1, a list"),
     ({"rules": [{"on": "ack", "probability": 2, "do": {"drop": True}}]}, "rules.0.probability: Input should be less than"),
-    ({"rules": [{"on": "ack", "nth": 1, "probability": 1, "do": {"drop": True}}]}, "rules.0.probability: Cannot stand beside nth"),
+    ({"rules": [{"on": "ack", "nth": 1, "probability": 1, "do": {"drop": True}}]}, "rules.0.probability: Cannot be given together with nth"),
     ({"rules": [{"on": "ack", "do": {"truncate": True}, "when": "before"}]}, "rules.0.when: truncate can act after only"),
     ({"rules": [{"on": "ack", "do": {"drop": True}, "when": "later"}]}, "rules.0.when: Input should be 'before' or 'after'"),
     ({"rules": [{"on": "ack", "do": {"duplicate_delivery": True}}]}, "rules.0.do: duplicate_delivery is for on: poll"),
@@ -419,7 +419,7 @@ BAD: list[tuple[Any, str]] = [
     ({}, "rules: Field required"),
     ([FAIL], "Scenario must be a mapping"),
     ("rules: [{on: ack, do: {drop: true}, on: poll}]", "Scenario is not valid YAML or JSON: line 1, column 37: the key on "),
-    ("rules: &a [*a]", "Scenario is not valid YAML or JSON: line 1, column 12: aliases are not taken"),
+    ("rules: &a [*a]", "Scenario is not valid YAML or JSON: line 1, column 12: aliases are not allowed"),
     ("name: \"\\0\"", "name: String contains a character that cannot be stored"),
     ("[" * 5000, "Scenario is nested too deeply"),
 ]  # fmt: skip
@@ -450,7 +450,7 @@ def test_what_is_no_rule_is_refused_by_its_path_and_nothing_is_applied(api: Api)
         400,
         "workspace: Say which one: by x-api-key or a bearer token, or by ?workspace=",
     )
-    refused(api.get("/_emulator/scenarios/none"), 404, "Scenario none not found.")
+    refused(api.get("/_emulator/faults/scenarios/none"), 404, "Scenario none not found.")
 
 
 def test_the_published_schema_describes_scenarios() -> None:
@@ -491,25 +491,25 @@ def test_the_command_adds_lists_and_clears_faults(
 
     rule = '{"on": "stats", "do": {"status": 500}}'
     shown = "fault_1: 0 of 0 calls hit, 1 left: " + rule + "\n"
-    assert said("fault", "add", "{on: stats, do: {status: 500}}") == shown
+    assert said("faults", "add", "{on: stats, do: {status: 500}}") == shown
     assert statuses(api, queue, 2) == [500, 200]
-    assert said("fault", "list") == shown.replace("0 of 0 calls hit, 1 left", "1 of 2 calls hit, 0 left")
-    assert said("fault", "clear", "fault_1") == "removed 1\n"
-    assert said("scenario", "run", "lost-ack", "--environment", queue).startswith("fault_1 lost-ack: 0 of 0 ")
+    assert said("faults", "list") == shown.replace("0 of 0 calls hit, 1 left", "1 of 2 calls hit, 0 left")
+    assert said("faults", "clear", "fault_1") == "removed 1\n"
+    assert said("faults", "run", "lost-ack", "--environment", queue).startswith("fault_1 lost-ack: 0 of 0 ")
     assert api.ok(api.get("/_emulator/faults"))["data"][0]["rule"]["match"] == {"environment_id": queue}
     mine = tmp_path / "mine.yaml"
-    mine.write_text(said("scenario", "show", "outage-30s"))
-    assert said("scenario", "check", str(mine)) == f"{mine}: 1 rules, no problem\n"
-    assert ", until " in said("scenario", "run", "--replace", str(mine))
-    assert said("fault", "clear") == "removed 1\n"
-    listed = said("scenario", "list")
+    mine.write_text(said("faults", "show", "outage-30s"))
+    assert said("faults", "check", str(mine)) == f"{mine}: 1 rules, no problem\n"
+    assert ", until " in said("faults", "run", "--replace", str(mine))
+    assert said("faults", "clear") == "removed 1\n"
+    listed = said("faults", "scenarios")
     assert [line.partition(":")[0] for line in listed.splitlines()] == list(ready_scenarios())
-    assert [row["name"] for row in api.ok(api.get("/_emulator/scenarios"))["data"]] == list(ready_scenarios())
-    assert api.ok(api.get("/_emulator/scenarios/lost-ack"))["rules"][0]["when"] == "after"
+    assert [row["name"] for row in api.ok(api.get("/_emulator/faults/scenarios"))["data"]] == list(ready_scenarios())
+    assert api.ok(api.get("/_emulator/faults/scenarios/lost-ack"))["rules"][0]["when"] == "after"
     mine.write_text("rules: [{on: ack, do: {dorp: true}}]")
-    failed = run("scenario", "check", str(mine))
+    failed = run("faults", "check", str(mine))
     assert (failed.exit_code, failed.stderr) == (
         1,
         f"Error: {mine}: rules.0.do.dorp: Extra inputs are not permitted\n",
     )
-    assert run("scenario", "run", "none").exit_code == 1
+    assert run("faults", "run", "none").exit_code == 1

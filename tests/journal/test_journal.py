@@ -16,7 +16,6 @@ import httpx
 import pytest
 import redis
 
-from tests.sessions.test_lifecycle import session
 from tests.support.harness import (
     Api,
     RedisServer,
@@ -28,16 +27,16 @@ from tests.support.harness import (
     running_server,
     wait_until,
 )
-from workyard.journal import journal as server_journal
+from tests.support.sessions import session
+from workyard.journal import backlog as server_backlog
 from workyard.testing import Emulator
-from workyard.wire import exchange as server_traffic
 
 AT_LEAST_ONE = {"on": "stop"}
 
 
 def journal(api: Api, **query: Any) -> list[dict[str, Any]]:
     """Return the requests that a query finds; the journal must be complete."""
-    page = api.ok(api.get("/_emulator/requests", params=query))
+    page = api.ok(api.get("/_emulator/journal", params=query))
     assert page["complete"]
     rows: list[dict[str, Any]] = page["data"]
     return rows
@@ -45,7 +44,7 @@ def journal(api: Api, **query: Any) -> list[dict[str, Any]]:
 
 def verified(api: Api, *expect: dict[str, Any], **more: Any) -> list[tuple[int, str, int]]:
     """Return what is not met: place, result, found."""
-    answer = api.ok(api.post("/_emulator/verify", json={"expect": expect, **more}))
+    answer = api.ok(api.post("/_emulator/journal/verify", json={"expect": expect, **more}))
     assert answer["ok"] == (not answer["failures"])
     return [(failure["index"], failure["result"], failure["found"]) for failure in answer["failures"]]
 
@@ -105,11 +104,11 @@ def test_a_reader_sees_what_was_answered_before_it_asked(api: Api) -> None:
     ]
     for query, count in filters:
         assert len(journal(api, **query)) == count, query
-        assert api.ok(api.get("/_emulator/requests/count", params=query))["count"] == count, query
+        assert api.ok(api.get("/_emulator/journal/count", params=query))["count"] == count, query
     assert [row["number"] for row in journal(api, limit=3)] == [6, 7, 8]
     assert [row["number"] for row in journal(api, limit=3, after=2)] == [3, 4, 5]
-    assert api.ok(api.delete("/_emulator/requests")) == {"removed": 8}
-    assert api.ok(api.get("/_emulator/requests")) == {
+    assert api.ok(api.delete("/_emulator/journal")) == {"removed": 8}
+    assert api.ok(api.get("/_emulator/journal")) == {
         "data": [], "dropped": 0, "first": 9, "last": 8, "complete": True,
     }  # fmt: skip
 
@@ -202,7 +201,7 @@ def test_verify_counts_within_spans_and_in_order(api: Api) -> None:
     assert verified(api, {**beat, "status": 200}, {**beat, "status": 200}, in_order=True) == [(1, "failed", 1)]
 
     wanted = {**beat, "status": 409, "at_least": 1}
-    [failure] = api.ok(api.post("/_emulator/verify", json={"expect": [wanted]}))["failures"]
+    [failure] = api.ok(api.post("/_emulator/journal/verify", json={"expect": [wanted]}))["failures"]
     assert (failure["expected"], failure["reason"]) == (wanted, "found 0, expected at least 1")
     assert failure["nearest"]["differs"] == ["status"]
     assert (failure["nearest"]["entry"]["on"], failure["nearest"]["entry"]["status"]) == ("heartbeat", 412)
@@ -221,27 +220,27 @@ def test_verify_counts_within_spans_and_in_order(api: Api) -> None:
 )  # fmt: skip
 def test_bad_expectations_are_refused(api: Api, body: Any, message: str) -> None:
     """A typo must not be a test that passes."""
-    refused(api.post("/_emulator/verify", json=body), 400, message)
+    refused(api.post("/_emulator/journal/verify", json=body), 400, message)
 
 
 def test_a_workspace_is_named_or_all_are_shown(embedded: WorkyardServer, new_api: Callable[..., Api]) -> None:
     """By `?workspace=`; expectations are about one."""
     one, nobody = new_api(embedded.url), new_api(embedded.url, "")
     one.queue()
-    rows = nobody.ok(nobody.get("/_emulator/requests"))["data"]
+    rows = nobody.ok(nobody.get("/_emulator/journal"))["data"]
     [own] = [
         row for row in rows if any(each["credential"] == "none" for each in row["data"]) is False and row["last"] == 1
     ]
     assert own["data"][0]["on"] == "environments.create"
-    counts = nobody.ok(nobody.get("/_emulator/requests/count?workspace=*"))["data"]
+    counts = nobody.ok(nobody.get("/_emulator/journal/count?workspace=*"))["data"]
     assert {"workspace": own["workspace"], "count": 1, "dropped": 0, "complete": True} in counts
     assert journal(nobody, workspace=one.api_key) == own["data"]
     refused(
-        nobody.post("/_emulator/verify", json={"expect": [{}]}),
+        nobody.post("/_emulator/journal/verify", json={"expect": [{}]}),
         400,
         "workspace: Say which one: by x-api-key or a bearer token, or by ?workspace=",
     )
-    assert nobody.delete("/_emulator/requests").status_code == 400
+    assert nobody.delete("/_emulator/journal").status_code == 400
     nobody.get("/v1/environments")
     assert [row["status"] for row in journal(nobody, workspace="default")][-1:] == [401]
     nobody.ok(nobody.post("/_emulator/reset?workspace=default"))
@@ -256,19 +255,19 @@ def test_what_the_journal_has_dropped_it_does_not_deny(
         queue = api.queue()
         for _ in range(25):
             api.stats(queue)
-        page = api.ok(api.get("/_emulator/requests?bodies=true"))
+        page = api.ok(api.get("/_emulator/journal?bodies=true"))
         assert (len(page["data"]), page["dropped"], page["first"], page["last"]) == (20, 6, 7, 26)
         assert {len(row["response_body"]) for row in page["data"]} == {10}
         assert not verified(api, {"on": "stats", "at_least": 20})
         # More in one go than the ring holds: what it would have lost at once is counted, and was never in it.
         for _ in range(45):
             api.stats(queue)
-        page = api.ok(api.get("/_emulator/requests"))
+        page = api.ok(api.get("/_emulator/journal"))
         assert (len(page["data"]), page["dropped"], page["first"], page["last"]) == (20, 51, 52, 71)
         assert [row["number"] for row in page["data"]] == list(range(52, 72))
         for _ in range(5):
             api.stats(queue)
-        page = api.ok(api.get("/_emulator/requests?limit=1"))
+        page = api.ok(api.get("/_emulator/journal?limit=1"))
         assert (page["dropped"], page["first"], page["last"]) == (56, 57, 76)
         bounds: list[dict[str, Any]] = [
             {"never": True, "on": "stop"},
@@ -278,12 +277,12 @@ def test_what_the_journal_has_dropped_it_does_not_deny(
         ]
         assert [result for _, result, _ in verified(api, *bounds)] == ["unknown"] * 4
         assert verified(api, {"on": "stats", "at_most": 19}) == [(0, "failed", 20)]
-        api.ok(api.delete("/_emulator/requests"))
+        api.ok(api.delete("/_emulator/journal"))
         assert [result for _, result, _ in verified(api, *bounds)] == ["failed"] * 2
     with running_server("--journal-requests", "0", *engine_options) as server:
         api = new_api(server.url, reset=False)
         api.queue()
-        page = api.ok(api.get("/_emulator/requests"))
+        page = api.ok(api.get("/_emulator/journal"))
         assert (page["data"], page["complete"]) == ([], False)
         assert verified(api, {"on": "stop", "never": True}) == [(0, "unknown", 0)]
 
@@ -298,10 +297,10 @@ def test_of_many_environments_the_last_requests_are_kept_in_the_order_of_their_a
         for _ in range(30):
             for queue, whose in zip(queues, (api, api, other), strict=True):
                 whose.stats(queue)
-        page = api.ok(api.get("/_emulator/requests"))
+        page = api.ok(api.get("/_emulator/journal"))
         assert (page["dropped"], page["first"], page["last"]) == (42, 43, 62)
         assert [row["environment_id"] for row in page["data"]] == [*queues[:2]] * 10
-        page = other.ok(other.get("/_emulator/requests"))
+        page = other.ok(other.get("/_emulator/journal"))
         assert (page["dropped"], page["first"], page["last"]) == (11, 12, 31)
         # What a reset forgets is not missing afterwards.
         for _ in range(30):
@@ -309,19 +308,19 @@ def test_of_many_environments_the_last_requests_are_kept_in_the_order_of_their_a
         api.reset()
         for _ in range(25):
             assert api.get(api.path(queues[0], "stats")).status_code == 404
-        page = api.ok(api.get("/_emulator/requests"))
+        page = api.ok(api.get("/_emulator/journal"))
         assert (page["dropped"], page["first"], page["last"], page["complete"]) == (5, 6, 25, True)
         api.reset()
 
 
-@pytest.mark.parametrize("setting", ["_WRITE_FEW_S", "_WRITE_MANY_S", "MANY_KEPT"])
+@pytest.mark.parametrize("setting", ["_WRITE_FEW_S", "_WRITE_MANY_S", "_MANY_WAITING"])
 def test_what_nobody_reads_is_written_some_time(
     redis_server: RedisServer, raw: redis.Redis, monkeypatch: pytest.MonkeyPatch, setting: str
 ) -> None:
     """After some seconds, after more where requests are many, or when they are too many; not before."""
-    for name, value in {"_EVERY_S": 0.005, "_WRITE_FEW_S": 1e6, "_WRITE_MANY_S": 1e6, "MANY_KEPT": 10**6}.items():
-        monkeypatch.setattr(server_journal, name, value)
-    monkeypatch.setattr(server_journal, "_MANY_A_SECOND", 0 if setting == "_WRITE_MANY_S" else 10**9)
+    for name, value in {"_EVERY_S": 0.005, "_WRITE_FEW_S": 1e6, "_WRITE_MANY_S": 1e6, "_MANY_WAITING": 10**6}.items():
+        monkeypatch.setattr(server_backlog, name, value)
+    monkeypatch.setattr(server_backlog, "_MANY_A_SECOND", 0 if setting == "_WRITE_MANY_S" else 10**9)
     prefix = new_api_key()
     with Emulator(redis_url=redis_server.url, key_prefix=prefix) as emu:
         queue = emu.environment()
@@ -332,7 +331,7 @@ def test_what_nobody_reads_is_written_some_time(
             return list(raw.scan_iter(f"{prefix}:*:requests"))
 
         assert written() == []
-        monkeypatch.setattr(server_journal, setting, 1 if setting == "MANY_KEPT" else 0.0)
+        monkeypatch.setattr(server_backlog, setting, 1 if setting == "_MANY_WAITING" else 0.0)
         wait_until(written, "the journal is written", 5)
         emu.reset()
 
@@ -341,14 +340,14 @@ def test_what_there_is_no_room_for_is_lost_and_told(
     engine_options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of requests that cannot be written for long; a group of which nothing is left too."""
-    monkeypatch.setattr(server_traffic, "_MOST_KEPT", 10)
-    monkeypatch.setattr(server_journal, "_EVERY_S", 1e6)
+    monkeypatch.setattr(server_backlog, "_MOST_WAITING", 10)
+    monkeypatch.setattr(server_backlog, "_EVERY_S", 1e6)
     with Emulator(api_key=new_api_key(), key_prefix=new_api_key(), **options_of(engine_options)) as emu:
         first, second = emu.environment(), emu.environment()
         for queue in (*[first] * 4, *[second] * 8):
             emu.stats(queue)
         with httpx.Client(base_url=emu.url, headers={"x-api-key": emu.api_key}) as http:
-            page = http.get("/_emulator/requests").json()
+            page = http.get("/_emulator/journal").json()
             assert [row["environment_id"] for row in page["data"]] == [second.id, first.id, *[second.id] * 8]
             assert (page["complete"], page["dropped"]) == (False, 4)
             lost = [line for line in http.get("/metrics").text.splitlines() if "journal_lost_total{" in line]
@@ -356,7 +355,7 @@ def test_what_there_is_no_room_for_is_lost_and_told(
             # Nothing is left of the first, and it begins anew.
             for queue in (first, *[second] * 10, first):
                 emu.stats(queue)
-            page = http.get("/_emulator/requests?limit=10").json()
+            page = http.get("/_emulator/journal?limit=10").json()
             assert [row["environment_id"] for row in page["data"]] == [*[second.id] * 9, first.id]
         emu.reset()
 
@@ -376,9 +375,9 @@ def test_a_restored_workspace_begins_its_journal_anew(api: Api) -> None:
     document = api.ok(api.get("/_emulator/state"))
     api.poll(queue)
     assert api.http.put("/_emulator/state", json=document).status_code == 200
-    assert api.ok(api.get("/_emulator/requests"))["data"] == []
+    assert api.ok(api.get("/_emulator/journal"))["data"] == []
     api.poll(queue)
-    assert [entry["on"] for entry in api.ok(api.get("/_emulator/requests"))["data"]] == ["poll"]
+    assert [entry["on"] for entry in api.ok(api.get("/_emulator/journal"))["data"]] == ["poll"]
 
 
 def test_polls_and_streams_are_told_when_they_end_and_not_after_a_reset(
@@ -429,7 +428,7 @@ def test_any_server_process_tells_what_all_have_answered(
             there.stats(queue)
             assert len(journal(here, on="stats")) == turn + 1
             assert not verified(there, {"on": "stats", "exactly": turn + 1}, {"on": "environments.create"})
-        public = here.ok(here.get("/_emulator/requests?workspace=*"))["data"]
+        public = here.ok(here.get("/_emulator/journal?workspace=*"))["data"]
         [own] = [row["workspace"] for row in public if any(entry["environment_id"] == queue for entry in row["data"])]
         for _ in range(5):
             there.ok(there.post("/v1/environments", json={"name": "n", "config": {"type": "self_hosted"}}))
@@ -465,12 +464,12 @@ def test_requests_wait_while_redis_is_away(new_redis: Callable[..., RedisServer]
         under.stop()
         for _ in range(30):
             assert api.get(api.path(queue, "stats")).status_code == 503
-        assert api.get("/_emulator/requests").status_code == 503
+        assert api.get("/_emulator/journal").status_code == 503
         under.start()
         found = wait_until(lambda: _told(api), "the journal is written", 20)
         assert [row["status"] for row in found if row["on"] == "stats"] == [503] * 30
 
 
 def _told(api: Api) -> list[dict[str, Any]]:
-    page = api.get("/_emulator/requests")
+    page = api.get("/_emulator/journal")
     return page.json()["data"] if page.status_code == 200 and page.json()["complete"] else []

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from workyard_store.engine.engine import Engine
+from workyard_store.engine.wake import Heard, WorkReady
 from workyard_store.errors import StorageUnavailable
 from workyard_store.keys import Keys
 
@@ -63,9 +64,9 @@ async def test_a_subscription_whose_connection_fails_in_any_way_is_renewed(
         raise failures.pop()
 
     monkeypatch.setattr(client_of(engine), "pubsub", pubsub)
-    heard: asyncio.Queue[str | None] = asyncio.Queue()
+    heard: asyncio.Queue[Heard] = asyncio.Queue()
     await engine.subscribe(heard.put_nowait)
     assert not failures
-    await engine.command("PUBLISH", engine.keys.wake, "env_1")
-    while await asyncio.wait_for(heard.get(), 5) != "env_1":
+    await engine.publish(WorkReady("env_1"))
+    while await asyncio.wait_for(heard.get(), 5) != WorkReady("env_1"):
         pass

@@ -12,17 +12,18 @@ import redis
 
 from tests.support.harness import RedisServer
 from workyard_store.engine.engine import Engine
-from workyard_store.engine.peers import Questions
+from workyard_store.engine.peers import Peers
+from workyard_store.engine.wake import Answer, Heard, Question
 from workyard_store.errors import StorageUnavailable
 from workyard_store.keys import Keys
 
 
 @asynccontextmanager
-async def process(server: RedisServer, prefix: str, count: int) -> AsyncIterator[Questions]:
+async def process(server: RedisServer, prefix: str, count: int) -> AsyncIterator[Peers]:
     """A process that answers the question `count` with its number, and cannot answer `storage`."""
     engine = Engine.at(server.url, Keys(prefix), connections=2)
     await engine.open()
-    questions = Questions(engine)
+    peers = Peers(engine)
 
     async def number(argument: str) -> str:
         return f"{argument} {count}"
@@ -30,16 +31,16 @@ async def process(server: RedisServer, prefix: str, count: int) -> AsyncIterator
     async def storage(argument: str) -> str:
         raise StorageUnavailable
 
-    questions.answer("count", number)
-    questions.answer("storage", storage)
+    peers.on("count", number)
+    peers.on("storage", storage)
 
-    def heard(message: str | None) -> None:
-        if message is not None:
-            questions.heard(message)
+    def heard(message: Heard) -> None:
+        if isinstance(message, Question | Answer):
+            peers.heard(message)
 
     await engine.subscribe(heard)
     try:
-        yield questions
+        yield peers
     finally:
         await engine.close()
 
@@ -47,14 +48,14 @@ async def process(server: RedisServer, prefix: str, count: int) -> AsyncIterator
 @pytest.mark.anyio
 async def test_each_process_answers_once_and_a_silent_one_is_missed(redis_server: RedisServer) -> None:
     """Two that answer, then a third that hears and says nothing: the answer comes in time, and is not complete."""
-    prefix = "questions"
+    prefix = "peers"
     async with process(redis_server, prefix, 1) as first, process(redis_server, prefix, 2) as second:
         for asker in (first, second):
             many = await asyncio.gather(*[asker.ask("count", f"of {n}") for n in range(20)])
             for n, answers in enumerate(many):
                 assert answers.words == {first.process: f"of {n} 1", second.process: f"of {n} 2"}
                 assert answers.complete
-        for kind in ("storage", "never heard of"):
+        for kind in ("storage", "unknown"):
             answers = await first.ask(kind)
             assert (answers.words, answers.complete) == ({}, False)
         with redis.Redis(port=redis_server.port) as raw, raw.pubsub() as silent:

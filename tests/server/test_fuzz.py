@@ -102,7 +102,7 @@ def check(reply: Reply, method: str = "GET", target: str | None = None) -> None:
         # Refused before it was known what was asked.
         if reply.status in (403, 404, 405, 408, 414, 431) or value["error"]["message"] in (
             NOT_HTTP,
-            "Host is given twice",
+            "Duplicate Host header",
         ):
             return
     else:

@@ -41,7 +41,7 @@ def guarded() -> Iterator[WorkyardServer]:
 
 def named(message: str, setting: str) -> str:
     """Return a refusal's message with the setting at its end."""
-    return f"{message} (--{setting} / WORKYARD_{setting.replace('-', '_').upper()})"
+    return f"{message} is not allowed; add it with --{setting} (WORKYARD_{setting.replace('-', '_').upper()})"
 
 
 def test_only_names_that_cannot_be_rebound_are_answered(embedded: WorkyardServer, guarded: WorkyardServer) -> None:
@@ -56,7 +56,7 @@ def test_only_names_that_cannot_be_rebound_are_answered(embedded: WorkyardServer
             for host in bad:
                 for path in (HEALTH, "/v1/environments", "/docs", "/nonsense"):
                     response = http.get(path, headers={"host": host})
-                    message = named(f"Host {host!r} is none by which this server may be called", "allowed-hosts")
+                    message = named(f"Host {host!r}", "allowed-hosts")
                     refused(response, 403, message)
                     assert response.headers["workyard-rule"] == "limits.host"
 
@@ -91,8 +91,8 @@ def test_a_page_of_another_origin_is_refused(
             if good or (good is None and method == "GET"):
                 assert response.status_code == 200
             else:
-                who = given.get("origin", "another origin")
-                refused(response, 403, named(f"A page of {who!r} may not call this server", "cors-origins"))
+                page = f"Origin {given['origin']!r}" if "origin" in given else "The origin of the calling page"
+                refused(response, 403, named(page, "cors-origins"))
                 assert response.headers["workyard-rule"] == "limits.origin"
             assert "access-control-allow-origin" not in response.headers
         assert http.options("/v1/environments").status_code in (403, 405)

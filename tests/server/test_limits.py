@@ -299,7 +299,7 @@ def test_a_server_keeps_so_many_workspaces(small: Api) -> None:
     # A read makes nothing, nor does the journal of who may not come in.
     for number in range(20, 24):
         assert small.get("/v1/environments", headers={"x-api-key": f"other-{number}"}).status_code == 200
-    assert len(small.ok(small.get("/_emulator/requests?workspace=*"))["data"]) <= WORKSPACES
+    assert len(small.ok(small.get("/_emulator/journal?workspace=*"))["data"]) <= WORKSPACES
     small.environment()
     taken = next(number for number, response in enumerate(found) if response.status_code == 200)
     small.ok(small.post("/_emulator/reset", headers={"x-api-key": f"{small.api_key}-{taken}"}))

@@ -51,19 +51,19 @@ def test_the_rule_of_an_error_is_explained(api: Api) -> None:
         (created(api, LIMITED | {"packages": {"pip": ["a"]}}), "environments.create.closed-network"),
         (api.post(api.path(queue, item), json={"metadata": {"a": 1}}), "conventions.metadata-values"),
         (api.get("/v1/environments", params={"include_archived": "yes"}), "conventions.query-booleans"),
-        (api.get("/_emulator/requests", params={"limit": "1.0"}), "conventions.query-integers"),
-        (api.post("/_emulator/clock", json={}), "time.change"),
+        (api.get("/_emulator/journal", params={"limit": "1.0"}), "conventions.query-integers"),
+        (api.post("/_emulator/clock", json={}), "clock.change"),
         (api.heartbeat(queue, queued), "work.heartbeat.queued"),
         (api.heartbeat(queue, item, "x"), "work.heartbeat.precondition"),
         (api.get("/v1/nothing"), "conventions.unknown-path"),
         (api.http.put("/v1/environments"), "conventions.method"),
-        (api.get("/_emulator/scenarios/x"), api.get("/_emulator/scenarios/x").headers["workyard-rule"]),
+        (api.get("/_emulator/faults/scenarios/x"), api.get("/_emulator/faults/scenarios/x").headers["workyard-rule"]),
     ):
         assert response.headers["workyard-rule"] == rule
         found = api.ok(api.get(f"/_emulator/rules/{rule}"))
         assert found["id"] == rule
         assert found["avoid"]
-    kept = api.ok(api.get("/_emulator/requests", params={"status": "409"}))["data"]
+    kept = api.ok(api.get("/_emulator/journal", params={"status": "409"}))["data"]
     assert [row["rule"] for row in kept] == ["work.ack.state"]
     assert "workyard-rule" not in api.get("/v1/environments").headers
 

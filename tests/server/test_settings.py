@@ -40,7 +40,7 @@ TABLE: dict[str, tuple[str, object, list[str]]] = {
     "reclaim_ms": ("1", 1, ["0", "3600001", "5s"]),
     "journal_requests": ("500", 500, ["-1", "20001", "some"]),
     "journal_body_bytes": ("100", 100, ["-1", "65537", "some"]),
-    "life_line_events": ("500", 500, ["-1", "1000001", "some"]),
+    "timeline_events": ("500", 500, ["-1", "1000001", "some"]),
     "state": (str(SCRIPT), str(SCRIPT), ["/nowhere.json", str(SCRIPT.parent)]),
     "save_state": ("true", True, ["maybe", "2"]),
     "seed_file": (str(SCRIPT), str(SCRIPT), ["/nowhere.yaml", str(SCRIPT.parent)]),
@@ -269,16 +269,21 @@ def test_a_redis_that_is_not_there_refuses_to_start(workers: str) -> None:
     told(message, f"Redis at 127.0.0.1:{port}", "Start it", "--redis-url", "embedded engine")
 
 
-def test_data_of_another_format_refuses_to_start(redis_server: RedisServer) -> None:
-    """Under another prefix the same Redis is fine."""
-    with closing(redis.Redis(port=redis_server.port)) as raw:
-        raw.set("format99:format", "99")
+@pytest.mark.parametrize("found", ["1", "2", "99"])
+def test_data_of_another_format_refuses_to_start(redis_server: RedisServer, found: str) -> None:
+    """The message says what to do; the data stays as it is. Under another prefix the same Redis is fine."""
+    prefix = f"format{found}"
+    data = {f"{prefix}:format": found, f"{prefix}:{{default}}:settings": "old"}
+    with closing(redis.Redis(port=redis_server.port, decode_responses=True)) as raw:
+        raw.mset(data)
         try:
-            message = refusal("--redis-url", redis_server.url, "--key-prefix", "format99")
-            told(message, "'format99'", "format 99", "format 3", "--key-prefix", "delete the keys")
-            assert raw.get("format99:format") == b"99"
+            message = refusal("--redis-url", redis_server.url, "--key-prefix", prefix)
+            told(
+                message, f"'{prefix}'", f"format {found};", "format 4", "--key-prefix", f"delete the keys '{prefix}:*'"
+            )
+            assert {key: raw.get(key) for key in raw.scan_iter(f"{prefix}:*")} == data
         finally:
-            raw.delete("format99:format")
+            raw.delete(*data)
 
 
 @contextmanager

@@ -39,6 +39,7 @@ from workyard.state.file import read_state
 from workyard.state.rules import checked_state
 from workyard.state.shape import SCHEMA_FILE, state_schema
 from workyard.testing import Emulator
+from workyard_queue.lua.state import StateRead
 from workyard_queue.state import snapshots
 from workyard_store.access import Access, workspace_of_api_key
 from workyard_store.errors import EnvironmentInMotion, StartupRefused
@@ -241,11 +242,11 @@ def test_an_environment_that_never_keeps_still_is_409_after_twenty_tries(
         item = api.enqueue(queue, 5)[0]["id"]
         plain, marks = Access.run, set()
 
-        async def disturbed(self: Access, script: Any, *arguments: Any, **named: Any) -> Any:
-            if script is snapshots._READ:
-                marks.add(arguments[2])
+        async def disturbed(self: Access, call: Any, *arguments: Any, **named: Any) -> Any:
+            if isinstance(call, StateRead):
+                marks.add(call.encoded[0])
                 await asyncio.to_thread(api.post, api.path(queue, item), json={"metadata": {"a": "b"}})
-            return await plain(self, script, *arguments, **named)
+            return await plain(self, call, *arguments, **named)
 
         monkeypatch.setattr(snapshots, "_PART", 2)
         monkeypatch.setattr(snapshots, "_LARGE_PART", 2)
@@ -270,7 +271,7 @@ def test_a_seed_makes_ids_and_tokens_repeatable(api: Api, new_api: Callable[...,
         document = export(api)
         assert api.ok(api.get("/_emulator/invariants"))["violations"] == []
         for environment in document["environments"]:
-            for event in environment.pop("life_line"):
+            for event in environment.pop("timeline"):
                 assert event["by"] is None or event["by"]["request_id"]
         for skill in document["skills"]:
             skill.pop("versions")
@@ -361,11 +362,11 @@ DAMAGES: list[tuple[str, Any, str]] = [
     (E0 + "sessions.0.agent_state.step", 9, E0 + "sessions.0.agent_state.step: The script has 5 steps"),
     (E0 + "sessions.0.script", None, E0 + "sessions.0.script: Cannot be null where agent_state is not"),
     (E0 + "sessions.1.id", lambda d: d["sessions"][0]["id"], E0 + "sessions.1.id: "),
-    (E0 + "life_line.1.id", "0-1", E0 + "life_line.1.id: Is not behind the one before"),
-    (E0 + "life_line.1.kind", "a\nb", E0 + "life_line.1.kind: Has a line break"),
-    (E0 + "life_line.1.work_id", "a\nb", E0 + "life_line.1.work_id: Has a line break"),
-    (E0 + "life_line.1.details", {"x": "a\nb"}, E0 + "life_line.1.details.'x': Has a line break"),
-    (E0 + "life_line.1.details", {"a\nb": "x"}, E0 + "life_line.1.details.'a\\nb': Has a line break"),
+    (E0 + "timeline.1.id", "0-1", E0 + "timeline.1.id: Is not behind the one before"),
+    (E0 + "timeline.1.kind", "a\nb", E0 + "timeline.1.kind: Has a line break"),
+    (E0 + "timeline.1.work_id", "a\nb", E0 + "timeline.1.work_id: Has a line break"),
+    (E0 + "timeline.1.details", {"x": "a\nb"}, E0 + "timeline.1.details.'x': Has a line break"),
+    (E0 + "timeline.1.details", {"a\nb": "x"}, E0 + "timeline.1.details.'a\\nb': Has a line break"),
     ("environments.1.work", lambda d: [], "environments.1.work: A cloud environment has no queue"),
     ("environments.1.id", "env_1", ""),
 ]  # fmt: skip
@@ -649,7 +650,7 @@ def test_of_two_that_write_one_environment_neither_goes_on_where_the_other_was(
     writer = f"wy:{{{env}}}:restore"
     with closing(redis.Redis.from_url(redis_server.url)) as raw, ThreadPoolExecutor(1) as pool:
         raw.set(writer, "another")
-        refused(put(api, document), 409, "Another restore of this workspace is under way")
+        refused(put(api, document), 409, "Another restore of this workspace is in progress")
         assert raw.get(writer) == b"another"
         raw.delete(writer)
         restore = pool.submit(put, api, document)

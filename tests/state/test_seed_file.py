@@ -94,7 +94,7 @@ def test_a_file_makes_everything_once(redis_server: RedisServer, tmp_path: Path)
         (
             "environments: [{name: a, config: {type: cloud}, work: [{}]}, {name: a, keys: [k, k]}]",
             "environments.0.work: A cloud environment has no queue; environments.1.name: a is that of environments.0 too; "
-            "environments.1.keys.1: k is here for the second time",
+            "environments.1.keys.1: duplicate key k",
         ),
         (
             "scripts: {default: nowhere.yaml, x: {steps: [{}]}}",

@@ -107,7 +107,7 @@ ACCEPTED: dict[str, dict[tuple[int, str], str]] = {
     "PUT /_emulator/scripts/{name}": {(400, "(Script|steps).*"): _STEPS},
     "PUT /_emulator/sessions/{session_id}/script": {
         (400, "(Script|steps).*"): _STEPS,
-        (409, r"Session \w+ is in the middle of a turn: .*"): "depends on the state of the session",
+        (409, r"Session \w+ is in the middle of a turn; .*"): "depends on the state of the session",
     },
     "PUT /_emulator/state": {
         (
@@ -129,10 +129,10 @@ ACCEPTED: dict[str, dict[tuple[int, str], str]] = {
         (400, _FRACTION): "JSON Schema takes 3.0 for an integer, the rule `conventions.strict-types` does not",
     },
     WAIT: {
-        (409, "Not within .*"): "depends on what there is",
+        (409, "Timed out after .*"): "depends on what there is",
         (400, _NESTED_FRACTION): _STRICT,
     },
-    "POST /_emulator/verify": {
+    "POST /_emulator/journal/verify": {
         (400, "workspace: Say which one: .*"): "the parameter takes `*` for other operations",
         (
             400,

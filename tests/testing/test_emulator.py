@@ -25,8 +25,8 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from tests.support.harness import NOON, WorkyardServer, clean_environment, new_api_key, options_of
 from workyard.client.steps import read
-from workyard.schemas.control import ResetDone
-from workyard.schemas.journal import JournaledExchange
+from workyard.schemas.journal import JournalEntryWithBodies
+from workyard.schemas.workspaces import ResetDone
 from workyard.testing import (
     AsyncEmulator,
     Emulator,
@@ -116,7 +116,7 @@ def test_its_end_answers_a_blocked_poll_and_comes_soon() -> None:
         poll = pool.submit(work.poll, queue.id, block_ms=999, anthropic_worker_id="waiting")
         emu.wait(stats={"workers_polling": 1})
         begun = time.perf_counter()
-        emu._place.close()
+        emu._target.close()
         assert time.perf_counter() - begun < END_WITHIN_S
         assert poll.result(1) is None
 
@@ -333,7 +333,7 @@ def test_calls_go_wrong_as_they_are_told_to(emu: Emulator, tmp_path: Path) -> No
     queue = emu.environment()
     emu.enqueue(queue, 2)
     work = emu.client(max_retries=0).beta.environments.work
-    [added] = emu.faults.script({"on": "poll", "do": {"status": 529, "message": "busy"}})
+    [added] = emu.faults.add({"on": "poll", "do": {"status": 529, "message": "busy"}})
     with pytest.raises(anthropic.InternalServerError, match="busy"):
         work.poll(queue.id)
     item = work.poll(queue.id)
@@ -348,7 +348,7 @@ def test_calls_go_wrong_as_they_are_told_to(emu: Emulator, tmp_path: Path) -> No
     assert [rule.rule["match"] for rule in emu.faults.scenario("lost-ack", environment=queue)] == [
         {"environment_id": queue.id}
     ]
-    with pytest.raises(ValueError, match="says for itself"):
+    with pytest.raises(ValueError, match="sets its own"):
         emu.faults.scenario(file, environment=queue)
     assert emu.faults.clear() == 3
     assert emu.faults.list() == []
@@ -400,17 +400,17 @@ def test_what_was_sent_is_told_counted_and_verified(emu: Emulator) -> None:
         work.poll(queue.id, anthropic_worker_id=worker)
     with pytest.raises(anthropic.NotFoundError):
         work.ack("work_none", environment_id=queue.id)
-    assert emu.count(on="poll") == 3
-    assert emu.count(on="poll", worker_id="a") == 2
-    [refused] = emu.requests(status="4xx", environment_id=queue.id, bodies=True)
-    assert isinstance(refused, JournaledExchange)
+    assert emu.journal.count(on="poll") == 3
+    assert emu.journal.count(on="poll", worker_id="a") == 2
+    [refused] = emu.journal.list(status="4xx", environment_id=queue.id, bodies=True)
+    assert isinstance(refused, JournalEntryWithBodies)
     assert (refused.on, refused.status, refused.work_id) == ("ack", 404, "work_none")
     assert "Work item work_none not found." in refused.response_body
-    assert emu.verify({"on": "poll", "exactly": 3}, {"on": "ack", "status": 404}, in_order=True).ok
+    assert emu.journal.verify({"on": "poll", "exactly": 3}, {"on": "ack", "status": 404}, in_order=True).ok
     with pytest.raises(
         AssertionError, match=r"(?s)found 0, expected at least 1.*nearest: POST .*: 404; differs in status"
     ):
-        emu.verify({"on": "ack", "status": 200})
+        emu.journal.verify({"on": "ack", "status": 200})
 
 
 def test_an_instant_without_a_time_zone_is_refused(emu: Emulator) -> None:

@@ -101,7 +101,7 @@ def test_the_report_of_a_test_that_fails_shows_the_life_of_its_work(pytester: py
 
         def test_that_fails(workyard):
             [item] = workyard.enqueue(workyard.environment())
-            workyard.faults.script({"on": "any", "nth": "every", "do": {"status": 503}})
+            workyard.faults.add({"on": "any", "nth": "every", "do": {"status": 503}})
             print("its item:", item.id)
             assert not item
 

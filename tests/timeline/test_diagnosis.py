@@ -1,6 +1,6 @@
 """What the life of an item means: each sentence of the closed list, brought about through the API.
 
-Rule: `sight.diagnosis`.
+Rule: `timeline.diagnosis`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.sessions.test_lifecycle import MESSAGE, send, session
 from tests.support.harness import Api, running_server
-from workyard_queue.timeline.diagnosis import CODES, duration
+from tests.support.sessions import MESSAGE, send, session
+from workyard_queue.timeline.codes import CODES
+from workyard_queue.timeline.wording import duration
 
 POLLER = "environments-work-poller"
 STARTUP_S, TTL_S, RECLAIM_S = 10, 4, 2
@@ -82,7 +83,7 @@ class Stage:
             each.close()
 
     def timeline(self) -> dict[str, Any]:
-        """Return the life line."""
+        """Return the timeline."""
         found: dict[str, Any] = self.api.ok(self.api.get(f"/_emulator/work/{self.work}/timeline"))
         return found
 
@@ -402,7 +403,7 @@ def test_every_code_is_brought_about() -> None:
 
 def test_a_life_that_the_ring_has_forgotten_is_said_to_be_incomplete() -> None:
     """Its end is still told."""
-    with running_server("--life-line-events", "100") as server:
+    with running_server("--timeline-events", "100") as server:
         api = Api(server.url)
         queue = api.queue()
         api.ok(api.post(f"/_emulator/environments/{queue}/work"))

@@ -1,6 +1,6 @@
-"""Life lines: every event of an item with its caller, its drawing, and issue #1779 of the Python SDK.
+"""Timelines: every event of an item with its caller, its drawing, and issue #1779 of the Python SDK.
 
-Rules: `sight.*`.
+Rules: `timeline.*`.
 """
 
 from __future__ import annotations
@@ -12,17 +12,12 @@ from typing import Any
 
 import pytest
 
-from tests.sessions.test_lifecycle import session
-from tests.sessions.test_scripts import message
+from tests.support.agent_reports import message
 from tests.support.harness import NOON, Api, WorkyardServer, after, refused, running_server
 from tests.support.sdk_processes import LONG, credentials
+from tests.support.sessions import session
+from tests.support.timelines import timeline
 from tests.support.workers import Worker
-
-
-def timeline(api: Api, work: str, **query: Any) -> dict[str, Any]:
-    """Return an item's life line."""
-    found: dict[str, Any] = api.ok(api.get(f"/_emulator/work/{work}/timeline", params=query))
-    return found
 
 
 def drawing(api: Api, work: str) -> str:
@@ -73,7 +68,7 @@ def worn(api: Api) -> tuple[str, str, list[str]]:
     return queue, work, made
 
 
-def test_a_life_line_has_every_event_with_its_caller(api: Api, worn: tuple[str, str, list[str]]) -> None:
+def test_a_timeline_has_every_event_with_its_caller(api: Api, worn: tuple[str, str, list[str]]) -> None:
     """In the order of what happened, each once, dated by the workspace; what the clock does is nobody's."""
     queue, work, made = worn
     found = timeline(api, work)
@@ -151,7 +146,7 @@ def test_many_heartbeats_in_a_row_are_drawn_as_two(api: Api) -> None:
     assert "(18 more heartbeats)" in drawn
 
 
-def test_a_life_line_is_found_by_the_item_alone_in_the_workspace_meant(api: Api, new_api: Callable[..., Api]) -> None:
+def test_a_timeline_is_found_by_the_item_alone_in_the_workspace_meant(api: Api, new_api: Callable[..., Api]) -> None:
     """Or in all if none is named; an environment that is named is looked at only."""
     queues = [api.queue() for _ in range(3)]
     work = api.ok(api.post(f"/_emulator/environments/{queues[1]}/work"))["data"][0]["id"]
@@ -172,7 +167,7 @@ def test_a_life_line_is_found_by_the_item_alone_in_the_workspace_meant(api: Api,
 
 def test_without_a_ring_there_are_no_events(engine_options: tuple[str, ...], new_api: Callable[..., Api]) -> None:
     """The item is told of all the same, and nothing is said to be known."""
-    with running_server("--life-line-events", "0", *engine_options) as server:
+    with running_server("--timeline-events", "0", *engine_options) as server:
         api = new_api(server.url, reset=False)
         queue = api.queue()
         work = api.ok(api.post(f"/_emulator/environments/{queue}/work"))["data"][0]["id"]
@@ -217,7 +212,7 @@ def test_the_reported_issue_is_named(api: Api, server: WorkyardServer, start_wor
 
 
 def test_tokens_in_headers_are_not_kept(api: Api) -> None:
-    """Who sends a credential as the name of a worker or client does not have it stored in life lines."""
+    """Who sends a credential as the name of a worker or client does not have it stored in timelines."""
     queue, secret = api.queue(), "sk-ant-oat01-0123456789_abc-def"
     [work] = api.enqueue(queue)
     headers = {"anthropic-worker-id": secret, "user-agent": f"mine/1 {secret}", "x-stainless-helper": secret}

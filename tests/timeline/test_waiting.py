@@ -1,4 +1,4 @@
-"""Waiting on the server, following events, and the queues at a glance. Rules: `sight.wait.*`, `sight.follow`."""
+"""Waiting on the server, following events, and the queues at a glance. Rules: `timeline.wait.*`, `timeline.follow`."""
 
 from __future__ import annotations
 
@@ -141,10 +141,10 @@ def test_what_does_not_come_in_time_is_an_error_that_tells_what_was_seen(api: Ap
     began = time.monotonic()
     answer = wait(api, {"work_id": work, "state": "active"}, 0.3)
     assert 0.3 <= time.monotonic() - began < SOON_S
-    refused(answer, 409, f"Not within 0.3 s: {work} active. Seen last: queued.")
-    message = "Not within 0 s: depth 0, workers_polling 2. Seen last: depth 1, workers_polling 0."
+    refused(answer, 409, f"Timed out after 0.3 s waiting for {work} to be active; last seen: queued")
+    message = "Timed out after 0 s waiting for depth 0, workers_polling 2; last seen: depth 1, workers_polling 0"
     refused(wait(api, {"stats": {"depth": 0, "workers_polling": 2}}, 0), 409, message)
-    message = "Not within 0 s: depth 0, pending 0, leased 0. Seen last: depth 1, pending 0, leased 0."
+    message = "Timed out after 0 s waiting for depth 0, pending 0, leased 0; last seen: depth 1, pending 0, leased 0"
     refused(wait(api, {"idle": True}, 0), 409, message)
 
 
@@ -200,12 +200,12 @@ def test_many_waits_cost_no_connection_and_end_with_their_clients_and_the_server
 
     raw = Redis(port=redis_server.port)
     with running_server(
-        "--redis-url", redis_server.url, "--workers", "2", "--redis-connections", "2", "--key-prefix", "sight"
+        "--redis-url", redis_server.url, "--workers", "2", "--redis-connections", "2", "--key-prefix", "timeline"
     ) as server:
         api = Api(server.url)
         queue = api.queue()
         [work] = enqueued(api, queue)
-        wait_until(lambda: raw.pubsub_numsub("sight:wake")[0][1] == 2, "both processes have started")
+        wait_until(lambda: raw.pubsub_numsub("timeline:wake")[0][1] == 2, "both processes have started")
         before = len(raw.client_list())
         with ThreadPoolExecutor(FOLLOWERS) as threads:
             clients = [Api(server.url, api.api_key) for _ in range(FOLLOWERS)]
@@ -374,7 +374,7 @@ def test_who_missed_too_much_is_told_so(api: Api) -> None:
 
 def test_streams_of_events_end_with_the_server_and_a_wait_with_its_client() -> None:
     """The streams as whole answers; nobody goes on waiting for who has gone. What the ring has dropped before is a gap."""
-    with running_server("--log-level", "debug", "--life-line-events", "5") as server:
+    with running_server("--log-level", "debug", "--timeline-events", "5") as server:
         api = Api(server.url)
         queue = api.queue()
         with pytest.raises(httpx.ReadTimeout):

@@ -56,7 +56,7 @@ cases that run only when they are named:
   tombstones                          100 000 unpolled items stopped, then one poll and one stats
   pollers                             1000 workers long-polling 100 environments on two server processes
   processes                           get by two server processes against one
-  overhead                            requests with the journal against without, on both engines; the life lines too
+  overhead                            requests with the journal against without, on both engines; the timelines too
   steady                              get against Steady (@stdy/cli, which npm installs for the run)
 
 examples:

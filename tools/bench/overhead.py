@@ -1,4 +1,4 @@
-"""What the journal costs, and what the life lines cost on top: the server as it is by default against the same without.
+"""What the journal costs, and what the timelines cost on top: the server as it is by default against the same without.
 
 Each variant has processes of its own, a Redis too, and what is compared is the CPU time a request that these used: it
 hardly depends on what else the machine does. Within a pair the variants take short turns, for a machine changes its pace;
@@ -21,7 +21,7 @@ from tools.bench.requests import jobs_for
 
 _CALLS = ("get", "heartbeat", "stats", "empty-poll", "cycle-8")
 _OFF = ["--journal-requests", "0"]
-_VARIANTS = {"on": list[str](), "off": _OFF, "off again": _OFF, "neither": [*_OFF, "--life-line-events", "0"]}
+_VARIANTS = {"on": list[str](), "off": _OFF, "off again": _OFF, "neither": [*_OFF, "--timeline-events", "0"]}
 #: What a variant is held against.
 _BASES = {"on": ("off", "off again"), "off again": ("off",)}
 _TURNS = 6
@@ -111,7 +111,7 @@ def _figure(
     return Figure(
         case=case,
         engine=engine,
-        section="The journal, on as by default, against off; and with the life lines, against neither (µs: CPU time a "
+        section="The journal, on as by default, against off; and with the timelines, against neither (µs: CPU time a "
         "request, with Redis's)",
         value=ratio,
         unit="× off",

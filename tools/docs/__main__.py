@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tools.docs.build import build
 from tools.docs.control import control_page
+from tools.docs.keys import keys_page
 from tools.docs.reference import commands_page, settings_page
 from tools.docs.states import drawing
 
@@ -22,6 +23,7 @@ OUTPUT = ROOT / "build" / "docs"
 MADE = {
     "docs/command-line.md": commands_page,
     "docs/control-plane.md": control_page,
+    "docs/redis-keys.md": keys_page,
     "docs/settings.md": settings_page,
     "docs/states.svg": drawing,
 }

@@ -1,5 +1,5 @@
 """The page of the control plane: each route with its purpose, parameters, body, answers and an example, made of
-`openapi/control.json`; and behind them the shapes that bodies and answers have.
+`openapi/control.json`, the examples from `openapi/examples.json`; and after them the shapes that bodies and answers have.
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tools.docs.examples import Example, examples
 from tools.docs.reference import bounds, code, escaped, linked, page, table
 
 Json = dict[str, Any]
-DOCUMENT = Path(__file__).resolve().parents[2] / "openapi" / "control.json"
+FOLDER = Path(__file__).resolve().parents[2] / "openapi"
 
 _HEAD = """\
 # Control plane
@@ -26,40 +25,42 @@ that names an environment acts in its workspace; otherwise the workspace is that
 
 Every answer has `request-id`. Every call may answer 503 with `retry-after`, when Redis is away or the server ends.
 
-The examples are one story, told to a server with a frozen clock and `{"id_seed": 42}`; each answer is what that server
-said, so a call below may speak of what another made. Every request carries `x-api-key`, and `content-type:
-application/json` where it has a body. `…` stands for what is different in each run. The page is made of
-[openapi/control.json](../openapi/control.json), which a server has at `/_emulator/openapi.json`, to be read and tried at
-`/_emulator/docs`.
+The examples come from one run against a server with a frozen clock and `{"id_seed": 42}`, so one example may mention what
+another created. `"…"` ends a list that is longer than shown. Every request carries `x-api-key`, and `content-type: application/json` where it has a body. Of an event
+stream, the first event is shown. The page is generated from [openapi/control.json](../openapi/control.json) and
+[openapi/examples.json](../openapi/examples.json). A running server has the document at `/_emulator/openapi.json`, and a
+page to read and try it at `/_emulator/docs`.
 """
 _WIDTH = 100
+#: Items of a list of objects that an example shows.
+_ITEMS = 2
 
 
 def control_page() -> str:
     """Return the page.
 
     Raises:
-        ValueError: a route has no example, or an example no route.
+        ValueError: a route has no example.
     """
-    document: Json = json.loads(DOCUMENT.read_text(encoding="utf-8"))
+    document: Json = json.loads((FOLDER / "control.json").read_text(encoding="utf-8"))
+    examples: Json = json.loads((FOLDER / "examples.json").read_text(encoding="utf-8"))
     operations = {
         operation["operationId"]: (method.upper(), path, operation)
         for path, methods in document["paths"].items()
         for method, operation in methods.items()
     }
-    told = examples()
-    if lacking := set(operations) ^ set(told):
-        raise ValueError(f"Routes without an example, or examples without a route (tools/docs/examples.py): {sorted(lacking)}")  # fmt: skip
+    if lacking := [name for name in operations if "request" not in examples.get(name, {})]:
+        raise ValueError(f"Routes without an example (tools/openapi/examples.py): {lacking}")
     tags = {tag["name"]: tag["description"] for tag in document["tags"]}
     parts = [_HEAD, _overview(operations)]
     for tag, text in tags.items():
         parts.append(f"## {tag}\n\n{linked(text)}")
         for name, (method, path, operation) in operations.items():
             if operation["tags"][0] == tag:
-                parts += _operation(name, method, path, operation, told[name], document)
+                parts += _operation(name, method, path, operation, examples[name], document)
     parts.append("## Shapes\n\nWhat bodies and answers are made of.")
     parts += [_shape(name, schema) for name, schema in _shown(document).items()]
-    return _placed(page("openapi/control.json and tools/docs/examples.py", *parts))
+    return _placed(page("openapi/control.json and openapi/examples.json", *parts))
 
 
 def _placed(text: str) -> str:
@@ -83,7 +84,7 @@ def _overview(operations: Mapping[str, tuple[str, str, Json]]) -> str:
     return table(("call", "what it does"), rows)
 
 
-def _operation(name: str, method: str, path: str, operation: Json, told: Example, document: Json) -> Iterator[str]:
+def _operation(name: str, method: str, path: str, operation: Json, example: Json, document: Json) -> Iterator[str]:
     yield f"### {name}\n\n**`{method} {path}`**\n\n{linked(_plain(operation['description']))}"
     parameters = [each for each in operation["parameters"] if "$ref" not in each]
     if parameters:
@@ -104,8 +105,15 @@ def _operation(name: str, method: str, path: str, operation: Json, told: Example
         if status != "503"
     ]
     yield table(("answer", "when", "shape"), answers)
-    yield f"**Example**\n\n```http\n{told.request}\n```"
-    yield f"```{told.language}\n{shown(told.answer)}\n```"
+    request = f"{method} {example['request']['path']} HTTP/1.1"
+    if "body" in example["request"]:
+        request += f"\n\n{_json(example['request']['body'], '')}"
+    yield f"**Example**\n\n```http\n{request}\n```"
+    [(kind, answered)] = list(example["200"].items())[:1]
+    if kind == "text/event-stream":
+        yield "```text\n" + "\n".join(f"{field}: {value}" for field, value in answered.items()) + "\n```"
+    else:
+        yield f"```json\n{_json(answered, '')}\n```"
 
 
 def _parameter_text(parameter: Json) -> str:
@@ -159,7 +167,7 @@ def _kind(schema: Json) -> str:
     """Return in words what type a value has, with links to shapes."""
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
-        if name.endswith(("Error", "TooLarge")) and name not in ("Error", "RequestError"):
+        if name.endswith(("Error", "TooLarge")) and name not in ("Error", "JournalError"):
             return "[Error](#shape:Error)"
         return f"[{name}](#shape:{name})"
     for key in ("anyOf", "oneOf"):
@@ -186,12 +194,10 @@ def _plain(text: str) -> str:
     return "\n\n".join(escaped(" ".join(part.split())) for part in re.split(r"\n\s*\n", text.strip()))
 
 
-def shown(value: object) -> str:
-    """Return an answer as people read it: JSON with a line for what fits into one; a text as it is."""
-    return value.strip("\n") if isinstance(value, str) else _json(value, "")
-
-
 def _json(value: object, indent: str) -> str:
+    """Return JSON with one line for each part that fits into a line; of a list of objects, the first two."""
+    if isinstance(value, list) and len(value) > _ITEMS and isinstance(value[0], dict):
+        value = [*value[:_ITEMS], "…"]
     line = json.dumps(value, ensure_ascii=False)
     if len(indent) + len(line) <= _WIDTH or not isinstance(value, dict | list) or not value:
         return line

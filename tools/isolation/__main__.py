@@ -85,7 +85,7 @@ def _fill(api: Api) -> None:
     ]
     api.ok(api.post("/_emulator/faults", json={"rules": rules}))
     # Requests are journaled behind their answers; whoever asks for them gets all.
-    assert api.ok(api.get("/_emulator/requests/count"))["complete"]
+    assert api.ok(api.get("/_emulator/journal/count"))["complete"]
 
 
 def _keys(raw: redis.Redis) -> dict[bytes, Any]:

@@ -31,7 +31,7 @@ def api(workyard: Emulator) -> Iterator[Api]:
 
 @pytest.mark.parametrize("n", range(TESTS))
 def test_a_workspace_holds_what_its_test_did_and_nothing_else(workyard: Emulator, api: Api, n: int) -> None:
-    """Clock, faults, life lines, queue and figures; and nothing at its beginning."""
+    """Clock, faults, timelines, queue and figures; and nothing at its beginning."""
     dice = random.Random(f"{os.environ.get('PYTEST_XDIST_WORKER')} {n}")
     begun = _FIRST_YEAR + timedelta(seconds=dice.randrange(10**9))
     count, faults, ttl_s = dice.randint(1, 5), dice.randint(1, 3), dice.randint(1, _LONGEST_TTL_S)
@@ -39,12 +39,12 @@ def test_a_workspace_holds_what_its_test_did_and_nothing_else(workyard: Emulator
     assert api.ok(api.get("/v1/environments"))["data"] == []
     assert workyard.clock.read().mode == "real"
     assert workyard.faults.list() == []
-    assert workyard.count(on="poll") == 0
+    assert workyard.journal.count(on="poll") == 0
 
     workyard.clock.freeze(begun)
     queue = workyard.environment()
     items = [item.id for item in workyard.enqueue(queue, count)]
-    workyard.faults.script({"on": "poll", "nth": "every", "times": faults, "do": {"status": 529}})
+    workyard.faults.add({"on": "poll", "nth": "every", "times": faults, "do": {"status": 529}})
     polled = [api.get(api.path(queue.id, "poll")) for _ in range(faults)]
     assert [answer.status_code for answer in polled] == [529] * faults
     item, _ = api.active(queue.id, ttl_s)
@@ -54,7 +54,7 @@ def test_a_workspace_holds_what_its_test_did_and_nothing_else(workyard: Emulator
     workyard.clock.advance(_MICROSECOND)
     assert (api.work(queue.id, item)["state"], workyard.stats(queue).depth) == ("queued", count)
 
-    workyard.verify({"on": "poll", "exactly": faults + 1}, {"on": "ack", "exactly": 1})
+    workyard.journal.verify({"on": "poll", "exactly": faults + 1}, {"on": "ack", "exactly": 1})
     [rule] = workyard.faults.list()
     assert (rule.hits, rule.left) == (faults, 0)
     life = workyard.timeline(item)

@@ -20,7 +20,8 @@ from workyard.settings import Settings
 from workyard_store.clock import parse_instant
 
 Document = dict[str, Any]
-#: Operation → status → media type → what was answered.
+#: Operation → status → media type → what was answered; and `request` → `path` with its query, and `body` if it has one: what
+#: was answered with 200.
 Examples = dict[str, dict[str, dict[str, Any]]]
 
 _NOON = "2026-09-16T12:00:00.000000Z"
@@ -127,11 +128,14 @@ class _Run:
         )
         kind = answer.headers["content-type"].partition(";")[0]
         if shown:
+            if answer.status_code == 200 and "request" not in self.found.setdefault(operation, {}):
+                sent = {"path": answer.request.url.raw_path.decode()} | ({} if body is None else {"body": body})
+                self.found[operation]["request"] = _settled(sent)
             kinds = self.found.setdefault(operation, {}).setdefault(str(answer.status_code), {})
             if kind == "application/json":
                 kinds.setdefault(kind, _settled(answer.json()))
             elif kind == "text/event-stream":
-                kinds.setdefault(kind, _event(answer.text))
+                kinds.setdefault(kind, _settled(_event(answer.text)))
             elif kind.startswith("text/"):
                 kinds.setdefault(kind, answer.text)
         return answer.json() if kind == "application/json" else None
@@ -172,8 +176,9 @@ def _fixed(value: Any) -> Any:
 
 
 def _event(stream: str) -> dict[str, str]:
-    """Return the first event of a stream, as its schema has it."""
-    return dict(line.split(": ", 1) for line in stream.partition("\n\n")[0].splitlines())
+    """Return the first event of a stream that is not a sign of life, or that; in the form of its schema."""
+    events = [dict(line.split(": ", 1) for line in event.splitlines()) for event in stream.strip().split("\n\n")]
+    return next((event for event in events if event["event"] != "ping"), events[0])
 
 
 # -- the calls ------------------------------------------------------------------------------------------------
@@ -301,12 +306,12 @@ async def _control(run: _Run) -> None:
     await run("list_faults")
     await run("delete_fault", fault_id=rules[0]["id"])
     await run("clear_faults")
-    await run("list_requests", query={"limit": 1, "on": "ack"})
-    await run("count_requests", query={"on": "ack"})
-    await run("verify_requests", {"expect": [{"on": "ack", "status": 200, "at_least": 1}]})
-    await run("clear_requests")
+    await run("list_journal", query={"limit": 1, "on": "ack"})
+    await run("count_journal", query={"on": "ack"})
+    await run("verify_journal", {"expect": [{"on": "ack", "status": 200, "at_least": 1}]})
+    await run("clear_journal")
     await run("recount")
-    await run("follow_events", query={"seconds": 0})
+    await run("follow_events", query={"since": "0", "seconds": 0})
     document = await run("export_state")
     await run("reset")
     await run("restore_state", document)

@@ -6,11 +6,13 @@ stand at the same place read together.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from types import TracebackType
+from typing import assert_never
 
 from workyard_store.access import Caller
+from workyard_store.engine.wake import Changed, Missed, SessionDeleted, SessionEvents
 from workyard_store.errors import EnvironmentNotFound, SessionNotFound, StorageUnavailable, TooManyAtOnce
 from workyard_store.ids import canonical_session_id
 
@@ -164,28 +166,30 @@ class EventStreams:
         if not others:
             self._listeners.pop(listener.session_id, None)
 
-    def heard(self, message: str | None) -> None:
-        """Take a message about a session from the wake channel, and wake its listeners.
-
-        Args:
-            message: the session's id, and behind `!` the instant of its deletion; None: something may have been missed.
-        """
+    def heard(self, message: SessionEvents | SessionDeleted | Changed | Missed) -> None:
+        """Wake the listeners that a message of the wake channel is for: a changed environment may be gone."""
         self._reads.clear()
-        session_id, _, deleted_at = (message or "").partition("!")
-        for each in list(self._listeners) if message is None else [session_id]:
-            for listener in self._listeners.get(each, ()):
-                listener.deleted_at = int(deleted_at) if deleted_at else listener.deleted_at
-                listener.news.set()
+        match message:
+            case SessionEvents(session_id):
+                concerned = self._listeners.get(session_id, set())
+            case SessionDeleted(session_id, deleted_at):
+                concerned = self._listeners.get(session_id, set())
+                for listener in concerned:
+                    listener.deleted_at = deleted_at
+            case Changed(environment_id):
+                concerned = {each for each in self._all() if each.environment_id == environment_id}
+            case Missed():
+                concerned = set(self._all())
+            case _:
+                assert_never(message)
+        for listener in concerned:
+            listener.news.set()
 
-    def heard_of_environment(self, environment_id: str) -> None:
-        """Wake the listeners of an environment's sessions: it may be gone."""
-        self._reads.clear()
+    def _all(self) -> Iterator[Listener]:
         for listeners in self._listeners.values():
-            for listener in listeners:
-                if listener.environment_id == environment_id:
-                    listener.news.set()
+            yield from listeners
 
     def close(self) -> None:
         """End every stream now: the server is going down."""
         self.closing = True
-        self.heard(None)
+        self.heard(Missed())

@@ -18,6 +18,8 @@ from typing import Any
 
 from workyard_store.access import TRUSTED, Access
 from workyard_store.engine.engine import Reply
+from workyard_store.engine.lua import Value
+from workyard_store.engine.wake import AgentDue, Changed
 from workyard_store.errors import (
     EnvironmentElsewhere,
     EnvironmentInMotion,
@@ -25,14 +27,13 @@ from workyard_store.errors import (
     ResetMeanwhile,
     RestoreUnderWay,
 )
+from workyard_store.keys import EXPORTED_HASHES
+from workyard_store.lua.heads import EnvironmentHead
 from workyard_store.workspaces.workspaces import PROFILE, WorkspaceStore
 
-from ..lua.binder import queue_script
-from ..timeline.timeline import as_event, fields_of
+from ..lua.state import StateRead, StateWrite
+from ..timeline.events import as_event, fields_of
 from ..work.work_queue import WorkQueue
-
-_READ = queue_script("state_read")
-_WRITE = queue_script("state_write")
 
 #: Rows that one step reads: some ten milliseconds at most.
 _PART = 1000
@@ -53,19 +54,6 @@ _CLAIM_US = 10_000_000
 _CLAIM_WAIT_S = 15.0
 _CLAIM_LOOK_S = 0.1
 
-#: The hashes of a workspace that are in its state; what can be worked out of others is not.
-HASHES = (
-    "agents",
-    "scripts",
-    "skills",
-    "skill_versions",
-    "skill_archives",
-    "stores",
-    "memory_texts",
-    "memories",
-    "faults",
-    "fault_counts",
-)
 Fields = dict[str, str]
 #: A command for Redis.
 Words = tuple[str | int, ...]
@@ -134,7 +122,7 @@ class StoredEnvironment:
 
 @dataclass(slots=True)
 class StoredWorkspace:
-    """A workspace: the fields of its hash, `HASHES` by name, the members of `memory_paths`, its environments in the order
+    """A workspace: the fields of its hash, `EXPORTED_HASHES` by name, the members of `memory_paths`, its environments in the order
     of their creation."""
 
     state: Fields
@@ -174,7 +162,7 @@ class Snapshots:
         for start in range(0, len(ids), _AT_ONCE):
             found = await asyncio.gather(*[self._environment(id_) for id_ in ids[start : start + _AT_ONCE]])
             environments += [each for each in found if each is not None]
-        hashes = {name: await self._hash(self._keys.workspace(workspace, name)) for name in HASHES}
+        hashes = {name: await self._hash(self._keys.workspace(workspace, name)) for name in EXPORTED_HASHES}
         # Last: no counter may be behind what it has counted.
         state = _pairs(await self._engine.command("HGETALL", self._keys.workspace(workspace)))
         return StoredWorkspace(state, hashes, environments)
@@ -196,13 +184,14 @@ class Snapshots:
             rows: list[Any] = []
             while section:
                 try:
-                    reply = await self._access.run(_READ, environment_id, TRUSTED, mark, section, place, most)
+                    call = StateRead(mark=mark, section=section, place=place, left=most)
+                    reply = await self._access.run(call, environment_id, TRUSTED)
                 except EnvironmentNotFound:
                     return None  # Being created or deleted.
-                if reply[0] == "CHANGED":
+                if reply.word == "CHANGED":
                     break
-                _, section, place, part = reply
-                rows += part
+                section, place = reply.section, reply.place
+                rows += reply.rows
             else:
                 return _environment_of(environment_id, rows)
         raise EnvironmentInMotion(environment_id)
@@ -252,9 +241,7 @@ class Snapshots:
                 raise
             await self._in_batches(("DEL", self._keys.environment(id_, "restore")) for id_ in ids)
         for each in stored.environments:
-            await self._engine.commands(
-                ("PUBLISH", self._keys.wake, message) for message in (f"{each.id}!", f"{each.id}~")
-            )
+            await self._engine.publish(Changed(each.id), AgentDue(each.id))
 
     async def _writers(self, ids: list[str]) -> list[Reply]:
         """Return for each environment which restore writes it, or None."""
@@ -335,10 +322,11 @@ class Snapshots:
         await self._workspaces.follow(workspace, profile)
 
     async def _put(self, environment_id: str, writer: str, part: list[Words], *, first: bool = False) -> None:
-        words = [word for command in part for word in (len(command), *command)]
-        key = self._keys.environment(environment_id)
-        reply = await self._engine.run(_WRITE, key, writer, "1" if first else "", *words)
-        match reply[0]:
+        words: list[Value] = [word for command in part for word in (len(command), *command)]
+        call = StateWrite(restore=writer, first=first, words=words)
+        head = EnvironmentHead(wall=self._access.wall())
+        reply = await self._engine.run(call, self._keys.environment(environment_id), head)
+        match reply.word:
             case "LIVE":
                 raise RestoreUnderWay
             case "PURGED":

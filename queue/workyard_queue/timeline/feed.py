@@ -1,5 +1,5 @@
-"""Who follows the events of life lines in this process. Owns no event: one reader a scope reads what the watched environments'
-life lines have grown by, and keeps the last of it for all who follow.
+"""Who follows the events of timelines in this process. Owns no event: one reader a scope reads what the watched environments'
+timelines have grown by, and keeps the last of it for all who follow.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from workyard_store.engine.engine import Engine
 from workyard_store.errors import StorageUnavailable
 
 from ..sessions.streams import too_many_streams
-from .timeline import Event, event_of
+from .events import Event, event_of
 from .watch import Watcher, Watching
 
 #: Seconds of silence after which who follows gets a sign of life.
 PING_EVERY_S = 15.0
 #: Events that are kept for those who follow slowly, and that are looked up for one who comes back.
 MOST_KEPT = 5_000
-#: Events that one read of a life line takes.
+#: Events that one read of a timeline takes.
 _READ_BATCH = 500
-#: The entry that stands before the first of a life line.
+#: The entry that stands before the first of a timeline.
 _NOTHING = "0-0"
-#: Environments whose life lines are read at once.
+#: Environments whose timelines are read at once.
 _READ_AT_ONCE = 200
 #: Seconds between two looks that keep the environments watched.
 _MARK_EVERY_S = 30.0
@@ -99,7 +99,7 @@ class _Feed:
         self.followers: set[Follower] = set()
         self._following = following
         self._kept: deque[Event | Gap] = deque(maxlen=MOST_KEPT)
-        # Environment → the last entry of its life line that was read.
+        # Environment → the last entry of its timeline that was read.
         self._reached: dict[str, str] = {}
         self._begun = asyncio.Event()
         self.reading = asyncio.create_task(self._read())
@@ -172,7 +172,7 @@ class _Feed:
         return set(looks)
 
     async def _read_on(self, environment_ids: set[str]) -> None:
-        """Read what life lines have grown by. An environment that is new, or was made or restored under the id of an earlier
+        """Read what timelines have grown by. An environment that is new, or was made or restored under the id of an earlier
         one, is marked before, so that nothing of it is missed."""
         marked = await self._following.marked(id_ for id_ in environment_ids if id_ in self._reached)
         ids = [id_ for id_ in environment_ids if id_ in marked]
@@ -195,7 +195,7 @@ class Following:
     """The followers of this process, with one reader a scope.
 
     Attributes:
-        watching: tells when life lines grow.
+        watching: tells when timelines grow.
     """
 
     def __init__(self, access: Access, watching: Watching, most: int) -> None:
@@ -207,7 +207,7 @@ class Following:
         self._feeds: dict[str, _Feed] = {}
 
     async def follow(self, scope: str, since: str | None) -> Follower:
-        """Register a follower for all that happens from now on, or behind *since*, an entry of a life line. It is closed by
+        """Register a follower for all that happens from now on, or behind *since*, an entry of a timeline. It is closed by
         the caller, with `with`.
 
         Raises:

@@ -1,7 +1,7 @@
 """Who watches environments in this process: those who wait for a state or figures, and those who follow events. Owns no
 Redis connection of a watcher's own.
 
-A look at an environment (`look.lua`) marks it as watched for a while; its scripts then publish `<environment>#` when something
+A look at an environment (`look.lua`) marks it as watched for a while; its scripts then publish `Watched` when something
 changes, and a new environment does so by itself. What time alone changes is looked at when it is due.
 """
 
@@ -14,15 +14,14 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMappi
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, assert_never
 
 from workyard_store.access import TRUSTED, Access
+from workyard_store.engine.wake import Changed, Missed, Watched
 from workyard_store.errors import EnvironmentNotFound, StorageUnavailable, WorkNotFound
 from workyard_store.workspaces.workspaces import WorkspaceStore
 
-from ..lua.binder import queue_script
-
-_LOOK = queue_script("look")
+from ..lua.timeline import Look as LookCall
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 #: The scope of who watches the environments of all workspaces.
@@ -31,7 +30,7 @@ EVERYWHERE = ""
 _WATCHED_US = 90_000_000
 #: Environments that are looked at at once.
 _LOOK_BATCH = 200
-#: Events of a life line that one look goes through for the states of an item.
+#: Events of a timeline that one look goes through for the states of an item.
 _EVENTS_BATCH = 1000
 #: Environments whose workspace is remembered.
 _MOST_KNOWN = 10_000
@@ -48,7 +47,7 @@ class Look:
     Attributes:
         state: of the item that was looked for; None if it is not there.
         entered: the states that item entered since the last look.
-        reached: the last entry of the life line.
+        reached: the last entry of the timeline.
         depth, pending, leased, items: how many items wait, are handed out, are under lease, and are there at all.
         workers_polling: named workers that polled in the last 30 seconds.
         due_us: until time alone changes one of these; infinity: it cannot.
@@ -85,9 +84,9 @@ class Until:
     figures: Mapping[str, int] | None = None
 
     def __str__(self) -> str:
-        """Return it in words."""
+        """Return the condition as it appears in error messages."""
         if self.work_id is not None:
-            return f"{self.work_id} {self.state}"
+            return f"{self.work_id} to be {self.state}"
         return ", ".join(f"{name} {value}" for name, value in (self.figures or {}).items())
 
 
@@ -205,12 +204,18 @@ class Watching:
         self._bound()
         return found
 
-    def heard(self, environment_id: str | None) -> None:
-        """Tell those whom it concerns that an environment has changed; None: that any may have."""
-        if environment_id is None:
-            for watcher in self._watchers:
-                watcher.tell(None)
-            return
+    def heard(self, message: Watched | Changed | Missed) -> None:
+        """Tell the watchers of an environment that it has changed, or all watchers that any may have."""
+        match message:
+            case Watched(environment_id) | Changed(environment_id):
+                self._changed(environment_id)
+            case Missed():
+                for watcher in self._watchers:
+                    watcher.tell(None)
+            case _:
+                assert_never(message)
+
+    def _changed(self, environment_id: str) -> None:
         if not self._watchers:
             return
         owner = self._owners.get(environment_id)
@@ -244,7 +249,7 @@ class Watching:
     def close(self) -> None:
         """End what watches here: the server is going down."""
         self.closing = True
-        self.heard(None)
+        self.heard(Missed())
 
     # -- looking ----------------------------------------------------------------------------------------------
 
@@ -260,11 +265,20 @@ class Watching:
         Raises:
             EnvironmentNotFound: it is gone.
         """
-        until = "" if once else self._access.wall() + _WATCHED_US
-        reply = await self._access.run(_LOOK, environment_id, TRUSTED, until, work_id, since, _EVENTS_BATCH)
-        _, there, state, entered, reached, depth, pending, leased, items, polling, due = reply
-        due_us = due if due >= 0 else math.inf
-        return Look(state if there else None, tuple(entered), reached, depth, pending, leased, items, polling, due_us)
+        until = None if once else self._access.wall() + _WATCHED_US
+        call = LookCall(watch_until=until, work_id=work_id, since=since, count=_EVENTS_BATCH)
+        seen = await self._access.run(call, environment_id, TRUSTED)
+        return Look(
+            state=seen.state if seen.there else None,
+            entered=tuple(seen.entered),
+            reached=seen.reached,
+            depth=seen.depth,
+            pending=seen.pending,
+            leased=seen.leased,
+            items=seen.items,
+            workers_polling=seen.workers_polling,
+            due_us=seen.due_us if seen.due_us >= 0 else math.inf,
+        )
 
     async def look_at(self, environment_ids: Iterable[str], *, once: bool = False) -> dict[str, Look]:
         """Look at many environments as `look` does, and leave those out that are gone."""

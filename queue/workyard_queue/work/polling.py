@@ -1,8 +1,8 @@
 """The long poll: who waits, who is woken, and in what order. Owns no Redis connection and no rule of hand-outs.
 
-Scripts publish `<environment>` when there may be work, `<environment>!` when time or the environment changed. Each
-process hears every message once. The first wakes the longest waiting poll, which tries again and, if it got work,
-passes the turn on; the second wakes all. A poll is in line before it first tries, so no message falls between.
+Scripts publish `WorkReady` when there may be work, and `Changed` when time or the environment changed (`engine/wake.py`).
+Each process receives every message once. The first wakes the longest waiting poll, which tries again and, if it got
+work, passes the turn on; the second wakes all. A poll is in line before it first tries, so no message falls between.
 When time alone makes work, those in line for whom it does try in their order; who comes or must leave at that moment
 lets those ahead try first. What one poll learns of the time its whole line knows: who was not woken could not know that
 somebody took what it may take over. An empty look costs the same in a line of one and of a thousand.
@@ -15,10 +15,11 @@ import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, assert_never
 
 from workyard_store.access import Caller
 from workyard_store.calls import CURRENT
+from workyard_store.engine.wake import Changed, Missed, WorkReady
 from workyard_store.errors import TooManyAtOnce
 
 from .work_queue import NoWork, WorkItem, WorkQueue
@@ -166,20 +167,23 @@ class LongPoll:
         line = self._lines.get(environment_id)
         return [] if line is None else list(line.ages)
 
-    def heard(self, message: str | None) -> None:
-        """Take a message from the wake channel; None means that some may have been missed."""
-        if message is None:
-            for environment_id in list(self._lines):
+    def heard(self, message: WorkReady | Changed | Missed) -> None:
+        """Wake the polls that a message of the wake channel is for."""
+        match message:
+            case WorkReady(environment_id):
+                self._wake_first(environment_id)
+            case Changed(environment_id):
                 self._wake_all(environment_id)
-        elif message.endswith("!"):
-            self._wake_all(message[:-1])
-        else:
-            self._wake_first(message)
+            case Missed():
+                for environment_id in list(self._lines):
+                    self._wake_all(environment_id)
+            case _:
+                assert_never(message)
 
     def close(self) -> None:
         """Answer every blocked poll now, and every later one at once: the server is going down."""
         self._closing = True
-        self.heard(None)
+        self.heard(Missed())
 
     async def poll(
         self,

@@ -16,8 +16,8 @@ import jsonschema_rs
 from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..wire.envelope import API_CALL
 from ..wire.errors import envelope
+from ..wire.exchange import exchange_of
 from . import documents
 
 _log = logging.getLogger("workyard.requests")
@@ -76,9 +76,9 @@ class _Answer:
             await self._send(message)
 
     def _is_checked(self) -> bool:
-        call = self._scope.get(API_CALL)
+        api_call = exchange_of(self._scope).api_call
         route = self._scope.get("route")
-        return (call is None or not call.faults) and (route is None or route.include_in_schema)
+        return (api_call is None or not api_call.faults) and (route is None or route.include_in_schema)
 
     async def _take(self, start: Message, message: Message) -> None:
         self._body += message.get("body", b"")

@@ -49,11 +49,13 @@ _TAGS = {
     "Skills": "Skills that agents have and workers download. Emulated for workers only; the control plane seeds them.",
     "Memory": "Memory stores that sessions have and workers read and write back. Emulated for workers only.",
     "Server": "The server itself.",
-    "Sight": "What happened to work and why, and waiting for it (docs/sight.md).",
+    "Timeline": "What happened to work and why, and waiting for it (docs/timeline.md).",
     "Journal": "The requests to the API: listed, counted, and checked against what there must have been.",
     "Rules": "The behaviour ledger: what the server keeps, on what evidence, and how to avoid an error.",
     "Queues": "Work and keys of one environment.",
-    "Workspaces": "Clock, lease settings and reset of a workspace. Each API key is a workspace of its own.",
+    "Clock": "The clock of a workspace: read it, stop it, move it forward (docs/clock.md).",
+    "State": "All that a workspace holds, as one document (docs/state.md).",
+    "Workspaces": "Lease settings, reset and recount of a workspace. Each API key is a workspace of its own.",
 }
 _SERVERS = [
     {"url": "/", "description": "The server that serves this document."},

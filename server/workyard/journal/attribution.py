@@ -1,37 +1,31 @@
-"""Which workspace a request belongs to: what its journal and the question "who is busy" go by.
+"""Maps a request to its workspace, for the journal and for the idle check of automatic clocks.
 
-That of the environment that its path names, or where the session is that it names; else the one that its token stands
-for. Who asks about many requests pays one round trip for all.
+The workspace is that of the environment which the request's path names, or where the session is that it names; else the one
+that its token stands for. Many requests are looked up in one round trip.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from starlette.datastructures import Headers
-
 from workyard_store.access import DEFAULT_WORKSPACE, Access, Caller, workspace_of_api_key
 from workyard_store.ids import is_id
 
-from ..wire.envelope import token_of
-from ..wire.exchange import CALLER, Exchange, Names
+from ..wire.exchange import Exchange
 
-#: Environments of which it is remembered where they were, for requests that come when they are gone.
+#: What the workspace of a request is found by: the environment that it is about, or an empty string, and its token.
+Names = tuple[str, str | None]
+
+#: How many deleted environments to remember, so that late requests can still be attributed to a workspace.
 _MOST_KNOWN = 4096
 #: Operations that last as long as the client likes, and do nothing meanwhile.
 _LASTING = ("sessions.events.stream",)
 
 
-def caller_of(exchange: Exchange) -> Caller:
-    """Return who made a request, of one without a route too."""
-    found: Caller | None = exchange.scope.get(CALLER)
-    return Caller(token_of(Headers(scope=exchange.scope))) if found is None else found
-
-
 def names_of(exchange: Exchange) -> Names:
     """Return what a request's workspace is found by."""
-    call = exchange.call
-    return "" if call is None else call.environment_id, caller_of(exchange).token
+    api_call = exchange.api_call
+    return "" if api_call is None else api_call.environment_id, exchange.caller.token
 
 
 class Owners:
@@ -80,7 +74,9 @@ class Owners:
         moving = [
             each
             for each in exchanges
-            if each.is_of_the_api and each.on not in _LASTING and not (each.call is not None and each.call.waits)
+            if each.is_of_the_api
+            and each.operation not in _LASTING
+            and not (each.api_call is not None and each.api_call.waits)
         ]
         return (await self.of([names_of(each) for each in moving])).count(workspace) if moving else 0
 

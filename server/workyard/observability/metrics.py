@@ -19,12 +19,14 @@ from workyard_queue.sessions.streams import EventStreams
 from workyard_queue.work.polling import LongPoll
 from workyard_queue.work.work_queue import QueueFigures, WorkQueue
 from workyard_store.engine.engine import Engine
-from workyard_store.engine.peers import Answers, Questions
+from workyard_store.engine.peers import Answers, Peers
 from workyard_store.errors import EnvironmentNotFound, StorageUnavailable
 from workyard_store.workspaces.workspaces import WorkspaceStore
 
 from .. import __version__
-from ..wire.exchange import BUCKETS_S, Traffic
+from ..journal.backlog import Backlog
+from ..wire.traffic import Traffic
+from .counters import BUCKETS_S, Counters
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 #: Environments with a label of their own; the next are summed up as `other`, and those behind them are not read.
@@ -68,19 +70,23 @@ class Metrics:
         engine: Engine,
         workspaces: WorkspaceStore,
         queue: WorkQueue,
-        questions: Questions,
+        peers: Peers,
         traffic: Traffic,
+        backlog: Backlog,
         long_poll: LongPoll,
         streams: EventStreams,
     ) -> None:
         self._engine = engine
         self._workspaces = workspaces
         self._queue = queue
-        self._questions = questions
+        self._peers = peers
         self._traffic = traffic
+        self._backlog = backlog
+        self._counters = Counters()
+        traffic.on_end.append(self._counters.add)
         self._long_poll = long_poll
         self._streams = streams
-        questions.answer("metrics", self._own)
+        peers.on("metrics", self._own)
 
     async def text(self) -> str:
         """Return all metrics in Prometheus' text format.
@@ -93,10 +99,10 @@ class Metrics:
         build = {"version": __version__, "engine": self._engine.name, "python": platform.python_version()}
         samples["build_info"].append(("", build, 1))
         try:
-            answers = await self._questions.ask("metrics", within_s=_PATIENCE_S)
+            answers = await self._peers.ask("metrics", within_s=_PATIENCE_S)
             await self._of_queues(samples)
         except StorageUnavailable:
-            answers = Answers({self._questions.process: await self._own("")}, complete=True)
+            answers = Answers({self._peers.process: await self._own("")}, complete=True)
             samples["redis_up"].append(("", {}, 0))
         else:
             samples["redis_up"].append(("", {}, 1))
@@ -109,18 +115,18 @@ class Metrics:
 
     async def _own(self, argument: str) -> str:
         """Return this process's counts as JSON."""
-        traffic = self._traffic
+        counters = self._counters
         return json.dumps(
             {
-                "requests": [[on, status, count] for (on, status), count in traffic.counts.items()],
-                "durations": traffic.durations,
-                "seconds": traffic.seconds,
-                "faults": traffic.faults,
-                "requests_in_flight": len(traffic.in_flight),
+                "requests": [[on, status, count] for (on, status), count in counters.answers.items()],
+                "durations": counters.durations,
+                "seconds": counters.seconds,
+                "faults": counters.faults,
+                "requests_in_flight": len(self._traffic.in_flight),
                 "polls_waiting": self._long_poll.blocked,
                 "stream_listeners": self._streams.listening,
                 "redis_errors_total": self._engine.errors,
-                "journal_lost_total": traffic.lost,
+                "journal_lost_total": self._backlog.lost,
             },
             separators=(",", ":"),
         )
@@ -172,22 +178,22 @@ def _of_queue(samples: dict[str, _Samples], name: str, figures: QueueFigures) ->
         samples["leases"].append(("", {**label, "state": state}, count))
 
 
-def _of_process(samples: dict[str, _Samples], process: str, told: Mapping[str, Any]) -> None:
+def _of_process(samples: dict[str, _Samples], process: str, found: Mapping[str, Any]) -> None:
     label = {"process": process}
-    for on, status, count in told["requests"]:
+    for on, status, count in found["requests"]:
         samples["requests_total"].append(("", {**label, "on": on, "status": status}, count))
-    for on, counts in told["durations"].items():
+    for on, counts in found["durations"].items():
         of = {**label, "on": on}
         bounds = [*(f"{bound:g}" for bound in BUCKETS_S), "+Inf"]
         for bound, count in zip(bounds, accumulate(counts), strict=True):
             samples["request_duration_seconds"].append(("_bucket", {**of, "le": bound}, count))
-        samples["request_duration_seconds"].append(("_sum", of, told["seconds"][on]))
+        samples["request_duration_seconds"].append(("_sum", of, found["seconds"][on]))
         samples["request_duration_seconds"].append(("_count", of, sum(counts)))
-    for on, count in told["faults"].items():
+    for on, count in found["faults"].items():
         samples["faults_applied_total"].append(("", {**label, "on": on}, count))
     for name in SERIES:
-        if name in told:
-            samples[name].append(("", label, told[name]))
+        if name in found:
+            samples[name].append(("", label, found[name]))
 
 
 def _lines(name: str, samples: _Samples) -> Iterable[str]:

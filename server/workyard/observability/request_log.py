@@ -1,21 +1,25 @@
-"""The log line of each request: which it was, whose, what came of it, how long it took. Owns no form (`logs.py`)."""
+"""The log line of each request. Owns no form (`logs.py`)."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from contextlib import suppress
+from contextvars import Context
 from typing import Any
 
 from workyard_store.errors import StorageUnavailable
 
 from ..journal.attribution import Owners, names_of
-from ..journal.entry import shown
-from ..wire.exchange import TRACEPARENT, Exchange
+from ..journal.masking import describe
+from ..wire.exchange import Exchange
 
 _log = logging.getLogger("workyard.requests")
 
 #: Bytes of each body that are logged.
 BODY_BYTES = 2048
+#: Seconds that the last lines may take, which ask Redis for workspaces.
+_CLOSE_WITHIN_S = 1.0
 
 
 class RequestLog:
@@ -26,30 +30,37 @@ class RequestLog:
         self._owners = owners
         self._bodies = bodies
         self._level = logging.INFO if bodies else logging.DEBUG
+        self._writing: set[asyncio.Task[None]] = set()
 
-    @property
-    def is_on(self) -> bool:
-        """Tell whether anybody reads the lines."""
-        return _log.isEnabledFor(self._level)
+    def add(self, exchange: Exchange) -> None:
+        """Log a request that has ended, soon: its answer does not wait for the line."""
+        if _log.isEnabledFor(self._level):
+            # In no context: what the look-up of the workspace asks of Redis is not the request's.
+            task = asyncio.create_task(self._write(exchange), context=Context())
+            self._writing.add(task)
+            task.add_done_callback(self._writing.discard)
 
-    async def tell(self, exchange: Exchange) -> None:
-        """Log a request that was answered. Secrets are masked as in the journal."""
-        call = exchange.call
-        round_trips = 0 if call is None else call.round_trips
+    async def close(self) -> None:
+        """Write the lines that are left."""
+        if self._writing:
+            await asyncio.wait(self._writing, timeout=_CLOSE_WITHIN_S)
+
+    async def _write(self, exchange: Exchange) -> None:
+        """Write the line of a request. Secrets are masked as in the journal."""
+        api_call = exchange.api_call
         workspace = ""
-        if call is not None:
+        if api_call is not None:
             with suppress(StorageUnavailable):
                 [workspace] = await self._owners.of([names_of(exchange)])
-        entry = shown(exchange, BODY_BYTES if self._bodies else 0)
-        trace = exchange.scope.get(TRACEPARENT, "")
+        entry = describe(exchange, BODY_BYTES if self._bodies else 0)
         fields: dict[str, Any] = {
             "request_id": entry.request_id,
             "workspace": workspace,
             "route": getattr(exchange.scope.get("route"), "path_format", ""),
-            "operation": exchange.on,
+            "operation": exchange.operation,
             "status": entry.status,
             "duration_ms": round(exchange.took * 1e3, 3),
-            "engine_round_trips": round_trips,
+            "engine_round_trips": 0 if api_call is None else api_call.round_trips,
             "environment_id": entry.environment_id,
             "work_id": entry.work_id,
             "session_id": entry.session_id,
@@ -59,11 +70,11 @@ class RequestLog:
             "faults": entry.faults,
             "error": entry.error_message,
             "rule": entry.rule,
-            "trace_id": trace[3:35],
-            "span_id": trace[36:52],
+            "trace_id": exchange.traceparent[3:35],
+            "span_id": exchange.traceparent[36:52],
             "request_body": entry.request_body,
             "response_body": entry.response_body,
         }
-        told = {name: value for name, value in fields.items() if value != "" and value != [] and value is not False}
+        known = {name: value for name, value in fields.items() if value != "" and value != [] and value is not False}
         line = f"{entry.method} {entry.path} {entry.status} {exchange.took * 1e3:.1f} ms"
-        _log.log(self._level, "%s", line, extra={"fields": told})
+        _log.log(self._level, "%s", line, extra={"fields": known})

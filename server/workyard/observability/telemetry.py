@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from starlette.types import Scope
 
 from .. import __version__
-from ..journal.entry import shown
-from ..wire.exchange import TRACEPARENT, Exchange
+from ..journal.masking import describe
+from ..wire.exchange import Exchange
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics import MeterProvider
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("workyard")
 
-_SPAN = "workyard.span"
 #: Seconds that the last export may take.
 _CLOSE_WITHIN_S = 1.0
 #: Seconds; the bounds that the semantic conventions advise.
@@ -36,7 +35,7 @@ _PROTOCOL = "http/protobuf"
 
 
 def telemetry_of(variables: Mapping[str, str] = os.environ) -> Telemetry | None:
-    """Return what tells of requests as the variables ask; None if they ask for nothing, or it cannot be done, which is logged.
+    """Return telemetry configured from the `OTEL_*` variables; None if they request none, or if set-up fails (which is logged).
 
     They may be meant for other programs too, so nothing in them keeps the server from starting.
     """
@@ -68,7 +67,7 @@ def _is_wanted(signal: str, variables: Mapping[str, str]) -> bool:
 
 
 class Telemetry:
-    """What is told of this process's requests. Close it in the end."""
+    """Exports spans and measurements of this process's requests. Close it in the end."""
 
     def __init__(self, *, traces: bool, metrics: bool) -> None:
         """Export *traces* and *metrics*.
@@ -99,8 +98,9 @@ class Telemetry:
                 "workyard.engine.round_trips", "{round_trip}", "How often requests have asked the engine."
             )
 
-    def begin(self, scope: Scope) -> None:
+    def begin(self, exchange: Exchange) -> None:
         """Begin a request's span, below the one that its header names."""
+        scope = exchange.scope
         if self._active is not None:
             self._active.add(1, _common(scope))
         if self._tracer is None:
@@ -115,12 +115,12 @@ class Telemetry:
         }
         parent = TraceContextTextMapPropagator().extract(carrier)
         span = self._tracer.start_span(_common(scope)["http.request.method"], parent, SpanKind.SERVER, _common(scope))
-        scope[_SPAN] = span
-        scope[TRACEPARENT] = _named(span.get_span_context())
+        exchange.span = span
+        exchange.traceparent = _named(span.get_span_context())
 
     def end(self, exchange: Exchange) -> None:
-        """Tell of a request that was answered, or will never be."""
-        scope, call = exchange.scope, exchange.call
+        """Report a request that was answered, or will never be."""
+        scope, api_call = exchange.scope, exchange.api_call
         common = _common(scope)
         route = getattr(scope.get("route"), "path_format", None)
         measured: dict[str, str | int] = dict(common)
@@ -134,25 +134,25 @@ class Telemetry:
             measured["error.type"] = str(exchange.status or "cut")
         if self._duration is not None and self._round_trips is not None:
             self._duration.record(exchange.took, measured)
-            if call is not None and call.round_trips:
-                self._round_trips.add(call.round_trips, {"workyard.operation": exchange.on})
-        span = scope.pop(_SPAN, None)
+            if api_call is not None and api_call.round_trips:
+                self._round_trips.add(api_call.round_trips, {"workyard.operation": exchange.operation})
+        span, exchange.span = exchange.span, None
         if span is not None and span.is_recording():
             self._finish(span, exchange, measured)
 
     def _finish(self, span: Any, exchange: Exchange, measured: Mapping[str, str | int]) -> None:
         from opentelemetry.trace import Status, StatusCode
 
-        entry, call = shown(exchange, 0), exchange.call
+        entry, api_call = describe(exchange, 0), exchange.api_call
         if "http.route" in measured:
             span.update_name(f"{measured['http.request.method']} {measured['http.route']}")
-        told: dict[str, str | int | bool | list[str]] = {
+        attributes: dict[str, str | int | bool | list[str]] = {
             **measured,
             "url.path": entry.path,
             "user_agent.original": entry.user_agent,
-            "workyard.operation": exchange.on,
+            "workyard.operation": exchange.operation,
             "workyard.request_id": entry.request_id,
-            "workyard.engine.round_trips": 0 if call is None else call.round_trips,
+            "workyard.engine.round_trips": 0 if api_call is None else api_call.round_trips,
             "workyard.environment_id": entry.environment_id,
             "workyard.work_id": entry.work_id,
             "workyard.session_id": entry.session_id,
@@ -161,12 +161,12 @@ class Telemetry:
         }
         server = exchange.scope.get("server")
         if exchange.cut:
-            told["workyard.cut"] = True
+            attributes["workyard.cut"] = True
         if server:
-            told |= {"server.address": server[0], "server.port": server[1] or 0}
-        span.set_attributes({name: value for name, value in told.items() if value not in ("", [])})
-        if call is not None and call.handed_out:
-            span.add_link(_context(call.handed_out), {"workyard.link": "enqueued"})
+            attributes |= {"server.address": server[0], "server.port": server[1] or 0}
+        span.set_attributes({name: value for name, value in attributes.items() if value not in ("", [])})
+        if api_call is not None and api_call.handed_out:
+            span.add_link(_context(api_call.handed_out), {"workyard.link": "enqueued"})
         if "error.type" in measured:
             span.set_status(Status(StatusCode.ERROR))
         span.end()

@@ -11,7 +11,8 @@ from workyard_store.errors import AgentNotFound
 from workyard_store.ids import is_id
 from workyard_store.resources.agents import Agent as AgentRecord
 
-from ..checks.route import Call, PublicRoute
+from ..checks.call import Call
+from ..checks.route import PublicRoute
 from ..contract.describe import FULL, refusals, success
 from ..schemas.agents import UNKNOWN, Agent, AgentCreate, definition_of, render_agent
 from ..wire.responses import JsonResponse
@@ -25,9 +26,7 @@ async def create_agent(body: AgentCreate, call: Call) -> Response:
     services = call.services
     call.checked_metadata(body.metadata or {})
     workspace = await services.access.workspace(call.caller)
-    return JsonResponse(
-        render_agent(await services.agents.create(workspace, definition_of(body), services.access.wall()))
-    )
+    return JsonResponse(render_agent(await services.agents.create(workspace, definition_of(body))))
 
 
 @router.get(

@@ -13,7 +13,9 @@ from workyard_store.errors import EnvironmentIsArchived
 from workyard_store.workspaces import configs
 from workyard_store.workspaces.environments import Environment as EnvironmentRecord
 
-from ..checks.route import AS_QUERY_INTEGER, Call, PublicRoute, QueryBoolean
+from ..checks.call import Call
+from ..checks.parameters import AS_QUERY_INTEGER, QueryBoolean
+from ..checks.route import PublicRoute
 from ..contract.describe import FULL, link, refusals, success
 from ..schemas.common import DEFAULT_LIMIT, MOST_PER_PAGE, render_page
 from ..schemas.environments import (
@@ -56,7 +58,7 @@ async def create_environment(body: EnvironmentCreate, call: Call) -> Response:
         metadata=call.checked_metadata(body.metadata or {}),
         scope=scope,
     )
-    call.told.environment_id = environment.id
+    call.api_call.environment_id = environment.id
     return JsonResponse(render_environment(environment))
 
 

@@ -1,4 +1,4 @@
-"""`/_emulator/faults` and `/_emulator/scenarios`: what goes wrong on purpose. Source: docs/faults.md."""
+"""`/_emulator/faults…`: what goes wrong on purpose. Source: docs/faults.md."""
 
 from __future__ import annotations
 
@@ -11,9 +11,13 @@ from starlette.responses import Response
 
 from workyard_store.errors import FaultNotFound, InvalidRequest, ScenarioNotFound
 
-from ..checks.route import Call, ControlRoute, QueryBoolean
+from ..checks.call import Call
+from ..checks.parameters import QueryBoolean
+from ..checks.route import ControlRoute
+from ..checks.workspace import WorkspaceName, one_workspace
 from ..contract.describe import FULL, link, refusals, success
-from ..faults.rules import MOST_RULES, Given, read_scenario, ready_scenario, ready_scenarios
+from ..faults.rules import MOST_RULES, Given
+from ..faults.scenarios import read_scenario, ready_scenario, ready_scenarios
 from ..schemas.faults import (
     RULES_BODY,
     FaultRules,
@@ -24,7 +28,6 @@ from ..schemas.faults import (
     render_scenario,
 )
 from ..wire.responses import JsonResponse
-from .control import WorkspaceName, one_workspace
 from .scripts import TEXT_TYPES
 
 router = APIRouter(prefix="/_emulator", route_class=ControlRoute)
@@ -46,7 +49,7 @@ _NO_WORKSPACE = {400: "No workspace is named."}
         400,
         409,
         413,
-        because=FULL | {400: "A rule breaks a rule: the message names the path. Or no workspace is named."},
+        because=FULL | {400: "A fault rule is invalid; the message names the path. Or no workspace is named."},
     ),
 )
 async def add_faults(
@@ -108,14 +111,14 @@ async def delete_fault(
     return JsonResponse({"type": "faults_deleted", "removed": 1})
 
 
-@router.get("/scenarios", tags=_TAGS, responses=success(ReadyScenarioList, "The scenarios.") | refusals())
+@router.get("/faults/scenarios", tags=_TAGS, responses=success(ReadyScenarioList, "The scenarios.") | refusals())
 async def list_scenarios(call: Call) -> Response:
     """List the ready scenarios, which `POST /_emulator/faults` takes by name."""
     return JsonResponse({"data": [_ready(name) for name in ready_scenarios()]})
 
 
 @router.get(
-    "/scenarios/{name}",
+    "/faults/scenarios/{name}",
     tags=_TAGS,
     responses=success(ReadyScenario, "The scenario.") | refusals(404, because={404: "No ready scenario of this name."}),
 )
@@ -129,8 +132,7 @@ async def get_scenario(
 
 
 def _ready(name: str) -> dict[str, object]:
-    scenario = ready_scenario(name)
-    return render_scenario(name, scenario.description or "", scenario.rules)
+    return render_scenario(name, ready_scenario(name))
 
 
 async def _answer(call: Call, workspace: str, first: int, count: int | None) -> Response:

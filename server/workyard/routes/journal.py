@@ -1,4 +1,4 @@
-"""`/_emulator/requests` and `/_emulator/verify`: the journal. Source: docs/journal.md."""
+"""`/_emulator/journal…`: the journal. Source: docs/journal.md."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from fastapi import APIRouter, Query
 from pydantic import Field
 from starlette.responses import Response
 
-from ..checks.route import AS_QUERY_INTEGER, Call, ControlRoute, QueryBoolean
+from ..checks.call import Call
+from ..checks.parameters import AS_QUERY_INTEGER, QueryBoolean
+from ..checks.route import ControlRoute
+from ..checks.workspace import WorkspaceName, each_workspace, one_workspace, workspace_meant, workspace_to_write
 from ..contract.describe import refusals, success
 from ..journal.verify import Filter, verify
 from ..schemas.common import QueryInstant
@@ -17,13 +20,13 @@ from ..schemas.journal import (
     DEFAULT_ENTRIES,
     MOST_ENTRIES,
     JournalCleared,
+    JournalCount,
+    JournalCounts,
     JournalPage,
     JournalPages,
     JournalsCleared,
     Named,
     Operation,
-    RequestCount,
-    RequestCounts,
     StatusText,
     Verified,
     Verify,
@@ -31,7 +34,6 @@ from ..schemas.journal import (
     render_verified,
 )
 from ..wire.responses import JsonResponse
-from .control import WorkspaceName, _each, one_workspace, workspace_meant, workspace_to_write
 
 _JOURNAL: list[str | Enum] = ["Journal"]
 router = APIRouter(prefix="/_emulator", tags=_JOURNAL, route_class=ControlRoute)
@@ -53,11 +55,11 @@ After = Annotated[
 
 
 @router.get(
-    "/requests",
+    "/journal",
     responses=success(JournalPage | JournalPages, "The requests, newest last; a row a workspace when none is named.")
     | refusals(400, because=_BROKEN),
 )
-async def list_requests(
+async def list_journal(
     call: Call,
     workspace: WorkspaceName = None,
     on: On = None,
@@ -94,15 +96,15 @@ async def list_requests(
             found = sorted(kept, key=lambda entry: (entry.at, entry.number))
         return render_page(found, reading, bodies=bodies)
 
-    return await _each(call.services, await workspace_meant(call, workspace), one)
+    return await each_workspace(call.services, await workspace_meant(call, workspace), one)
 
 
 @router.get(
-    "/requests/count",
-    responses=success(RequestCount | RequestCounts, "How many; a row a workspace when none is named.")
+    "/journal/count",
+    responses=success(JournalCount | JournalCounts, "How many; a row a workspace when none is named.")
     | refusals(400, because=_BROKEN),
 )
-async def count_requests(
+async def count_journal(
     call: Call,
     workspace: WorkspaceName = None,
     on: On = None,
@@ -126,15 +128,15 @@ async def count_requests(
         count = sum(map(wanted.matches, reading.entries))
         return {"count": count, "dropped": reading.extent.dropped, "complete": reading.complete}
 
-    return await _each(call.services, await workspace_meant(call, workspace), one)
+    return await each_workspace(call.services, await workspace_meant(call, workspace), one)
 
 
 @router.delete(
-    "/requests",
+    "/journal",
     responses=success(JournalCleared | JournalsCleared, "They are gone; all for `?workspace=*`.")
     | refusals(400, because={400: "The request names no workspace."}),
 )
-async def clear_requests(call: Call, workspace: WorkspaceName = None) -> Response:
+async def clear_journal(call: Call, workspace: WorkspaceName = None) -> Response:
     """Remove the requests that were answered until now from the journal. Numbers go on from where they are."""
     meant = workspace_to_write(await workspace_meant(call, workspace))
     journal = call.services.journal
@@ -143,15 +145,15 @@ async def clear_requests(call: Call, workspace: WorkspaceName = None) -> Respons
     async def one(name: str) -> dict[str, Any]:
         return {"removed": await journal.clear(name)}
 
-    return await _each(call.services, meant, one)
+    return await each_workspace(call.services, meant, one)
 
 
 @router.post(
-    "/verify",
+    "/journal/verify",
     responses=success(Verified, "Whether all holds, and if not, what does not.")
     | refusals(400, 413, because={400: "The request breaks a rule, or names not one workspace."}),
 )
-async def verify_requests(body: Verify, call: Call, workspace: WorkspaceName = None) -> Response:
+async def verify_journal(body: Verify, call: Call, workspace: WorkspaceName = None) -> Response:
     """Check what requests there were, with what came nearest to an expectation that is not met.
 
     Once the journal has dropped requests, nobody can tell that there were none, or not more: then the answer is not `ok`, and

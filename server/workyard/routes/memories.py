@@ -12,7 +12,9 @@ from workyard_queue.sessions.records import merged_metadata
 from workyard_store.resources.memories import LONGEST_PATH_BYTES
 from workyard_store.resources.memories import MemoryStore as MemoryStoreRecord
 
-from ..checks.route import AS_QUERY_INTEGER, Call, PublicRoute, QueryBoolean
+from ..checks.call import Call
+from ..checks.parameters import AS_QUERY_INTEGER, QueryBoolean
+from ..checks.route import PublicRoute
 from ..contract.describe import FULL, link, refusals, success
 from ..schemas.common import DEFAULT_LIMIT, render_page
 from ..schemas.memories import (

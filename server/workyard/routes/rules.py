@@ -12,7 +12,8 @@ from starlette.responses import Response
 
 from workyard_store.errors import RuleNotFound
 
-from ..checks.route import Call, ControlRoute
+from ..checks.call import Call
+from ..checks.route import ControlRoute
 from ..contract.describe import link, refusals, success
 from ..ledger.rules import matching, rules
 from ..schemas.rules import LedgerRule, LedgerRules, render_ledger_rule

@@ -15,11 +15,12 @@ from workyard_queue.sessions.records import ChosenScript
 from workyard_queue.sessions.scripts import NAME, as_text, report_of, restarted
 from workyard_store.access import TRUSTED
 
-from ..checks.route import Call, ControlRoute
+from ..checks.call import Call
+from ..checks.route import ControlRoute
+from ..checks.workspace import WorkspaceName, one_workspace
 from ..contract.describe import FULL, link, refusals, success
 from ..schemas.scripts import SCRIPT_BODY, NamedScript, NamedScriptList, ScriptDeleted, SessionScript
 from ..wire.responses import JsonResponse
-from .control import WorkspaceName, one_workspace
 from .sessions import SessionId
 
 router = APIRouter(prefix="/_emulator", route_class=ControlRoute)

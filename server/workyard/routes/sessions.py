@@ -18,8 +18,10 @@ from workyard_store.clock import format_instant
 from workyard_store.errors import InvalidRequest, MemoryStoreNotFound, SessionOutOfState
 from workyard_store.ids import canonical_session_id, derived_suffix, new_id
 
+from ..checks.call import Call
+from ..checks.parameters import QueryBoolean, QueryInteger
 from ..checks.permissions import check_events
-from ..checks.route import Call, PublicRoute, QueryBoolean, QueryInteger
+from ..checks.route import PublicRoute
 from ..contract.describe import FULL, event_stream, link, refusals, success
 from ..schemas.agents import UNKNOWN, AgentOverrides, AgentReference, overridden, render_session_agent, tools_of
 from ..schemas.common import DEFAULT_LIMIT, QueryInstant, render_page
@@ -89,7 +91,7 @@ SessionId = Annotated[
 async def create_session(body: SessionCreate, call: Call) -> Response:
     """Create a session. In a self-hosted environment its work is enqueued in the same step."""
     services = call.services
-    call.told.environment_id = body.environment_id
+    call.api_call.environment_id = body.environment_id
     metadata = call.checked_metadata(body.metadata or {})
     own = await services.access.workspace(call.caller) if call.caller.strict else None
     session = await services.sessions.create(
@@ -103,7 +105,7 @@ async def create_session(body: SessionCreate, call: Call) -> Response:
         vault_ids=body.vault_ids,
         events=[content_of(event) for event in body.initial_events],
     )
-    call.told.session_id = session.id
+    call.api_call.session_id = session.id
     return JsonResponse(render_session(session))
 
 

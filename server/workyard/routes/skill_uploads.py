@@ -14,11 +14,12 @@ from workyard_store.ids import is_id
 from workyard_store.resources.skill_archives import SkillFile, pack, unpack
 from workyard_store.resources.skills import SLUG, id_of_name
 
-from ..checks.route import Call, ControlRoute
+from ..checks.call import Call
+from ..checks.route import ControlRoute
+from ..checks.workspace import WorkspaceName, one_workspace
 from ..contract.describe import FULL, refusals, success
 from ..schemas.skills import Skill, SkillPut, render_skill
 from ..wire.responses import JsonResponse
-from .control import WorkspaceName, one_workspace
 
 router = APIRouter(prefix="/_emulator", tags=["Skills"], route_class=ControlRoute)
 

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
 
-from ..checks.route import Call, PublicRoute
+from ..checks.call import Call
+from ..checks.route import PublicRoute
 from ..contract.describe import download, link, refusals, success
 from ..schemas.common import DEFAULT_LIMIT, render_page
 from ..schemas.skills import (

@@ -10,16 +10,18 @@ from starlette.responses import Response
 
 from workyard_store.errors import BodyTooLarge
 
-from ..checks.route import Call, ControlRoute
+from ..checks.call import Call
+from ..checks.route import ControlRoute
+from ..checks.workspace import WorkspaceName, one_workspace
 from ..contract.describe import refusals, success
 from ..state.answers import STATE_BODY, StateRestored, WorkspaceDocument
-from ..state.document import render_state, stored_of
+from ..state.document import render_state
 from ..state.file import restore
 from ..state.rules import checked_state
+from ..state.stored import stored_of
 from ..wire.responses import JsonResponse
-from .control import WorkspaceName, one_workspace
 
-router = APIRouter(prefix="/_emulator", tags=["Workspaces"], route_class=ControlRoute)
+router = APIRouter(prefix="/_emulator", tags=["State"], route_class=ControlRoute)
 
 #: Most bytes of a document that is restored.
 MOST_STATE_BYTES = 67_108_864

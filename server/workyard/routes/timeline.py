@@ -1,4 +1,4 @@
-"""`/_emulator`: what happened to work, and what it waits for. Source: docs/sight.md."""
+"""`/_emulator`: what happened to work, and what it waits for. Source: docs/timeline.md."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from workyard_queue.timeline.watch import EVERYWHERE, IDLE, Seen, Until
 from workyard_store.errors import EnvironmentNotFound, WaitedInVain
 from workyard_store.ids import is_id
 
-from ..checks.route import AS_QUERY_INTEGER, Call, ControlRoute
+from ..checks.call import Call
+from ..checks.parameters import AS_QUERY_INTEGER
+from ..checks.route import ControlRoute
+from ..checks.workspace import EVERY, WorkspaceName, workspace_meant
 from ..contract.describe import event_stream, refusals, success
 from ..schemas.timeline import (
     Queues,
@@ -33,13 +36,12 @@ from ..schemas.timeline import (
 from ..schemas.timeline_text import draw
 from ..wire.responses import JsonResponse
 from ..wire.sse import EventStream, frame
-from .control import EVERY, WorkspaceName, workspace_meant
 from .work import WorkId
 
 router = APIRouter(prefix="/_emulator", route_class=ControlRoute)
 
-_SIGHT: list[str | Enum] = ["Sight"]
-_AS_TEXT = {"text/plain": "The life line, drawn for people."}
+_TIMELINE: list[str | Enum] = ["Timeline"]
+_AS_TEXT = {"text/plain": "The timeline, drawn for people."}
 #: Environments and events that `GET /_emulator/queues` shows.
 _MOST_ROWS, _MOST_EVENTS = 200, 20
 #: The longest time for which events are followed if it is limited, seconds.
@@ -66,7 +68,7 @@ async def _environment_of(call: Call, work_id: str, workspace: str | None) -> st
 
 @router.get(
     "/work/{work_id}/timeline",
-    tags=_SIGHT,
+    tags=_TIMELINE,
     responses=success(WorkTimeline, "The life of the item so far.", _AS_TEXT)
     | refusals(400, 404, because={404: "No such work item in the workspace, or in the environment named."}),
 )
@@ -91,7 +93,7 @@ async def get_timeline(
 
 @router.post(
     "/wait",
-    tags=_SIGHT,
+    tags=_TIMELINE,
     responses=success(Waited, "It has come about.")
     | refusals(
         400,
@@ -141,9 +143,9 @@ def _in_words(seen: Seen, until: Until) -> str:
 
 @router.get(
     "/events",
-    tags=_SIGHT,
+    tags=_TIMELINE,
     responses=event_stream(
-        "Each event of a life line as it happens: `event:` names its kind, `data:` is as in a timeline.",
+        "Each event of a timeline as it happens: `event:` names its kind, `data:` is as in a timeline.",
         "The place of the event, for `since`.",
     )
     | refusals(400, 429),
@@ -164,7 +166,7 @@ async def follow_events(
         str | None, Header(alias="Last-Event-ID", description="The same, if `since` is left out.", pattern=_PLACE)
     ] = None,
 ) -> Response:
-    """Follow the life lines of the workspace's work items, or of all workspaces if none is named, as server-sent events.
+    """Follow the timelines of the workspace's work items, or of all workspaces if none is named, as server-sent events.
 
     Nothing that happens after the head of the answer is missed, in environments that are created later too. `event: ping` is
     a sign of life; `event: gap` says that events are missing here: the client was too slow, or they are no longer kept. Who
@@ -187,7 +189,7 @@ async def _frames(follower: Follower, seconds: float) -> AsyncIterator[bytes]:
             yield frame(event.kind, render_event(event), event.entry)
 
 
-@router.get("/queues", tags=_SIGHT, responses=success(Queues, "The queues and their last events.") | refusals())
+@router.get("/queues", tags=_TIMELINE, responses=success(Queues, "The queues and their last events.") | refusals())
 async def show_queues(call: Call, workspace: WorkspaceName = None) -> Response:
     """Read the figures of all queues of the workspace, or of all workspaces if none is named, and what happened last.
 

@@ -11,7 +11,9 @@ from starlette.responses import Response
 
 from workyard_queue.work.states import LONGEST_BLOCK_MS
 
-from ..checks.route import AS_QUERY_INTEGER, Call, PublicRoute, QueryInteger
+from ..checks.call import Call
+from ..checks.parameters import AS_QUERY_INTEGER, QueryInteger
+from ..checks.route import PublicRoute
 from ..contract.describe import link, refusals, success
 from ..schemas.common import DEFAULT_LIMIT, render_page
 from ..schemas.work import (
@@ -88,8 +90,8 @@ async def poll_work(
     )
     if item is None:
         return JsonResponse(None)
-    call.told.work_id, call.told.session_id = item.id, item.session_id
-    call.told.handed_out = item.traceparent or ""
+    call.api_call.work_id, call.api_call.session_id = item.id, item.session_id
+    call.api_call.handed_out = item.traceparent or ""
     return JsonResponse(render_work(item))
 
 

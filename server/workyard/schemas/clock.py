@@ -1,4 +1,4 @@
-"""Wire shapes of the clock and its timers. Rules: `time.*`."""
+"""Wire shapes of the clock and its timers. Rules: `clock.*`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from pydantic import ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
-from workyard_queue.clock.timers import MOST_FIRED, Timer, TimerKind, Timers
+from workyard_queue.clock.timers import MOST_FIRED, Timer, Timers
+from workyard_queue.lua.clock import TimerKind
 from workyard_store.clock import LAST_INSTANT, format_instant
 from workyard_store.workspaces.workspaces import ClockReading
 
-from .common import ENVIRONMENT_ID, WORK_ID, Body, OnlyTrue, Rfc3339, Shape, Timestamp
-from .control import WorkspaceId
+from ..wire.values import OnlyTrue
+from .common import ENVIRONMENT_ID, WORK_ID, Body, Rfc3339, Shape, Timestamp
+from .workspaces import WorkspaceId
 
 #: Timers that a reading of the clock shows.
 MOST_PENDING = 100

@@ -13,8 +13,9 @@ from workyard_store.clock import format_instant
 from ..journal.entry import Entry
 from ..journal.journal import Reading
 from ..journal.verify import WORDS, Expectation, Failure, Filter
-from .common import REQUEST_ID, Body, OnlyTrue, Shape, Timestamp
-from .control import WorkspaceId
+from ..wire.values import OnlyTrue
+from .common import REQUEST_ID, Body, Shape, Timestamp
+from .workspaces import WorkspaceId
 
 DEFAULT_ENTRIES = 100
 MOST_ENTRIES = 1000
@@ -36,14 +37,14 @@ StatusText = Annotated[str, Field(pattern=_STATUS)]
 Named = Annotated[str, Field(min_length=1, max_length=256)]
 
 
-class RequestError(Shape):
+class JournalError(Shape):
     """What an answer that is an error says."""
 
     type: str = Field(description="`error.type`.")
     message: str = Field(description="`error.message`, its first 500 characters.")
 
 
-class JournaledRequest(Shape):
+class JournalEntry(Shape):
     """One request to the API and its answer; secrets are masked by `***`."""
 
     number: int = Field(ge=1, description="Its number in the workspace's journal.")
@@ -65,13 +66,13 @@ class JournaledRequest(Shape):
     credential: str = Field(description="Kind of credential and the first digits of its SHA-256; `none`.")
     retry_count: int | None = Field(description="Header `x-stainless-retry-count`: how often the SDK had tried before.")
     faults: list[str] = Field(description="Names of the fault rules that were applied.")
-    error: RequestError | None = Field(description="What the answer says, if it is an error.")
+    error: JournalError | None = Field(description="What the answer says, if it is an error.")
     rule: str | None = Field(description="The rule that such an answer is about: `workyard explain` tells more.")
     request_bytes: int = Field(ge=0, description="Length of the request's body, as far as it was read.")
     response_bytes: int = Field(ge=0, description="Length of the answer's body.")
 
 
-class JournaledExchange(JournaledRequest):
+class JournalEntryWithBodies(JournalEntry):
     """The same with the bodies, if `bodies=true`."""
 
     request_body: str = Field(description="First bytes of the request's body (setting `journal_body_bytes`).")
@@ -81,7 +82,7 @@ class JournaledExchange(JournaledRequest):
 class JournalPage(Shape):
     """Requests, in the order they came."""
 
-    data: list[JournaledExchange | JournaledRequest] = Field(description="The requests, newest last.")
+    data: list[JournalEntryWithBodies | JournalEntry] = Field(description="The requests, newest last.")
     dropped: int = Field(ge=0, description="How many the journal has lost to newer ones since the reset or clearing.")
     first: int = Field(ge=1, description="Number of the oldest that is kept; `last` + 1 if none is.")
     last: int = Field(ge=0, description="Number of the newest; `after` it come those that follow.")
@@ -103,7 +104,7 @@ class JournalPages(Shape):
     data: list[WorkspaceJournalPage] = Field(description="One row a workspace.")
 
 
-class RequestCount(Shape):
+class JournalCount(Shape):
     """How many requests there are."""
 
     count: int = Field(ge=0, description="Requests that the journal keeps and the filters mean.")
@@ -111,16 +112,16 @@ class RequestCount(Shape):
     complete: bool = Field(description="Whether every request that was answered before is written.")
 
 
-class WorkspaceRequestCount(RequestCount):
+class WorkspaceJournalCount(JournalCount):
     """One workspace's count among all."""
 
     workspace: WorkspaceId = Field(description="Public id of the workspace.")
 
 
-class RequestCounts(Shape):
+class JournalCounts(Shape):
     """The counts of all workspaces."""
 
-    data: list[WorkspaceRequestCount] = Field(description="One row a workspace.")
+    data: list[WorkspaceJournalCount] = Field(description="One row a workspace.")
 
 
 class JournalCleared(Shape):
@@ -235,7 +236,7 @@ class Verify(Body):
 class Nearest(Shape):
     """The request that came nearest to what was expected: the newest that differs in the fewest respects."""
 
-    entry: JournaledRequest = Field(description="The request.")
+    entry: JournalEntry = Field(description="The request.")
     differs: list[str] = Field(description="In what it differs.")
 
 

@@ -1,4 +1,4 @@
-"""Wire shapes of life lines. Rules: `sight.*`; the events are told of in `workyard_queue/timeline.py`."""
+"""Wire shapes of timelines. Rules: `timeline.*`; the events are told of in `workyard_queue/timeline.py`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from pydantic import ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
-from workyard_queue.timeline.diagnosis import CODES, Finding
-from workyard_queue.timeline.timeline import KINDS, Event, Timeline
+from workyard_queue.timeline.codes import CODES
+from workyard_queue.timeline.diagnosis import Finding
+from workyard_queue.timeline.events import KINDS, Event
+from workyard_queue.timeline.timeline import Timeline
 from workyard_queue.timeline.watch import Row, Seen
 from workyard_queue.work.states import NO_HEARTBEAT
 from workyard_store.clock import format_instant
 
+from ..wire.values import OnlyTrue
 from .common import (
     ENVIRONMENT_ID,
     REQUEST_ID,
@@ -22,7 +25,6 @@ from .common import (
     TIMESTAMP,
     WORK_ID,
     Body,
-    OnlyTrue,
     Shape,
     Timestamp,
     optional_instant,
@@ -38,13 +40,13 @@ MOST_SECONDS = 60.0
 _Seconds = Annotated[float, Field(ge=0)]
 
 
-class LifeEvent(Shape):
+class TimelineEvent(Shape):
     """One event in the life of a work item."""
 
     id: str = Field(description="Identifies the event; grows within an environment.", pattern=r"^\d+-\d+$")
     environment_id: _EnvironmentId = Field(description="The item's environment.")
     work_id: _WorkId = Field(description="The work item.")
-    event: Literal[KINDS] = Field(description="What happened: docs/sight.md tells of each.")  # type: ignore[valid-type]
+    event: Literal[KINDS] = Field(description="What happened: docs/timeline.md tells of each.")  # type: ignore[valid-type]
     at: Timestamp = Field(description="When, on the workspace's clock.")
     wall: Timestamp = Field(description="When it was noted, on the server's clock.")
     before: StateName | None = Field(
@@ -83,7 +85,7 @@ class LifeEvent(Shape):
 class Diagnosis(Shape):
     """One sentence on the life of a work item."""
 
-    code: Literal[tuple(CODES)] = Field(description="Which of the sentences of docs/sight.md it is.")  # type: ignore[valid-type]
+    code: Literal[tuple(CODES)] = Field(description="Which of the sentences of docs/timeline.md it is.")  # type: ignore[valid-type]
     severity: Literal["problem", "note"] = Field(description="Whether something went otherwise than a worker wants it.")
     text: str = Field(description="The sentence.")
     at: Timestamp = Field(description="The instant that it is about.")
@@ -98,7 +100,7 @@ class WorkTimeline(Shape):
     state: StateName = Field(description="Its state.")
     now: Timestamp = Field(description="The workspace's instant.")
     complete: bool = Field(description="Whether the first event of its life is still kept, so that none is missing.")
-    events: list[LifeEvent] = Field(description="What happened, in order.")
+    events: list[TimelineEvent] = Field(description="What happened, in order.")
     diagnosis: list[Diagnosis] = Field(description="What that means, in the order of the instants.")
 
 
@@ -150,7 +152,7 @@ def _render_finding(finding: Finding) -> dict[str, Any]:
 
 
 def render_timeline(timeline: Timeline) -> dict[str, Any]:
-    """Render a life line."""
+    """Render a timeline."""
     return {
         "work_id": timeline.work_id,
         "environment_id": timeline.environment_id,
@@ -282,7 +284,7 @@ class Queues(Shape):
 
     data: list[QueueRow] = Field(description="The newest environments, at most 200.")
     environments: int = Field(ge=0, description="How many there are in all.")
-    events: list[LifeEvent] = Field(description="The last events of these environments, in order.")
+    events: list[TimelineEvent] = Field(description="The last events of these environments, in order.")
 
 
 def render_seen(seen: Seen) -> dict[str, Any]:

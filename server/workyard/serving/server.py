@@ -36,13 +36,13 @@ from workyard_queue.sessions.scripts import play
 from workyard_store.clock import wall_now
 from workyard_store.errors import StartupRefused
 
-from ..app import build_services, create_app, open_engine
-from ..checks.route import Services
+from ..app import create_app
 from ..observability import logs
+from ..services import Services, build_services, open_engine
 from ..settings import Settings, load, named
 from ..state.file import load_state, read_state, save_state
 from ..state.seed_file import plant, read_seed_file
-from ..wire.exchange import Traffic
+from ..wire.traffic import Traffic
 from .connections import Connections, WireLimits, make_room
 from .protocol import Protocol
 
@@ -263,7 +263,7 @@ async def _services(settings: Settings) -> AsyncIterator[Services]:
     engine = open_engine(settings)
     try:
         await engine.open()
-        yield build_services(settings, engine, wall_now, play, Traffic(0, None, 0))
+        yield build_services(settings, engine, wall_now, play, Traffic())
     finally:
         await engine.close()
 

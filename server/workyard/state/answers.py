@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from ..schemas.common import Shape
-from ..schemas.control import WorkspaceId
+from ..schemas.workspaces import WorkspaceId
 from .shape import VERSION
 
 _SCHEMA = "described by openapi/state.schema.json"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,12 +9,14 @@ from typing import Any
 from workyard_queue.state.snapshots import StoredWorkspace
 from workyard_store.errors import Conflict, InvalidRequest, StartupRefused
 
-from ..checks.route import Services
 from ..settings import Settings, named
 from ..wire.bodies import json_object
-from .document import render_workspace, stored_of
+from .atomic_file import check_writable, write_json
+from .document import render_workspace
 from .rules import checked_server_state
 from .shape import VERSION
+from .stored import stored_of
+from .stores import Stores
 
 Loaded = list[tuple[str, StoredWorkspace]]
 
@@ -33,7 +33,7 @@ def read_state(settings: Settings) -> Loaded:
     path = Path(settings.state)
     try:
         if settings.save_state:
-            _write(path, "", keep=False)
+            check_writable(path)
             if not path.exists():
                 return []
         workspaces = checked_server_state(json_object(path.read_bytes()))
@@ -45,17 +45,17 @@ def read_state(settings: Settings) -> Loaded:
         raise StartupRefused(f"{named('state')}: {settings.state}: {message}") from None
 
 
-async def restore(services: Services, workspace: str, stored: StoredWorkspace) -> None:
+async def restore(stores: Stores, workspace: str, stored: StoredWorkspace) -> None:
     """Put *stored*, which has been checked, in place of what a workspace holds.
 
     Raises: what `Snapshots.write` does.
     """
     if stored.hashes["faults"]:
-        services.faults.store.heard_of_any = True
-    await services.snapshots.write(workspace, stored)
+        stores.faults.store.heard_of_any = True
+    await stores.snapshots.write(workspace, stored)
 
 
-async def load_state(loaded: Loaded, services: Services) -> None:
+async def load_state(loaded: Loaded, stores: Stores) -> None:
     """Restore what a file has, into a store that has nothing.
 
     Raises:
@@ -63,28 +63,28 @@ async def load_state(loaded: Loaded, services: Services) -> None:
     """
     if not loaded:
         return
-    if await services.workspaces.all():
+    if await stores.workspaces.all():
         raise StartupRefused(
             f"{named('state')}: There is data under this key prefix already, which a restore would replace: leave out "
             "--state to go on with that, or use another --key-prefix"
         )
     try:
         for workspace, stored in loaded:
-            await restore(services, workspace, stored)
+            await restore(stores, workspace, stored)
     except Conflict as conflict:
         raise StartupRefused(f"{named('state')}: {conflict.message}") from None
 
 
-async def save_state(settings: Settings, services: Services) -> None:
+async def save_state(settings: Settings, stores: Stores) -> None:
     """Write the state of all workspaces to the file that the settings name: all of it, or nothing.
 
     Raises:
         StartupRefused: it cannot be written.
     """
     assert settings.state is not None
-    found = [(each, await services.snapshots.read(each)) for each in await services.workspaces.all()]
+    found = [(each, await stores.snapshots.read(each)) for each in await stores.workspaces.all()]
     try:
-        write_document(Path(settings.state), server_document(found))
+        write_json(Path(settings.state), server_document(found))
     except OSError as error:
         raise StartupRefused(f"{named('save_state')}: {settings.state}: {error.strerror}") from None
 
@@ -92,21 +92,3 @@ async def save_state(settings: Settings, services: Services) -> None:
 def server_document(found: Iterable[tuple[str, StoredWorkspace]]) -> dict[str, Any]:
     """Return the document of several workspaces."""
     return {"version": VERSION, "workspaces": [render_workspace(name, stored) for name, stored in found]}
-
-
-def write_document(path: Path, document: dict[str, Any]) -> None:
-    """Put a document in the place of a file, if there is one: whoever reads it meets the one or the other."""
-    _write(path.resolve(), json.dumps(document, ensure_ascii=False, indent=1) + "\n", keep=True)
-
-
-def _write(path: Path, text: str, *, keep: bool) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
-    try:
-        with draft.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        if keep:
-            draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)

@@ -220,17 +220,17 @@ def _environment(environment: StateEnvironment) -> Iterator[str]:
     yield from _twice((f"sessions.{n}.id", session.id) for n, session in enumerate(environment.sessions))
     for n, session in enumerate(environment.sessions):
         yield from (f"sessions.{n}.{problem}" for problem in _session(environment, session, items))
-    entries = [tuple(map(int, event.id.split("-"))) for event in environment.life_line]
+    entries = [tuple(map(int, event.id.split("-"))) for event in environment.timeline]
     for n, (before, entry) in enumerate(pairwise([(0, 0), *entries])):
         if entry <= before:
-            yield f"life_line.{n}.id: Is not behind the one before"
-    for n, event in enumerate(environment.life_line):
+            yield f"timeline.{n}.id: Is not behind the one before"
+    for n, event in enumerate(environment.timeline):
         for place, text in (("kind", event.kind), ("work_id", event.work_id)):
             if "\n" in text:
-                yield f"life_line.{n}.{place}: Has a line break"
+                yield f"timeline.{n}.{place}: Has a line break"
         for name, value in event.details.items():
             if "\n" in name + value:
-                yield f"life_line.{n}.details.{name!r}: Has a line break"
+                yield f"timeline.{n}.details.{name!r}: Has a line break"
 
 
 def _past(environment: StateEnvironment, dates: Iterable[tuple[str, int | None]]) -> Iterator[str]:

@@ -22,10 +22,10 @@ from workyard_store.plain_text import plain_data
 from workyard_store.workspaces import configs
 from workyard_store.workspaces.environments import Environment
 
-from ..checks.route import Services
 from ..settings import Settings, named
 from ..wire.errors import path_of
 from .seed_shape import SeedEnvironment, SeedFile
+from .stores import Stores
 
 LONGEST_FILE = 1_048_576
 _PAGE = 1000
@@ -121,7 +121,7 @@ def _problems(seeds: Seeds) -> Iterator[str]:
             yield f"{here}work: A cloud environment has no queue"
         for k, key in enumerate(each.keys):
             if key in each.keys[:k]:
-                yield f"{here}keys.{k}: {key} is here for the second time"
+                yield f"{here}keys.{k}: duplicate key {key}"
 
 
 def _config(environment: SeedEnvironment) -> configs.Config:
@@ -129,7 +129,7 @@ def _config(environment: SeedEnvironment) -> configs.Config:
     return configs.merged(None, {"type": "self_hosted"} if given is None else given.model_dump())
 
 
-async def plant(seeds: Seeds | None, services: Services) -> dict[str, str]:
+async def plant(seeds: Seeds | None, stores: Stores) -> dict[str, str]:
     """Make what is not there yet. Return variables: the id of each environment, and the value of each new key.
 
     Raises:
@@ -141,31 +141,31 @@ async def plant(seeds: Seeds | None, services: Services) -> dict[str, str]:
     try:
         owners = dict.fromkeys([seeds.workspace(), *map(seeds.workspace, seeds.file.environments)])
         for workspace in owners:
-            await _prepare(workspace, seeds, services)
+            await _prepare(workspace, seeds, stores)
         for each in seeds.file.environments:
-            await _environment(each, seeds.workspace(each), services, exports)
+            await _environment(each, seeds.workspace(each), stores, exports)
     except WorkyardError as error:
         raise StartupRefused(f"{named('seed_file')}: {error.message}") from None
     return exports
 
 
-async def _prepare(workspace: str, seeds: Seeds, services: Services) -> None:
+async def _prepare(workspace: str, seeds: Seeds, stores: Stores) -> None:
     """Give a workspace its scripts; a new one its clock and settings, too."""
-    file, workspaces = seeds.file, services.workspaces
-    if not await services.access.is_known(workspace):
+    file, workspaces = seeds.file, stores.workspaces
+    if not await stores.access.is_known(workspace):
         leases = {} if file.settings is None else file.settings.changes
         seed = {} if file.id_seed is None else {"seed": str(file.id_seed)}
         if leases or seed:
             await workspaces.change_settings(workspace, {**leases, **seed})
         if file.clock is not None:
             at = None if file.clock.at is None else parse_instant(file.clock.at)
-            await services.clocks.change(workspace, file.clock.mode, at)
+            await stores.clocks.change(workspace, file.clock.mode, at)
     for name, script in seeds.scripts.items():
-        await services.scripts.put(workspace, name, script)
+        await stores.scripts.put(workspace, name, script)
 
 
-async def _environment(each: SeedEnvironment, workspace: str, services: Services, exports: dict[str, str]) -> None:
-    environment = await _named(each.name, workspace, services) or await services.environments.create(
+async def _environment(each: SeedEnvironment, workspace: str, stores: Stores, exports: dict[str, str]) -> None:
+    environment = await _named(each.name, workspace, stores) or await stores.environments.create(
         workspace,
         name=each.name,
         description=each.description or "",
@@ -178,7 +178,7 @@ async def _environment(each: SeedEnvironment, workspace: str, services: Services
     for work in each.work:
         entry = hashlib.sha256(json.dumps(work.model_dump(), sort_keys=True).encode()).hexdigest()
         entries[entry] += 1
-        await services.queue.enqueue(
+        await stores.queue.enqueue(
             environment.id,
             count=work.count,
             session_id=work.session_id,
@@ -186,19 +186,19 @@ async def _environment(each: SeedEnvironment, workspace: str, services: Services
             # Of the entry as it is written: what is changed, or new, is enqueued at the next start.
             idempotency_key=f"seed-file {entry} {entries[entry]}",
         )
-    known = {key.name for key in await services.credentials.list(environment.id) if key.revoked_at is None}
+    known = {key.name for key in await stores.credentials.list(environment.id) if key.revoked_at is None}
     for name in each.keys:
         if name not in known:
-            issued = await services.credentials.issue(environment.id, name)
+            issued = await stores.credentials.issue(environment.id, name)
             exports[_variable("KEY", f"{each.name} {name}")] = str(issued.value)
 
 
-async def _named(name: str, workspace: str, services: Services) -> Environment | None:
+async def _named(name: str, workspace: str, stores: Stores) -> Environment | None:
     """Return the oldest live environment of a name, or None."""
     page: str | None = None
     found: Environment | None = None
     while True:
-        rows, page = await services.environments.list(workspace, limit=_PAGE, page=page, include_archived=False)
+        rows, page = await stores.environments.list(workspace, limit=_PAGE, page=page, include_archived=False)
         found = next((row for row in reversed(rows) if row.name == name), found)
         if page is None:
             return found

@@ -11,8 +11,9 @@ from pydantic_core import PydanticCustomError
 from workyard_queue.sessions.scripts import NAME
 
 from ..schemas.common import Body, Rfc3339
-from ..schemas.control import KeyName, LeaseChange, Seed, WorkToEnqueue
 from ..schemas.environments import EnvironmentCreate
+from ..schemas.queues import KeyName, WorkToEnqueue
+from ..schemas.workspaces import LeaseChange, Seed
 
 SCHEMA_FILE = "seed.schema.json"
 MOST_ENVIRONMENTS = 1000

@@ -26,10 +26,11 @@ from workyard_store.workspaces.configs import metadata_problems, too_many_keys
 from ..faults.rules import read_stored
 from ..schemas.agents import AgentModel, McpServer, SessionAgent
 from ..schemas.common import TIMESTAMP, Body, Metadata
-from ..schemas.control import KeyName, ReclaimAge, Seed, StartupLease, Ttl
 from ..schemas.environments import CloudConfig, Description, Name, Scope, SelfHostedConfig
 from ..schemas.events import EventType
+from ..schemas.queues import KeyName
 from ..schemas.sessions import SessionMemoryStore, Status, Title
+from ..schemas.workspaces import ReclaimAge, Seed, StartupLease, Ttl
 
 #: Of the document. Raise it whenever a document of before would mean something else.
 VERSION = 1
@@ -351,10 +352,10 @@ class StateSession(Stored):
     events: Annotated[list[StateEvent], Field(min_length=1)] = Field(description="All events, in order.")
 
 
-class StateLifeEvent(Stored):
+class StateTimelineEvent(Stored):
     """An event in the life of a work item."""
 
-    id: Annotated[str, Field(pattern=r"^[0-9]{1,18}-[0-9]{1,18}$")] = Field(description="Its place in the life line.")
+    id: Annotated[str, Field(pattern=r"^[0-9]{1,18}-[0-9]{1,18}$")] = Field(description="Its place in the timeline.")
     kind: Annotated[str, Field(min_length=1, max_length=64)] = Field(description="What happened.")
     work_id: str = Field(description="To which item.")
     at: Instant = Field(description="When, by the workspace's clock.")
@@ -394,7 +395,7 @@ class StateEnvironment(Stored):
         [], description="Items that the fault `duplicate_delivery` gives out once more, in that order."
     )
     sessions: list[StateSession] = Field([], description="Its sessions, in the order of their creation.")
-    life_line: list[StateLifeEvent] = Field([], description="The last events in the lives of its items, in order.")
+    timeline: list[StateTimelineEvent] = Field([], description="The last events in the lives of its items, in order.")
 
 
 class WorkspaceState(Stored):

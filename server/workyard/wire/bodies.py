@@ -12,7 +12,7 @@ from fastapi import Request
 from workyard_store.errors import BodyTooLarge, InvalidRequest
 
 from ..settings import MOST_BYTES, MOST_LEVELS
-from .exchange import REQUEST_BODY
+from .exchange import exchange_of
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -84,7 +84,7 @@ class CheckedRequest(Request):
                 raise BodyTooLarge(f"Request body exceeds {most_bytes} bytes")
         self._body = bytes(chunks)
         if kept:
-            self.scope[REQUEST_BODY] = self._body
+            exchange_of(self.scope).body = self._body
         if self.headers.get("content-encoding", "").strip():
             raise InvalidRequest("Content-Encoding is not supported", rule="conventions.content-encoding")
 

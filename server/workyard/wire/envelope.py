@@ -1,61 +1,20 @@
-"""What every request and response carries beside its body: the request id, the token, the retry hint.
-
-`Envelope` is the outermost layer of the application: it gives each response its id and answers for faults that nothing
-below it foresaw.
+"""The outermost layer of the application: it gives each request its `Exchange`, and answers for faults that nothing below it
+foresaw.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
 
-from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from workyard_store.access import Caller
-from workyard_store.ids import random_suffix
-
-from .exchange import ADDED_HEADERS, CALLER, Traffic
-
-if TYPE_CHECKING:
-    from ..observability.request_log import RequestLog
-from .exchange import API_CALL as API_CALL
+from .errors import internal_error, shutting_down
+from .exchange import EXCHANGE, Exchange
+from .traffic import Traffic
 
 _log = logging.getLogger("workyard.requests")
-REQUEST_ID = "workyard.request_id"
-NO_RETRY = {"x-should-retry": "false"}
-
-
-def token_of(headers: Headers) -> str | None:
-    """Return the token of a request: `x-api-key`, else the bearer token; an empty one counts as absent.
-
-    Rule: `credentials.both-headers`.
-    """
-    key = headers.get("x-api-key", "").strip()
-    if key:
-        return key
-    scheme, _, value = headers.get("authorization", "").strip().partition(" ")
-    return (value.strip() or None) if scheme.lower() == "bearer" else None
-
-
-def request_id(scope: Scope) -> str:
-    """Return the id of the request this scope belongs to."""
-    value: str = scope[REQUEST_ID]
-    return value
-
-
-def add_header(scope: Scope, name: str, value: str) -> None:
-    """Add a header to whatever answer the request gets, an error too; several values of one name make a list."""
-    added: dict[str, str] = scope.setdefault(ADDED_HEADERS, {})
-    added[name] = f"{added[name]}, {value}" if name in added else value
-
-
-def _shown_path(scope: Scope) -> str:
-    """Return a request's path for the log: without tokens."""
-    caller: Caller = scope.get(CALLER) or Caller(token_of(Headers(scope=scope)))
-    return caller.masked(scope["path"])
 
 
 class Envelope:
@@ -70,9 +29,15 @@ class Envelope:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        identifier = "req_" + random_suffix()
-        scope[REQUEST_ID] = identifier
-        exchange = self.traffic.begin(scope, send, identifier)
+        exchange = self.traffic.begin(scope, send)
+        try:
+            await self._answer(exchange, receive)
+        finally:
+            exchange.end(cut=True)
+            del scope[EXCHANGE]  # The two would keep each other alive.
+
+    async def _answer(self, exchange: Exchange, receive: Receive) -> None:
+        scope = exchange.scope
         try:
             await self.app(scope, receive, exchange.send)
         except ClientDisconnect:
@@ -82,18 +47,11 @@ class Envelope:
             # The task ends with its answer, so the cancellation is not passed on.
             if exchange.status:
                 raise
-            from .errors import shutting_down
-
             await shutting_down(scope)(scope, receive, exchange.send)
         except Exception:
-            _log.exception("%s %s failed (request %s)", scope["method"], _shown_path(scope), identifier)
+            # A client may have written its token into the path.
+            path = exchange.caller.masked(scope["path"])
+            _log.exception("%s %s failed (request %s)", scope["method"], path, exchange.request_id)
             if exchange.status:
                 raise
-            from .errors import internal_error
-
             await internal_error(scope)(scope, receive, exchange.send)
-        finally:
-            exchange.end(cut=True)
-        log: RequestLog | None = getattr(scope["app"].state, "request_log", None)
-        if log is not None and log.is_on:
-            await log.tell(exchange)

@@ -15,7 +15,6 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import Scope
 
-from workyard_store.access import TRUSTED, Caller
 from workyard_store.errors import (
     AuthenticationFailed,
     BodyTooLarge,
@@ -31,9 +30,10 @@ from workyard_store.errors import (
 from workyard_store.errors import Conflict as ConflictError
 
 from ..ledger import ids as rule_ids
-from .envelope import NO_RETRY, request_id
-from .exchange import API_CALL, CALLER, RULE, UNKNOWN
+from .exchange import UNKNOWN, exchange_of
 from .responses import JsonResponse
+
+NO_RETRY = {"x-should-retry": "false"}
 
 #: Domain error → status and `error.type`. An error without a row of its own takes that of its nearest ancestor.
 TABLE: dict[type[WorkyardError], tuple[int, str]] = {
@@ -83,18 +83,18 @@ def envelope(
     rule: str,
 ) -> Response:
     """Return an error response; *rule*: the id of the ledger's rule that it is about."""
+    exchange = exchange_of(scope)
     # A client may have written its token where the message repeats what it wrote.
-    caller: Caller | None = scope.get(CALLER)
-    error: dict[str, Any] = {"type": kind, "message": (caller or TRUSTED).masked(message)}
+    error: dict[str, Any] = {"type": kind, "message": exchange.caller.masked(message)}
     if details is not None:
         error["details"] = details
     extra = {**(headers or {}), rule_ids.HEADER: rule}
-    scope[RULE] = rule
+    exchange.rule = rule
     if 400 <= status < 500 and status not in _RETRYABLE:
         extra |= NO_RETRY
     if status == 503:
         extra.setdefault("retry-after", str(RETRY_AFTER_S))
-    return JsonResponse({"type": "error", "error": error, "request_id": request_id(scope)}, status, extra)
+    return JsonResponse({"type": "error", "error": error, "request_id": exchange.request_id}, status, extra)
 
 
 def internal_error(scope: Scope) -> Response:
@@ -117,8 +117,8 @@ def answer_to(scope: Scope, error: WorkyardError) -> Response:
 
 
 def _operation(scope: Scope) -> str:
-    call = scope.get(API_CALL)
-    return UNKNOWN if call is None else str(call.on)
+    api_call = exchange_of(scope).api_call
+    return UNKNOWN if api_call is None else api_call.on
 
 
 async def _on_domain_error(request: Request, error: Exception) -> Response:

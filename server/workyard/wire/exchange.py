@@ -1,148 +1,209 @@
-"""The requests to this process: those being answered, how many there were and how long they took, and those answered
-that the journal has not written yet. Owns no connection and no rule; what it does for each request takes microseconds.
+"""One request and its answer: everything that is recorded of it, in the only object of ours in the ASGI scope.
+
+Each layer adds what it finds out: the connection (`serving`), the trace (`observability/telemetry.py`), the caller and the
+operation (`checks`), the body (`bodies.py`), the rule of an error (`errors.py`). Whoever subscribes to ended requests
+(`traffic.py`) reads it there.
+
+To record one more request header, add a field to `ClientHeaders` and the header's name to `_CLIENT_HEADERS`.
 """
 
 from __future__ import annotations
 
-import logging
-import math
 import time
-from bisect import bisect_left
-from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
+from starlette.datastructures import Headers
 from starlette.types import Message, Scope, Send
 
+from workyard_store.access import Caller
 from workyard_store.calls import ApiCall
+from workyard_store.ids import random_suffix
 
 from .security_headers import ALWAYS, OF_DATA, POLICY
+from .traces import is_traceparent
 
-_log = logging.getLogger("workyard")
+#: The key of the scope under which a request has its `Exchange`.
+EXCHANGE = "workyard.exchange"
 
-#: Where a request keeps what is known of it once it has a route.
-API_CALL = "workyard.call"
-#: Where it keeps who made it (`workyard_store.access.Caller`).
-CALLER = "workyard.caller"
-#: Where a request keeps what its own trace is called, if it has one (W3C Trace Context).
-TRACEPARENT = "workyard.traceparent"
-#: Where a request keeps the body that was read.
-REQUEST_BODY = "workyard.body"
-#: Where a request keeps the transport of its connection, if it came by one.
-CONNECTION = "workyard.connection"
-
-#: Where a request keeps headers for its answer, whatever that is.
-ADDED_HEADERS = "workyard.wire.envelope"
-
-#: Where it keeps the id of the ledger's rule that its answer is about, if that is an error.
-RULE = "workyard.rule"
-
-#: What a request without a route is called.
+#: The operation of a request to the API without a route, and of any other request without one.
 UNKNOWN = "unknown"
 OTHER = "other"
-#: Upper bounds of the histogram of durations, seconds. A poll may take `block_ms`, 999 at most.
-BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
-#: What the content type of a text begins with.
+#: How the content type of a text begins.
 TEXTS = (b"application/json", b"text/")
 #: Bytes of an error's body that are kept whatever the setting is: it says what was wrong.
 _ERROR_BYTES = 2048
-#: Bytes that are looked at behind those that are kept: a secret may begin in front of them.
-_MARGIN_BYTES = 512
-#: Requests that wait to be written; of more, some are lost.
-_MOST_KEPT = 5000
-#: Requests that wait, at which whoever writes them is told again.
-MANY_KEPT = 4096
 _API = "/v1"
 
-#: What the workspace of a request is found by: the environment that it is about, or an empty string, and its token.
-Names = tuple[str, str | None]
 
-
-class Kept:
-    """The requests of one caller about one environment that were answered and wait to be written, the last *most* of them.
+class ClientHeaders(NamedTuple):
+    """The recorded headers of a request: the first value of each, an empty string where it is absent.
 
     Attributes:
-        requests: each packed (`workyard.entries`): one object, of which Python's garbage collector knows nothing. What stays
-            for seconds of the thirty that a request is made of would lie where later requests want room.
-        came: how many there were.
-        oldest: when the first of them began, seconds on the performance counter.
-        owner: their workspace, None while nobody has looked it up.
+        worker_id: `Anthropic-Worker-ID`.
+        user_agent: `User-Agent`.
+        helper: `x-stainless-helper`, by which the SDKs' own workers and pollers name themselves.
+        retries: `x-stainless-retry-count`.
+        traceparent: `traceparent` (W3C Trace Context), whatever it is.
     """
 
-    __slots__ = ("came", "oldest", "owner", "requests")
+    worker_id: str = ""
+    user_agent: str = ""
+    helper: str = ""
+    retries: str = ""
+    traceparent: str = ""
 
-    def __init__(self, most: int) -> None:
-        self.requests = deque[bytes](maxlen=most)
-        self.came = 0
-        self.oldest = math.inf
-        self.owner: str | None = None
+
+#: The names of these headers, in the order of the fields.
+_CLIENT_HEADERS = (
+    b"anthropic-worker-id",
+    b"user-agent",
+    b"x-stainless-helper",
+    b"x-stainless-retry-count",
+    b"traceparent",
+)
+
+
+class Connection(Protocol):
+    """The connection that a request came by, as far as a request needs it."""
+
+    def is_closing(self) -> bool:
+        """Tell whether it is closed or about to be."""
+
+    def close(self) -> None:
+        """Close it."""
 
 
 class Exchange:
     """One request and its answer.
 
+    While the request is being answered, its scope refers to the exchange and the exchange to the scope; `Envelope` takes
+    it out of the scope in the end, so that neither waits for Python's garbage collector.
+
     Attributes:
         scope: of the request; `is_of_the_api`: whether it is one to the emulated API.
+        connection: what it came by, None outside of our own server.
+        request_id: `req_…`.
         began: when it came, seconds on the performance counter; `at`: the same in wall time, seconds.
+        api_call: the part that the store needs, once the request has a route.
+        client: its recorded headers, without the caller's token; without a route nothing but the user agent.
+        body: what was read of its body; in the end the first bytes of that, and `received` how many there were.
+        traceparent: the name of the server's own span for it, if there is one (W3C Trace Context); `span`: that span.
+        rule: id of the ledger's rule that its answer is about, if that is an error.
         took: how long its answer took, seconds.
         status: of the answer; 0 while there is none.
         cut: whether the answer did not come to its end, or the client was gone before.
         content_type: of the answer.
         sent: the first bytes of the answer's body, and `sent_bytes` how many there were.
-        received: how many bytes of the request's body were read.
     """
 
     __slots__ = (
+        "_added",
+        "_caller",
         "_ended",
-        "_header",
         "_keep",
+        "_on_end",
         "_send",
-        "_traffic",
+        "api_call",
         "at",
         "began",
+        "body",
+        "client",
+        "connection",
         "content_type",
         "cut",
         "is_of_the_api",
         "received",
+        "request_id",
+        "rule",
         "scope",
         "sent",
         "sent_bytes",
+        "span",
         "status",
         "took",
+        "traceparent",
     )
 
-    def __init__(self, traffic: Traffic, scope: Scope, send: Send, identifier: str) -> None:
-        self._traffic = traffic
-        self._send = send
-        self._header = (b"request-id", identifier.encode())
-        self._keep = traffic.body_bytes
-        self._ended = False
+    def __init__(self, scope: Scope, connection: Connection | None = None) -> None:
         self.scope = scope
+        self.connection = connection
+        self.request_id = "req_" + random_suffix()
         path: str = scope["path"]
         self.is_of_the_api = path.startswith(_API) and path[3:4] in ("", "/")
         self.began = time.perf_counter()
         self.at = time.time()
+        self.api_call: ApiCall | None = None
+        self.client: ClientHeaders | None = None
+        self.body = b""
+        self.received = 0
+        self.traceparent = ""
+        self.span: Any = None
+        self.rule = ""
         self.took = 0.0
         self.status = 0
         self.cut = False
+        self.content_type = b""
         self.sent = b""
         self.sent_bytes = 0
-        self.content_type = b""
-        self.received = 0
+        self._caller: Caller | None = None
+        self._added: dict[str, str] | None = None
+        self._ended = False
+
+    # -- the request ------------------------------------------------------------------------------------------
 
     @property
-    def call(self) -> ApiCall | None:
-        """Return what is known of the call, if it has a route."""
-        found: ApiCall | None = self.scope.get(API_CALL)
-        return found
+    def caller(self) -> Caller:
+        """Who made the request: as its route judges the credential, and without a route by the headers alone."""
+        if self._caller is None:
+            self._caller = Caller(token_of(Headers(scope=self.scope)))
+        return self._caller
+
+    @caller.setter
+    def caller(self, caller: Caller) -> None:
+        self._caller = caller
 
     @property
-    def on(self) -> str:
-        """Return the operation; of what has no route `unknown`, and `other` outside the API."""
-        call = self.call
-        if call is not None:
-            return call.on
+    def operation(self) -> str:
+        """The operation; without a route `unknown`, and `other` outside the API."""
+        if self.api_call is not None:
+            return self.api_call.on
         return UNKNOWN if self.is_of_the_api else OTHER
+
+    def record_call(self, operation: str, *, asks: bool) -> ApiCall:
+        """Note which operation the request asks for, after `caller` was set; return the part that the store needs.
+        *asks*: whether a script has yet to look for fault rules on its behalf.
+        """
+        caller = self.caller
+        client = self.client = ClientHeaders(*map(caller.masked, _first_values(self.scope)))
+        named = self.scope["path_params"].get
+        self.api_call = ApiCall(
+            on=operation,
+            request_id=self.request_id,
+            credential=caller.label,
+            worker_id=client.worker_id,
+            user_agent=client.user_agent,
+            helper=client.helper,
+            traceparent=self.traceparent or (client.traceparent if is_traceparent(client.traceparent) else ""),
+            environment_id=named("environment_id", ""),
+            work_id=named("work_id", ""),
+            session_id=named("session_id", ""),
+            asks=asks,
+        )
+        return self.api_call
+
+    # -- the answer -------------------------------------------------------------------------------------------
+
+    def add_header(self, name: str, value: str) -> None:
+        """Add a header to whatever answer the request gets, an error too; several values of one name make a list."""
+        added = self._added = self._added or {}
+        added[name] = f"{added[name]}, {value}" if name in added else value
+
+    def begin(self, send: Send, keep: int, on_end: Callable[[Exchange], None]) -> None:
+        """Let the answer go through `send`; keep the first *keep* bytes of each body, and call *on_end* in the end."""
+        self._send = send
+        self._keep = keep
+        self._on_end = on_end
 
     async def send(self, message: Message) -> None:
         """Pass a message of the answer on; the answer counts as given when its last is about to be sent."""
@@ -155,10 +216,9 @@ class Exchange:
                     self.content_type = value
                 elif name == POLICY:
                     more = ALWAYS
-            message["headers"] = [*headers, *more, self._header]
-            added = self.scope.get(ADDED_HEADERS)
-            if added is not None:
-                message["headers"] += [(name.encode(), value.encode()) for name, value in added.items()]
+            message["headers"] = [*headers, *more, (b"request-id", self.request_id.encode())]
+            if self._added is not None:
+                message["headers"] += [(name.encode(), value.encode()) for name, value in self._added.items()]
             if self.status >= 400:
                 self._keep = max(self._keep, _ERROR_BYTES)
         elif message["type"] == "http.response.body":
@@ -169,8 +229,7 @@ class Exchange:
                     self.sent = self.sent + body[:room] if self.sent else body[:room]
                 self.sent_bytes += len(body)
             if not message.get("more_body", False):
-                connection = self.scope.get(CONNECTION)
-                self.end(cut=connection is not None and connection.is_closing())
+                self.end(cut=self.connection is not None and self.connection.is_closing())
         await self._send(message)
 
     def end(self, *, cut: bool) -> None:
@@ -178,132 +237,34 @@ class Exchange:
         if not self._ended:
             self._ended, self.cut = True, cut
             self.took = time.perf_counter() - self.began
-            body = self.scope.get(REQUEST_BODY)
-            if body:
-                self.received = len(body)
-                self.scope[REQUEST_BODY] = body[: self._keep]
-            self._traffic.ended(self)
+            if self.body:
+                self.received = len(self.body)
+                self.body = self.body[: self._keep]
+            self._on_end(self)
 
 
-class Telling(Protocol):
-    """Whoever is told of each request."""
-
-    def begin(self, scope: Scope) -> None:
-        """Note that a request came."""
-
-    def end(self, exchange: Exchange) -> None:
-        """Note that it was answered, or never will be."""
+def exchange_of(scope: Scope) -> Exchange:
+    """Return the exchange of the request that a scope belongs to, while it is being answered."""
+    exchange: Exchange = scope[EXCHANGE]
+    return exchange
 
 
-class Traffic:
-    """All requests of this process.
+def token_of(headers: Headers) -> str | None:
+    """Return the token of a request: `x-api-key`, else the bearer token; an empty one counts as absent.
 
-    Attributes:
-        body_bytes: how much of each body is kept for the journal, and looked at.
-        in_flight: the requests being answered, in the order they came.
-        counts: (operation, status) → answers; a status of 0: cut before there was one.
-        durations: operation → how many took at most as long as each of `BUCKETS_S`, in the last place those that took longer.
-        seconds: operation → how long they took in all.
-        faults: operation → how often a fault rule was applied.
-        kept: requests to the API that were answered and wait to be written, if somebody writes them; `held`: how many.
-        told: who is told of each request, or None.
-        on_kept: called when one waits of a caller and an environment of which none did, and when `MANY_KEPT` do.
-        lost: how many of these were thrown away, and `lost_at` when that was last, wall time in seconds.
+    Rule: `credentials.both-headers`.
     """
-
-    def __init__(self, body_bytes: int, keep: Callable[[Exchange], tuple[Names, bytes]] | None, most: int) -> None:
-        """Look at *body_bytes* of each body; *keep*: how what was answered is kept for the journal, None: there is none;
-        *most*: how many of these the journal has room for."""
-        self.body_bytes = body_bytes + _MARGIN_BYTES if body_bytes else 0
-        self.told: Telling | None = None
-        self.in_flight: dict[Exchange, None] = {}
-        self.counts: dict[tuple[str, int], int] = {}
-        self.durations: dict[str, list[int]] = {}
-        self.seconds: dict[str, float] = {}
-        self.faults: dict[str, int] = {}
-        self.kept: dict[Names, Kept] = {}
-        self.held = 0
-        self.lost = 0
-        self.lost_at = 0.0
-        self.on_kept: Callable[[], None] = nobody
-        self._keep = keep
-        self._most = most
-
-    def begin(self, scope: Scope, send: Send, identifier: str) -> Exchange:
-        """Take note of a request; whoever answers it calls its `end`."""
-        exchange = Exchange(self, scope, send, identifier)
-        if self.told is not None:
-            self.told.begin(scope)
-        self.in_flight[exchange] = None
-        return exchange
-
-    def ended(self, exchange: Exchange) -> None:
-        """Count a request that was answered, and keep it for the journal."""
-        del self.in_flight[exchange]
-        call = exchange.call
-        on = exchange.on if call is None else call.on
-        key = on, exchange.status
-        self.counts[key] = self.counts.get(key, 0) + 1
-        spread = self.durations.get(on)
-        if spread is None:
-            spread = self.durations[on] = [0] * (len(BUCKETS_S) + 1)
-            self.seconds[on] = 0.0
-        spread[bisect_left(BUCKETS_S, exchange.took)] += 1
-        self.seconds[on] += exchange.took
-        if call is not None and call.faults:
-            self.faults[on] = self.faults.get(on, 0) + len(call.faults)
-        if self.told is not None:
-            try:
-                self.told.end(exchange)
-            except Exception:
-                _log.exception("a request could not be told of")
-        if self._keep is not None and exchange.is_of_the_api:
-            try:
-                names, packed = self._keep(exchange)
-            except Exception:
-                _log.exception("a request could not be put into the journal")
-                self.lose(1)
-                return
-            kept = self.kept.get(names)
-            if kept is None:
-                kept = self.kept[names] = Kept(self._most)
-                self.on_kept()
-            kept.came += 1
-            if exchange.began < kept.oldest:
-                kept.oldest = exchange.began
-            is_full = len(kept.requests) == self._most
-            kept.requests.append(packed)
-            if not is_full:
-                self.held += 1
-                if self.held == MANY_KEPT:
-                    self.on_kept()
-                elif self.held > _MOST_KEPT:
-                    self._make_room()
-
-    def _make_room(self) -> None:
-        names, first = next(iter(self.kept.items()))
-        first.requests.popleft()
-        if not first.requests:
-            del self.kept[names]
-        self.held -= 1
-        self.lose(1)
-
-    def take(self, names: Names) -> Kept:
-        """Return requests that wait, and keep them no longer."""
-        kept = self.kept.pop(names)
-        self.held -= len(kept.requests)
-        return kept
-
-    def lose(self, number: int) -> None:
-        """Note that requests were thrown away that the journal should have had."""
-        self.lost += number
-        self.lost_at = time.time()
-
-    def oldest(self) -> float:
-        """Return when the oldest of the requests came that are being answered, on the performance counter."""
-        first = next(iter(self.in_flight), None)
-        return time.perf_counter() if first is None else first.began
+    key = headers.get("x-api-key", "").strip()
+    if key:
+        return key
+    scheme, _, value = headers.get("authorization", "").strip().partition(" ")
+    return (value.strip() or None) if scheme.lower() == "bearer" else None
 
 
-def nobody() -> None:
-    """Do nothing with what is kept: nobody writes it."""
+def _first_values(scope: Scope) -> list[str]:
+    """Return the first value of each recorded header."""
+    found = dict.fromkeys(_CLIENT_HEADERS, "")
+    for name, value in scope["headers"]:
+        if name in found:
+            found[name] = found[name] or value.decode("latin-1")
+    return list(found.values())

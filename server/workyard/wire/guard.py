@@ -1,8 +1,9 @@
-"""Who may call at all: by which name, from which page, and with which token the control plane. Owns no credential of the API.
+"""Access by host name, browser origin and control token. API credentials are checked elsewhere (`checks/`).
 
-`Guard` stands in front of the router. A browser lets any page send requests to this machine, and a name that its owner points here
-makes that page's origin this server's (DNS rebinding); so what a page of another origin sends is refused, and so are
-names that nobody has allowed. A client that is no browser sends neither `origin` nor `sec-fetch-site`. Source: docs/limits.md.
+`Guard` runs before the router. A browser lets any page send requests to this machine, and an attacker's host name that
+resolves to this machine gives the attacker's page our origin (DNS rebinding). So requests from pages of other origins are
+refused, and so are host names that were not allowed. Non-browser clients send neither `origin` nor `sec-fetch-site`.
+Described in docs/limits.md.
 """
 
 from __future__ import annotations
@@ -20,20 +21,20 @@ from ..settings import Settings
 from .errors import envelope
 
 CONTROL_HEADER = "workyard-control-token"
-#: What can be read without the control token: whether the server lives, and what its calls are.
+#: Paths that need no control token: health and the documentation.
 _OPEN = ("/_emulator/health", "/_emulator/openapi.json", "/_emulator/docs", "/_emulator/assets/")
 _LOOPBACK_NAMES = ("localhost", "*.localhost")
 _CONTROL_HEADER = CONTROL_HEADER.encode()
-#: Names that were judged before.
+#: How many allowed host headers to remember.
 _MOST_KNOWN = 1000
-#: In bytes, more than a name and a port have.
+#: Longest host header to remember, in bytes.
 _LONGEST_KNOWN = 300
-#: How much of a name or an origin a refusal quotes, in characters.
+#: How many characters of a host or origin an error message quotes.
 _QUOTED = 200
 
 
 def parts_of(setting: str | None) -> list[str]:
-    """Return the parts of a setting that is a list, in small letters."""
+    """Split a comma-separated setting into lower-case parts."""
     return [part.strip().lower() for part in (setting or "").split(",") if part.strip()]
 
 
@@ -48,7 +49,7 @@ class Guard:
         self._good_hosts: set[bytes] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or refuse it."""
+        """Forward the request or refuse it."""
         if scope["type"] == "http":
             refusal = self._refusal(scope)
             if refusal is not None:
@@ -61,7 +62,7 @@ class Guard:
         for name, value in scope["headers"]:
             if name == b"host":
                 if host is not None:
-                    return _refused(scope, 400, "Host is given twice", "limits.host")
+                    return _refused(scope, 400, "Duplicate Host header", "limits.host")
                 host = value
             elif name == b"origin":
                 origin = value or None
@@ -75,16 +76,15 @@ class Guard:
             return _refused(
                 scope,
                 403,
-                f"Host {_quoted(host)} is none by which this server may be called (--allowed-hosts / "
-                "WORKYARD_ALLOWED_HOSTS)",
+                f"Host {_quoted(host)} is not allowed; add it with --allowed-hosts (WORKYARD_ALLOWED_HOSTS)",
                 "limits.host",
             )
         if (origin is not None or site is not None) and self._is_foreign(scope, host, origin, site, mode):
+            page = "The origin of the calling page" if origin is None else f"Origin {_quoted(origin)}"
             return _refused(
                 scope,
                 403,
-                f"A page of {_quoted(origin or b'another origin')} may not call this server (--cors-origins / "
-                "WORKYARD_CORS_ORIGINS)",
+                f"{page} is not allowed; add it with --cors-origins (WORKYARD_CORS_ORIGINS)",
                 "limits.origin",
             )
         if self._token is not None:
@@ -101,9 +101,10 @@ class Guard:
     def _is_foreign(
         self, scope: Scope, host: bytes | None, origin: bytes | None, site: bytes | None, mode: bytes | None
     ) -> bool:
-        """Tell whether a browser sends a request for a page of another origin that is not allowed."""
+        """Return whether a browser sent the request for a page of another, not allowed, origin."""
         if origin is None:
-            # Without `origin`: what a page includes, or where a link leads. That somebody goes to, and no page reads it.
+            # No Origin header: either a subresource or a followed link. A followed link is allowed, because the
+            # linking page cannot read the response.
             goes_there = mode == b"navigate" and scope["method"] in ("GET", "HEAD")
             return site not in (b"same-origin", b"none") and not goes_there and "*" not in self._origins
         given = origin.decode("latin-1").lower()
@@ -125,11 +126,11 @@ class Guard:
 
 
 class Pages(CORSMiddleware):
-    """ASGI layer around the guard: tells browsers which pages may read the answers, refusals too. What a browser asks leave for
-    and does not get is answered like any request."""
+    """CORS layer around the guard, so that allowed pages can read errors too. A refused preflight is answered like any
+    other request."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or give leave for one."""
+        """Forward the request or answer a preflight."""
         if scope["type"] == "http" and scope["method"] == "OPTIONS":
             headers = Headers(scope=scope)
             asks = "origin" in headers and "access-control-request-method" in headers
@@ -145,7 +146,7 @@ def _refused(scope: Scope, status: int, message: str, rule: str) -> Response:
 
 
 def _name_of(host: str) -> str:
-    """Return the name or address in a host header, without its port and a dot at its end."""
+    """Return the name or address in a host header, without port and trailing dot."""
     if host.startswith("["):
         return host.partition("]")[0][1:]
     return host.partition(":")[0].removesuffix(".")

@@ -1,14 +1,41 @@
-"""JSON on the wire: one way to write it."""
+"""JSON on the wire: one way to write it.
+
+msgspec writes it several times faster than the standard library. Where the two differ, the standard library's text counts:
+numbers with an exponent (`1e+16` and `1e-05`, where msgspec writes `1e16` and `0.00001`), lone surrogates, and what msgspec does not take.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 from starlette.responses import Response
 
+_fast = msgspec.json.Encoder().encode
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), check_circular=False).encode
+#: A number with an exponent, as msgspec writes one. It may stand in a string too, which costs time and is no error.
+_EXPONENT = re.compile(rb"e(?<=[0-9]e)-?[0-9]+(?:[,\]}]|\Z)")
+#: How a number below 0.0001 begins that msgspec writes without an exponent.
+_TINY = b"0.0000"
+
+
+def encode_json(content: Any) -> bytes:
+    """Return *content*, made of what JSON has, as JSON without spaces.
+
+    Raises:
+        TypeError, ValueError: it has something that JSON has not.
+    """
+    try:
+        text = _fast(content)
+    except (TypeError, ValueError):
+        # A lone surrogate can stand in a message that quotes a request; it has no UTF-8 form.
+        return _encode(content).encode("utf-8", "replace")
+    if _TINY in text or _EXPONENT.search(text) is not None:
+        return _encode(content).encode("utf-8", "replace")
+    return text
 
 
 class JsonResponse(Response):
@@ -17,5 +44,4 @@ class JsonResponse(Response):
     media_type = "application/json"
 
     def __init__(self, content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
-        # A lone surrogate can stand in a message that quotes a request; it has no UTF-8 form.
-        super().__init__(_encode(content).encode("utf-8", "replace"), status, headers)
+        super().__init__(encode_json(content), status, headers)

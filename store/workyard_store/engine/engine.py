@@ -7,63 +7,34 @@ How commands travel is `lanes.py`; which node of a cluster gets them, `cluster.p
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import suppress
-from importlib.resources.abc import Traversable
-from typing import Literal
+from typing import Literal, TypeVar
 
 from redis.exceptions import NoPermissionError, NoScriptError, ReadOnlyError, RedisError
 
 from ..calls import CURRENT
 from ..errors import StartupRefused, StorageUnavailable
-from ..keys import LUA_NAMES, Keys
+from ..keys import Keys
 from .batching import CONNECT_TIMEOUT_S, LOST, SOCKET_TIMEOUT_S, Command, Lane, Reply, lane_to
 from .cluster import Cluster
+from .lua import LuaArguments, LuaCall
 from .requirements import acl_rule, check_server, lacks_permission, missing_permission
 from .urls import RedisUrl
+from .wake import Heard, Message, Missed, decode, encode
 
-__all__ = ["DATA_FORMAT", "UPGRADABLE_FORMATS", "Engine", "Reply", "Script"]
+__all__ = ["DATA_FORMAT", "Engine", "Reply"]
 
 _log = logging.getLogger("workyard.redis")
 
-#: Version of the data under a key prefix. Raise it whenever stored data changes its meaning.
-DATA_FORMAT = "3"
-#: Older versions that `workyard_queue.upgrade` brings up to date.
-UPGRADABLE_FORMATS = ("1", "2")
+#: Format of the data under a key prefix; data of any other format is refused. Raise it when stored data changes its meaning.
+DATA_FORMAT = "4"
 _RESUBSCRIBE_PAUSE_S = 0.2
 _LISTEN_S = 30.0
 _SCAN_COUNT = 1000
 
-#: In a cluster, the first thing a script does. While a slot is moved to another node, each node has some of its keys,
-#: and a script would fail half way, at the first key that is not there. No key is missing but this one in other times.
-_WHOLE_SLOT = """
-if type(redis.pcall('EXISTS', BASE .. 'none')) == 'table' then
-  return redis.error_reply('TRYAGAIN The slot is being moved')
-end
-"""
-
-
-class Script:
-    """A Lua script: the prelude of key names, the shared parts it names, and its own file.
-
-    Attributes:
-        plain: the text, and the hash Redis knows it by, for one server.
-        in_cluster: the same, which runs only where the whole slot is.
-    """
-
-    def __init__(self, name: str, *files: Traversable) -> None:
-        self.name = name
-        names = "\n".join(f"local {local} = BASE .. '{suffix}'" for local, suffix in LUA_NAMES.items())
-        base = "local BASE = string.match(KEYS[1], '^(.*:)[a-z]+$')\n"
-        body = f"{names}\n" + "\n".join(file.read_text(encoding="utf-8") for file in files)
-        self.plain = _with_hash(base + body)
-        self.in_cluster = _with_hash(base + _WHOLE_SLOT + body)
-
-
-def _with_hash(text: str) -> tuple[str, str]:
-    return text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+T = TypeVar("T")
 
 
 def _count() -> None:
@@ -125,11 +96,11 @@ class Engine:
         servers = Cluster(parsed, connections=connections) if cluster else lane_to(parsed, None, connections)
         return cls(servers, name="redis", keys=keys, where=parsed.where)
 
-    async def open(self) -> str:
-        """Check that this Redis and the data under the prefix are ours to use; return the data's format.
+    async def open(self) -> None:
+        """Check that this Redis and the data under the prefix can be used, and mark the data's format if there is none.
 
         Raises:
-            StartupRefused: unreachable, not fit (see `startup.py`), or written by another data format version.
+            StartupRefused: unreachable, not fit (see `startup.py`), or the data has another format.
         """
         try:
             await self._servers.open()
@@ -145,17 +116,12 @@ class Engine:
                 f"Redis at {self.where} cannot be used: {str(error).rstrip('.')}. Start it, or correct --redis-url, or leave that "
                 "out to use the embedded engine."
             ) from error
-        if found not in (DATA_FORMAT, *UPGRADABLE_FORMATS):
+        if found != DATA_FORMAT:
             raise StartupRefused(
                 f"The data under the key prefix '{self.keys.prefix}' in Redis at {self.where} has format {found}; "
-                f"this Workyard reads and writes format {DATA_FORMAT}. Use another --key-prefix, or delete the keys "
+                f"this Workyard reads and writes only format {DATA_FORMAT}. Use another --key-prefix, or delete the keys "
                 f"'{self.keys.prefix}:*', or run the Workyard version that wrote them."
             )
-        return found
-
-    async def mark_format(self) -> None:
-        """Note that the data under the prefix has the current format."""
-        await self.command("SET", self.keys.format, DATA_FORMAT)
 
     async def _first_answer(self, *command: str) -> Reply:
         reply = await self._enqueue(command)
@@ -196,18 +162,23 @@ class Engine:
                 raise await self._translated(reply)
         return replies
 
-    async def run(self, script: Script, key: str, *arguments: str | int) -> Reply:
-        """Run a script on the slot of *key*, once.
+    async def run(self, call: LuaCall[T], key: str, *heads: LuaArguments) -> T:
+        """Run a script on the slot of *key*, once, and return its reply. *heads*: the arguments of its heads."""
+        return call.read(await self.reply(call, key, *heads))
+
+    async def reply(self, call: LuaCall[object], key: str, *heads: LuaArguments) -> Reply:
+        """Run a script as `run` does, and return its reply as Redis gives it.
 
         Redis forgets its scripts when it restarts; then nothing has run and the text is sent instead of the hash.
         """
-        text, sha = script.in_cluster if self.spans_nodes else script.plain
+        text, sha = call.bound.in_cluster if self.spans_nodes else call.bound.plain
+        arguments = [value for head in heads for value in head.encoded] + call.encoded
         _count()
         reply = await self._enqueue(("EVALSHA", sha, 1, key, *arguments))
         if isinstance(reply, NoScriptError):
             reply = await self._enqueue(("EVAL", text, 1, key, *arguments))
         if isinstance(reply, RedisError):
-            raise await self._translated(reply, script.name)
+            raise await self._translated(reply, call.bound.name)
         return reply
 
     async def scan(self, pattern: str) -> AsyncIterator[list[str]]:
@@ -239,22 +210,26 @@ class Engine:
 
     # -- publish/subscribe ------------------------------------------------------------------------------------
 
-    async def publish(self, message: str) -> int:
-        """Publish on the wake channel; return how many processes heard it.
+    async def publish(self, *messages: Message) -> None:
+        """Publish messages on the wake channel: every process gets each once, in a cluster too."""
+        await self.commands(("PUBLISH", self.keys.wake, encode(message)) for message in messages)
 
-        In a cluster a server tells of its own subscribers only, so each is sent the message, and everybody hears it once
-        from each.
+    async def publish_counted(self, message: Message) -> int:
+        """Publish a message on the wake channel; return how many processes received it.
+
+        A server of a cluster counts only its own subscribers. So the message is sent to each server, and every process
+        receives it once from each.
         """
         heard = 0
-        publish = ("PUBLISH", self.keys.wake, message)
+        publish = ("PUBLISH", self.keys.wake, encode(message))
         for reply in await asyncio.gather(*[lane.enqueue(publish) for lane in self._servers.lanes()]):
             if isinstance(reply, RedisError):
                 raise await self._translated(reply)
             heard += int(reply)
         return heard
 
-    async def subscribe(self, heard: Callable[[str | None], None]) -> None:
-        """Call *heard* with every message on the wake channel, and with None whenever messages may have been missed.
+    async def subscribe(self, heard: Callable[[Heard], None]) -> None:
+        """Call *heard* with every message on the wake channel, and with `Missed` whenever some may have been missed.
 
         Returns when the subscription stands, or at once in the background if Redis is away; it is renewed for ever.
         """
@@ -263,7 +238,7 @@ class Engine:
         with suppress(TimeoutError):
             await asyncio.wait_for(standing.wait(), CONNECT_TIMEOUT_S + SOCKET_TIMEOUT_S)
 
-    async def _listen(self, heard: Callable[[str | None], None], standing: asyncio.Event) -> None:
+    async def _listen(self, heard: Callable[[Heard], None], standing: asyncio.Event) -> None:
         task = asyncio.current_task()
         assert task is not None
         # A cancellation that comes together with a message is swallowed below us (`wait_for` before Python 3.12).
@@ -279,13 +254,22 @@ class Engine:
                         continue
                     if message["type"] == "subscribe":
                         standing.set()
-                        heard(None)
+                        heard(Missed())
                     elif message["type"] == "message":
-                        heard(message["data"])
+                        _pass_on(message["data"], heard)
             except LOST as error:
                 _log.warning("the wake-up subscription was lost (%s); renewing it", error)
             finally:
                 with suppress(*LOST):
                     await pubsub.aclose()  # type: ignore[no-untyped-call]
-            heard(None)
+            heard(Missed())
             await asyncio.sleep(_RESUBSCRIBE_PAUSE_S)
+
+
+def _pass_on(text: str, heard: Callable[[Heard], None]) -> None:
+    try:
+        message = decode(text)
+    except ValueError as error:  # Another program publishes on our channel, or another version of this one.
+        _log.warning("%s; ignored", error)
+        return
+    heard(message)

@@ -1,12 +1,12 @@
-"""Questions to all server processes on one Redis, over the wake channel: write what you keep, what runs at your place.
+"""Questions and answers between the server processes of one Redis, over the wake channel: how many requests run at your
+process, write what your journal holds back.
 
-A question is the message `?<kind> <token> <argument>`, an answer `!<token> <process> <word>`; the token names the process
-that asks. Redis tells how many processes heard the question, so the one that asks knows how many answers to wait for,
-and gives up on them after a time: the answer then says that it is not complete. The process that asks answers too, also
-when its own subscription is being renewed. On the embedded engine there is nobody else, and nothing is sent.
+Redis returns how many processes received a question, so the asking process knows how many answers to wait for. It gives
+up after a time; then the answers are marked incomplete. The asking process answers its own question, too, even while
+its subscription is being renewed. On the embedded engine there is only one process, and nothing is published.
 
-A kind is a word, its argument any text, an answer one word or short text, as whoever adds the kind decides. Who answers
-must not ask.
+A question has a kind (one word) and an argument (any text in one line); an answer is any text in one line. Whoever adds
+a kind decides what they mean. An answerer must not ask a question itself.
 """
 
 from __future__ import annotations
@@ -19,30 +19,32 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
+from typing import assert_never
 
-from workyard_store.engine.engine import Engine
-from workyard_store.errors import StorageUnavailable
+from ..errors import StorageUnavailable
+from .engine import Engine
+from .wake import Answer, Question
 
 _log = logging.getLogger("workyard")
 
-#: Seconds in which processes that run well have answered.
+#: Seconds within which healthy processes answer.
 WITHIN_S = 0.2
-#: The word of a process that could not do what it was asked, or does not know the kind of question.
+#: The answer of a process that failed, or does not know the kind of question.
 UNABLE = "-"
-#: Questions of which a message that comes twice is known: in a cluster each comes once for every primary.
+#: How many recent question ids to keep for de-duplication: in a cluster each question arrives once per primary.
 _KNOWN = 1024
 
-#: Answers one kind of question.
+#: Answers one kind of question: gets the argument, returns the answer.
 Answerer = Callable[[str], Awaitable[str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What the server processes said.
+    """The answers of the server processes to one question.
 
     Attributes:
-        words: their answers, by the name of the process; without those that could not tell.
-        complete: whether all that are there have answered.
+        words: the answers, by the name of the process; processes that failed are left out.
+        complete: whether every process has answered, and none failed.
     """
 
     words: dict[str, str]
@@ -50,16 +52,16 @@ class Answers:
 
 
 @dataclass(slots=True)
-class _Asked:
-    """A question on its way. `hearers`: how many processes heard it, None until Redis has said so."""
+class _Pending:
+    """A question that waits for answers. `receivers`: how many processes received it, None until Redis has said so."""
 
     words: dict[str, str] = field(default_factory=dict)
-    hearers: int | None = None
-    came: asyncio.Event = field(default_factory=asyncio.Event)
+    receivers: int | None = None
+    news: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-class Questions:
-    """The questions that this process asks and answers.
+class Peers:
+    """All server processes on one Redis: asks them, and answers them.
 
     Attributes:
         process: the name of this process in answers.
@@ -69,70 +71,67 @@ class Questions:
         self.process = os.urandom(6).hex()
         self._engine = engine
         self._answerers: dict[str, Answerer] = {}
-        self._asked: dict[str, _Asked] = {}
+        self._pending: dict[str, _Pending] = {}
         self._numbers = count(1)
         self._seen: deque[str] = deque(maxlen=_KNOWN)
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._replies: set[asyncio.Task[None]] = set()
 
-    def answer(self, kind: str, answerer: Answerer) -> None:
-        """Answer questions of *kind* with what *answerer* makes of the argument; StorageUnavailable: it cannot tell."""
+    def on(self, kind: str, answerer: Answerer) -> None:
+        """Answer questions of *kind* with *answerer*, which raises StorageUnavailable if it cannot answer."""
         self._answerers[kind] = answerer
 
     async def ask(self, kind: str, argument: str = "", *, within_s: float = WITHIN_S) -> Answers:
-        """Ask all server processes, this one too.
+        """Ask all server processes, this one included, and wait at most *within_s* seconds for the others.
 
         Raises:
             StorageUnavailable: Redis did not take the question.
         """
         if self._engine.name == "embedded":
-            return _answers({self.process: await self._word(kind, argument)}, came=True)
-        token = f"{self.process}.{next(self._numbers)}"
-        asked = self._asked[token] = _Asked()
+            return _answers({self.process: await self._word(kind, argument)}, in_time=True)
+        question = Question(f"{self.process}.{next(self._numbers)}", kind, argument)
+        pending = self._pending[question.id] = _Pending()
         try:
-            asked.hearers = await self._engine.publish(f"?{kind} {token} {argument}")
+            pending.receivers = await self._engine.publish_counted(question)
             with suppress(TimeoutError):
                 async with asyncio.timeout(within_s):
-                    while len(asked.words) < asked.hearers:
-                        asked.came.clear()
-                        await asked.came.wait()
+                    while len(pending.words) < pending.receivers:
+                        pending.news.clear()
+                        await pending.news.wait()
         finally:
-            del self._asked[token]
-        words = dict(asked.words)
-        came = len(words) >= asked.hearers
+            del self._pending[question.id]
+        words = dict(pending.words)
+        in_time = len(words) >= pending.receivers
         if self.process not in words:
             words[self.process] = await self._word(kind, argument)
-        return _answers(words, came=came)
+        return _answers(words, in_time=in_time)
 
-    def heard(self, message: str) -> None:
-        """Take a question or an answer from the wake channel."""
-        sign, rest = message[0], message[1:]
-        if sign == "!":
-            token, _, answer = rest.partition(" ")
-            process, _, word = answer.partition(" ")
-            self._take(token, process, word)
-            return
-        kind, _, rest = rest.partition(" ")
-        token, _, argument = rest.partition(" ")
-        if token in self._seen:
-            return
-        self._seen.append(token)
-        task = asyncio.create_task(self._reply(kind, token, argument))
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
+    def heard(self, message: Question | Answer) -> None:
+        """Answer a question, or record an answer, that came over the wake channel."""
+        match message:
+            case Question():
+                if message.id not in self._seen:
+                    self._seen.append(message.id)
+                    reply = asyncio.create_task(self._reply(message))
+                    self._replies.add(reply)
+                    reply.add_done_callback(self._replies.discard)
+            case Answer():
+                self._record(message)
+            case _:
+                assert_never(message)
 
-    def _take(self, token: str, process: str, word: str) -> None:
-        asked = self._asked.get(token)
-        if asked is not None:
-            asked.words[process] = word
-            asked.came.set()
+    def _record(self, answer: Answer) -> None:
+        pending = self._pending.get(answer.question)
+        if pending is not None:
+            pending.words[answer.process] = answer.word
+            pending.news.set()
 
-    async def _reply(self, kind: str, token: str, argument: str) -> None:
-        word = await self._word(kind, argument)
-        if token.startswith(f"{self.process}."):
-            self._take(token, self.process, word)
+    async def _reply(self, question: Question) -> None:
+        answer = Answer(question.id, self.process, await self._word(question.kind, question.argument))
+        if question.id.startswith(f"{self.process}."):
+            self._record(answer)
             return
         with suppress(StorageUnavailable):
-            await self._engine.command("PUBLISH", self._engine.keys.wake, f"!{token} {self.process} {word}")
+            await self._engine.publish(answer)
 
     async def _word(self, kind: str, argument: str) -> str:
         answerer = self._answerers.get(kind)
@@ -147,6 +146,6 @@ class Questions:
             return UNABLE
 
 
-def _answers(words: dict[str, str], *, came: bool) -> Answers:
-    told = {process: word for process, word in words.items() if word != UNABLE}
-    return Answers(told, complete=came and len(told) == len(words))
+def _answers(words: dict[str, str], *, in_time: bool) -> Answers:
+    answered = {process: word for process, word in words.items() if word != UNABLE}
+    return Answers(answered, complete=in_time and len(answered) == len(words))

@@ -135,13 +135,13 @@ async def check_server(client: Redis, where: str, keys: Keys, *, in_cluster: boo
         )
     if info.get("role") == "slave":
         raise StartupRefused(
-            f"Redis at {where} is a replica of {info.get('master_host')}:{info.get('master_port')} and takes no "
-            "writes: name the primary, or let Sentinels name it (redis+sentinel://host:port/<service>)."
+            f"Redis at {where} is a replica of {info.get('master_host')}:{info.get('master_port')} and accepts no "
+            "writes; use the primary's address, or Sentinel (redis+sentinel://host:port/<service>)."
         )
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         raise StartupRefused(
-            f"Redis at {where} has maxmemory-policy {policy}: it may throw parts of the queue away when memory runs "
+            f"Redis at {where} has maxmemory-policy {policy}: it may evict parts of the queue when memory runs "
             "short. Set it with `CONFIG SET maxmemory-policy noeviction`, and in the server's configuration."
         )
     await _check_permissions(client, where, keys)

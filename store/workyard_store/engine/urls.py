@@ -162,7 +162,7 @@ def _option(name: str, value: str, tls: bool) -> tuple[str, str | bool]:
         known = ", ".join(_TLS_OPTIONS)
         shown = f" '{name}'" if re.fullmatch(r"[a-z_]{1,40}", name) else ""
         raise ValueError(
-            f"The option{shown} is none that this form of URL has. With TLS there are {known}; unix:// has db; "
+            f"The option{shown} is not valid for this form of URL. With TLS the options are {known}; unix:// has db; "
             "redis+sentinel:// has sentinel_username and sentinel_password"
         )
     allowed = _TLS_OPTIONS[name]

@@ -92,7 +92,7 @@ def unpack(data: bytes) -> dict[str, SkillFile]:
             for entry in entries:
                 mode = entry.external_attr >> 16 if entry.create_system == _UNIX else 0
                 if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
-                    raise InvalidRequest(f"archive: {entry.filename} is no regular file")
+                    raise InvalidRequest(f"archive: {entry.filename} is not a regular file")
                 with archive.open(entry) as file:
                     # What the archive says of a size may be wrong.
                     content = file.read(left + 1)
@@ -103,7 +103,7 @@ def unpack(data: bytes) -> dict[str, SkillFile]:
                     )
                 files[entry.filename] = SkillFile(content, bool(mode & 0o111))
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError):
-        raise InvalidRequest("archive: Not a zip archive that can be read") from None
+        raise InvalidRequest("archive: Not a readable zip archive") from None
     tops = {path.partition("/")[0] for path in files}
     if _MAIN not in files and len(tops) == 1:
         return {path.partition("/")[2]: file for path, file in files.items()}
