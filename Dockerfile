@@ -6,9 +6,14 @@ COPY server server
 COPY store store
 COPY queue queue
 COPY openapi openapi
-RUN pip wheel --no-cache-dir --wheel-dir /wheels . \
+# The locked releases, by hash: those that build the wheel in this stage, those that it needs in /opt/workyard.
+RUN sed '/^# == test:/,$d' requirements/lock.txt >/build.txt \
+ && sed '/^# == build:/,$d' requirements/lock.txt >/run.txt \
+ && pip install --no-cache-dir --no-deps --require-hashes --requirement /build.txt \
+ && pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels . \
  && python -m venv --without-pip /opt/workyard \
- && pip --python /opt/workyard/bin/python install --no-cache-dir --no-index --find-links /wheels /wheels/workyard-*.whl
+ && pip --python /opt/workyard/bin/python install --no-cache-dir --no-deps --require-hashes --requirement /run.txt \
+ && pip --python /opt/workyard/bin/python install --no-cache-dir --no-deps --no-index /wheels/workyard-*.whl
 
 FROM python:3.13-slim
 RUN groupadd --gid 4010 workyard \

@@ -19,6 +19,7 @@ import pytest
 
 from tests.support.harness import (
     REDIS_ENGINES,
+    SILENT,
     Api,
     RedisServer,
     WorkyardServer,
@@ -210,6 +211,12 @@ def new_worker(new_api: Callable[..., Api]) -> Callable[[Api, str], Api]:
 def api(server: WorkyardServer, new_api: Callable[..., Api]) -> Api:
     """A client of each engine's server, in a workspace of its own."""
     return new_api(server.url)
+
+
+@pytest.fixture
+def silent_agent(api: Api) -> None:
+    """Let agents of the workspace of `api` answer messages with nothing but going idle."""
+    api.script(SILENT)
 
 
 @pytest.fixture(scope="session")

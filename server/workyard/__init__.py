@@ -1,5 +1,10 @@
 """Workyard: a local emulator of the Environments and Work API of Claude Managed Agents. HTTP, CLI; no Redis command."""
 
-from importlib.metadata import version
 
-__version__ = version("workyard")
+def __getattr__(name: str) -> str:
+    # Read on demand: importing `importlib.metadata` takes longer than all other imports of the command line.
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("workyard")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -20,14 +20,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from tests.support.agent_scripts import EXAMPLES, ROOT
 from tests.support.agent_session import Session, message, result
 from workyard_queue.agent import DEFAULT_SCRIPT, SCHEMA_FILE, check_script, parse_script, script_schema
 from workyard_queue.agent.matcher import Matcher
 from workyard_queue.sessions.scripts import as_text
 from workyard_store.errors import InvalidRequest
 
-ROOT = Path(__file__).parents[2]
-GUIDE = ROOT / "docs" / "agent-scripts.md"
 SCHEMA = Draft202012Validator(json.loads((ROOT / "openapi" / SCHEMA_FILE).read_text()))
 ONE_OF = "Must have exactly one key, of use_tool, use_custom_tool, use_mcp_tool"
 ANY_STEP = ONE_OF + ", together, say, expect_result, wait, idle, terminate, fail"
@@ -298,9 +297,6 @@ def test_the_published_schema_refuses_what_the_code_refuses(value: Any) -> None:
     assert not SCHEMA.is_valid(value)
     with pytest.raises(InvalidRequest):
         check_script(value)
-
-
-EXAMPLES = re.findall(r"```yaml\n(.*?)```", GUIDE.read_text(), re.DOTALL) if GUIDE.exists() else []
 
 
 @pytest.mark.parametrize("example", EXAMPLES)

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from tests.support.command_line import said, workyard
 from tests.support.harness import (
     NOON,
     Api,
@@ -34,24 +35,6 @@ pytestmark = pytest.mark.no_redis
 SECRET = "secretpw"
 EXPORTED = {"ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY", "WORKYARD_URL", "WORKYARD_API_KEY"}
 OF_AN_ENVIRONMENT = {"ANTHROPIC_ENVIRONMENT_ID", "ANTHROPIC_ENVIRONMENT_KEY"}
-
-
-def workyard(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run the command."""
-    return subprocess.run(
-        [sys.executable, "-m", "workyard", *arguments],
-        env=clean_environment(variables),
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
-
-
-def said(*arguments: str, **variables: str) -> str:
-    """Run the command, which must succeed and complain about nothing; return what it prints."""
-    done = workyard(*arguments, **variables)
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_cli import said, workyard
-from tests.resources.test_memory import create, new_store
-from tests.resources.test_skills import MAIN
+from tests.support.command_line import said, workyard
 from tests.support.harness import Api, WorkyardServer
+from tests.support.memories import create, new_store
+from tests.support.skills import MAIN
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_what_is_wrong_with_a_folder_is_told(api: Api, here: dict[str, str], fol
     assert "Must start with front matter" in workyard("skill", str(folder), **here).stderr
     (folder / "SKILL.md").write_text(MAIN)
     (folder / "large").write_text("x" * 1_100_000)
-    assert "makes a request of more than 1048576 bytes" in workyard("skill", str(folder), **here).stderr
+    assert "needs a request of more than 1048576 bytes" in workyard("skill", str(folder), **here).stderr
     (folder / "large").write_bytes(b"\xff")
     assert "large is not UTF-8" in workyard("memory", str(folder), **here).stderr
     assert "does not exist" in workyard("memory", str(tmp_path / "none"), **here).stderr

@@ -11,7 +11,7 @@ import logging
 import shlex
 import sys
 import zipfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -20,20 +20,13 @@ import anthropic
 import pytest
 from anthropic.lib.environments import EnvironmentWorker
 
-from tests.resources.test_memory import create, new_store
-from tests.resources.test_skills import MAIN, put
-from tests.sessions.test_lifecycle import item
 from tests.support.harness import Api, refused, wait_until
+from tests.support.memories import create, new_store
+from tests.support.sessions import item
+from tests.support.skills import MAIN, put
 
 #: Long enough for the agent's next call, short enough to wait for.
 MAX_IDLE_S = 0.3
-
-
-@pytest.fixture
-def client(api: Api) -> Iterator[anthropic.Anthropic]:
-    """The sync client in the workspace of `api`."""
-    with anthropic.Anthropic(base_url=api.url, api_key=api.api_key, _strict_response_validation=True) as sdk:
-        yield sdk
 
 
 @pytest.fixture

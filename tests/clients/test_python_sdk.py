@@ -5,7 +5,7 @@ Source: docs/evidence/sdk-clients.md.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 
 import anthropic
 import pytest
@@ -20,20 +20,6 @@ from anthropic.types.beta.environments import BetaHeartbeatPreconditionFailedErr
 from tests.support.harness import Api, WorkyardServer
 
 PAGES_OF = 250
-
-
-@pytest.fixture
-def client(api: Api) -> Iterator[anthropic.Anthropic]:
-    """The sync client in the workspace of `api`."""
-    with anthropic.Anthropic(base_url=api.url, api_key=api.api_key, _strict_response_validation=True) as sdk:
-        yield sdk
-
-
-@pytest.fixture
-async def aclient(api: Api) -> AsyncIterator[anthropic.AsyncAnthropic]:
-    """The async client in the workspace of `api`."""
-    async with anthropic.AsyncAnthropic(base_url=api.url, api_key=api.api_key, _strict_response_validation=True) as sdk:
-        yield sdk
 
 
 def _key(api: Api, environment: str) -> str:

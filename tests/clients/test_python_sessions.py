@@ -3,40 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import anthropic
 import pytest
 from anthropic.lib.environments import EnvironmentWorker
 
-from tests.sessions.test_events import SENDABLE
-from tests.sessions.test_lifecycle import item, send
-from tests.support.harness import SILENT, Api, wait_until
+from tests.support.harness import Api, wait_until
+from tests.support.session_events import SENDABLE
+from tests.support.sessions import item, send
+
+pytestmark = pytest.mark.usefixtures("silent_agent")
 
 #: A message, as the SDK's types have it.
 HELLO = {"type": "user.message", "content": [{"type": "text", "text": "hello"}]}
 MAX_IDLE_S = 0.2
-
-
-@pytest.fixture(autouse=True)
-def silent_agent(api: Api) -> None:
-    """Let agents answer messages with nothing but going idle: they are not what is tested here."""
-    api.script(SILENT)
-
-
-@pytest.fixture
-def client(api: Api) -> Iterator[anthropic.Anthropic]:
-    """The sync client in the workspace of `api`."""
-    with anthropic.Anthropic(base_url=api.url, api_key=api.api_key, _strict_response_validation=True) as sdk:
-        yield sdk
-
-
-@pytest.fixture
-async def aclient(api: Api) -> AsyncIterator[anthropic.AsyncAnthropic]:
-    """The async client in the workspace of `api`."""
-    async with anthropic.AsyncAnthropic(base_url=api.url, api_key=api.api_key, _strict_response_validation=True) as sdk:
-        yield sdk
 
 
 def test_every_session_call_answers_with_the_sdks_types(client: anthropic.Anthropic, api: Api) -> None:

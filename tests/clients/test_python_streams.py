@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 import anthropic
 import httpx2
 
-from tests.sessions.test_lifecycle import MESSAGE, events, send, session
-from tests.sessions.test_streams import ANSWERED
 from tests.support.harness import SILENT, Api, RedisServer, WorkyardServer, running_server
+from tests.support.sessions import MESSAGE, events, send, session
+from tests.support.streams import ANSWERED
 
 DISCONNECTS = 200
 #: The most that a connection lets through, bytes: more than its head, a sign of life, and the events.

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.sessions.test_lifecycle import MESSAGE, item, send
 from tests.support.harness import Api
 from tests.support.sdk_processes import (
     BOTH,
@@ -22,6 +21,7 @@ from tests.support.sdk_processes import (
     scripted,
     texts,
 )
+from tests.support.sessions import MESSAGE, item, send
 
 #: The default.
 STARTUP_LEASE_S = 120

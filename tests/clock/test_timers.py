@@ -11,8 +11,8 @@ import anthropic
 import pytest
 from anthropic.types.beta.environments import BetaHeartbeatPreconditionFailedError
 
-from tests.sessions.test_lifecycle import MESSAGE, send, session
 from tests.support.harness import NOON, Api, WorkyardServer, after, wait_until
+from tests.support.sessions import MESSAGE, send, session
 from tests.support.wire import Connection
 
 WAITING = {"steps": [{"wait": 45}, {"say": "rested"}, "idle"], "repeat": True}

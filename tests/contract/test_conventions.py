@@ -74,15 +74,6 @@ class World(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def asker(server: WorkyardServer) -> Iterator[Api]:
-    """A client for calls that are refused or only read: the tests that make nothing else share it."""
-    api = Api(server.url)
-    yield api
-    api.reset()
-    api.close()
-
-
-@pytest.fixture(scope="module")
 def nobody(server: WorkyardServer) -> Iterator[Api]:
     """A client without a credential."""
     api = Api(server.url, "")

@@ -75,15 +75,6 @@ def listed(api: Api, **query: Any) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def asker(server: WorkyardServer) -> Iterator[Api]:
-    """A client for calls that are refused: the tests that make nothing share it."""
-    api = Api(server.url)
-    yield api
-    api.reset()
-    api.close()
-
-
-@pytest.fixture(scope="module")
 def frozen(server: WorkyardServer) -> Iterator[Api]:
     """A client under a frozen clock, for tests that look at one new environment each."""
     api = Api(server.url)

@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.server.test_workspaces import NEVER_ISSUED, issue, sessions_token
-from tests.sessions.test_lifecycle import MESSAGE, session
+from tests.support.credentials import NEVER_ISSUED, issue, sessions_token
 from tests.support.harness import ERROR_TYPES, SILENT, Api, WorkyardServer
+from tests.support.sessions import MESSAGE, session
 
 #: One server an engine does for all of them.
 pytestmark = pytest.mark.xdist_group("strict")

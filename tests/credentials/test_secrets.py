@@ -10,9 +10,9 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.server.test_workspaces import issue, sessions_token
-from tests.sessions.test_lifecycle import MESSAGE, session
+from tests.support.credentials import issue, sessions_token
 from tests.support.harness import Api, WorkyardServer, refused
+from tests.support.sessions import MESSAGE, session
 from workyard.settings import Settings
 from workyard.testing import Emulator
 from workyard_store.access import Caller

@@ -16,10 +16,10 @@ import pytest
 import redis
 from click.testing import CliRunner
 
-from tests.server.test_workspaces import issue, sessions_token
-from tests.sessions.test_lifecycle import MESSAGE, session
+from tests.support.credentials import issue, sessions_token
 from tests.support.harness import Api, WorkyardServer, refused, running_server, wait_until
 from tests.support.sdk_processes import BOTH, claimed, credentials, texts
+from tests.support.sessions import MESSAGE, session
 from tests.support.workers import Worker
 from workyard.cli.main import main
 from workyard.testing import Emulator, WorkyardRefused

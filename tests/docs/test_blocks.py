@@ -23,7 +23,7 @@ from typing import NamedTuple
 import pytest
 from jsonschema import Draft202012Validator
 
-from tests.docs.test_readme import ROOT
+from tests.support.pages import ROOT
 from tools.docs.reference import NOTE
 
 _FENCE = re.compile(r"^ *(?P<fence>`{3,}|~{3,}) *(?P<language>[^\s`]*)")

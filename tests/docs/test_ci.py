@@ -15,7 +15,7 @@ import pytest
 from jsonschema.validators import validator_for
 from ruamel.yaml import YAML
 
-from tests.docs.test_readme import ROOT, block, run, section
+from tests.support.pages import ROOT, block, run, section
 
 #: A worker of nothing but HTTP, for ever.
 WORKER = """\

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tests.docs.test_readme import ROOT, block, run, section
+from tests.support.pages import ROOT, block, run, section
 
 
 def page(name: str) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from tests.docs.test_readme import ROOT
-from tests.queue.test_states import STATES
+from tests.support.pages import ROOT
+from tests.support.work_states import STATES
 from tools.docs.states import STEPS, Step, drawing
 from workyard_queue.work.states import State
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.test_readme import ROOT, block, section
 from tests.support.harness import clean_environment
+from tests.support.pages import ROOT, block, section
 from workyard.wire.operations import LANES, OPERATIONS
 
 

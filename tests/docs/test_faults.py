@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.docs.test_readme import ROOT, block, run, section
 from tests.support.harness import Api, WorkyardServer
-from workyard.faults.rules import KINDS, ready_scenarios
+from tests.support.pages import ROOT, block, run, section
+from workyard.faults.kinds import KINDS
+from workyard.faults.scenarios import ready_scenarios
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from tests.docs.test_readme import ROOT, run
+from tests.support.pages import ROOT, run
 
 
 def test_the_recipes_run_as_they_stand(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.docs.test_readme import ROOT, block, run, section
+from tests.support.pages import ROOT, block, run, section
 from workyard.observability import metrics
 
 

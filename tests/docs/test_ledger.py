@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tests.docs.test_readme import ROOT
+from tests.support.pages import ROOT
 from tools.ledger.proofs import proofs, read_proofs
 from workyard.ledger.rules import read, rules
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.harness import clean_environment
+from tests.support.pages import ROOT, block, run, section
 
-ROOT = Path(__file__).resolve().parents[2]
 MOST_LINES = 10
 MOST_README_LINES = 120
 
@@ -27,34 +24,6 @@ def readme() -> str:
 def curl() -> str:
     """The quick start in curl."""
     return block(section((ROOT / "docs" / "http.md").read_text(encoding="utf-8"), "Quick start"), "sh")
-
-
-def section(text: str, title: str) -> str:
-    """Return what stands under a heading, up to the next one of its level."""
-    found = re.search(rf"^(#+) {title}\s*$(.*?)(?=^\1 |\Z)", text, re.MULTILINE | re.DOTALL)
-    assert found is not None, f"no heading '{title}'"
-    return found[2]
-
-
-def block(text: str, language: str) -> str:
-    """Return the first code block in a language."""
-    found = re.search(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    assert found is not None, f"no {language} block"
-    return found[1]
-
-
-def run(*command: str) -> str:
-    """Run a command beside a server of its own, as the README says; return what it prints."""
-    folder = Path(sys.executable).parent
-    done = subprocess.run(
-        [sys.executable, "-m", "workyard", "run", "--", *command],
-        env=clean_environment({"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def test_the_quick_start_in_python_runs_and_is_short(readme: str, tmp_path: Path) -> None:

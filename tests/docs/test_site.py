@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.test_readme import ROOT
+from tests.support.pages import ROOT
 from tools.docs.site import problems
 
 

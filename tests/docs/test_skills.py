@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.test_readme import ROOT, block, run, section
+from tests.support.pages import ROOT, block, run, section
 from workyard.routes.memories import MOST_FULL_ROWS
 from workyard_store.resources import memories, skill_archives, skills
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.docs.test_readme import ROOT, block, run, section
+from tests.support.pages import ROOT, block, run, section
 from workyard.routes.state import MOST_STATE_BYTES
 from workyard.state.seed_file import _variable, parse_seed_file
 from workyard.state.shape import WorkspaceState

@@ -8,8 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.docs.test_readme import ROOT, block, section
 from tests.support.harness import clean_environment
+from tests.support.pages import ROOT, block, section
 from workyard.fixtures import ENVIRONMENT, HEADER, WORK
 
 PAGE = (ROOT / "docs" / "sdk-suites.md").read_text(encoding="utf-8")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.test_readme import ROOT, run
 from tests.support.harness import clean_environment
+from tests.support.pages import ROOT, run
 from tests.support.sdk_processes import node_binary
 
 

@@ -7,11 +7,11 @@ import re
 
 import pytest
 
-from tests.docs.test_readme import ROOT, block, run, section
 from tests.support.harness import Api
-from workyard.schemas.timeline_text import WIDTH
-from workyard_queue.timeline import timeline
-from workyard_queue.timeline.diagnosis import CODES
+from tests.support.pages import ROOT, block, run, section
+from workyard.schemas.terminal import WIDTH
+from workyard_queue.timeline import events as timeline
+from workyard_queue.timeline.codes import CODES
 
 
 @pytest.fixture(scope="module")

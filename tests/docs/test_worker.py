@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.test_readme import ROOT, block, run, section
+from tests.support.pages import ROOT, block, run, section
 from tests.support.sdk_processes import CLIENTS, needed_typescript_worker
 
 START_SESSION = """

@@ -18,11 +18,11 @@ import jsonschema
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.sessions.test_lifecycle import ABSENT_AGENT, MESSAGE, session
 from tests.support.harness import NOON, Api, WorkyardServer, after, refused, running_server, wait_until
-from tests.timeline.test_timeline import timeline
+from tests.support.sessions import ABSENT_AGENT, MESSAGE, session
+from tests.support.timelines import timeline
 from workyard.cli.main import main
-from workyard.faults.rules import LONGEST_TEXT, ready_scenario, ready_scenarios
+from workyard.faults.scenarios import LONGEST_TEXT, ready_scenario, ready_scenarios
 from workyard.wire.operations import OPERATIONS
 from workyard_store.plain_text import plain_data
 
@@ -387,8 +387,8 @@ BAD: list[tuple[Any, str]] = [
     ({"rules": [{"on": "ack"}]}, "rules.0.do: Field required"),
     ({"rules": [FAIL, {"on": "ack", "do": {"explode": True}}]}, "rules.1.do.explode: Extra inputs are not permitted"),
     ({"rules": [{"on": "acks", "do": {"drop": True}}]}, "rules.0.on: Not an operation: one of poll, ack, "),
-    ({"rules": [{"on": "ack", "do": {}}]}, "rules.0.do: Names no kind of fault: one of status, delay_ms, "),
-    ({"rules": [{"on": "ack", "do": {"drop": True, "status": 500}}]}, "rules.0.do: Names several kinds of fault: status and drop"),
+    ({"rules": [{"on": "ack", "do": {}}]}, "rules.0.do: No fault kind given; use one of status, delay_ms, "),
+    ({"rules": [{"on": "ack", "do": {"drop": True, "status": 500}}]}, "rules.0.do: Several fault kinds given, status and drop; use one"),
     ({"rules": [{"on": "ack", "do": {"status": 200}}]}, "rules.0.do.status: Input should be greater than or equal to 400"),
     ({"rules": [{"on": "ack", "do": {"status": "503"}}]}, "rules.0.do.status: Input should be a valid integer"),
     ({"rules": [{"on": "ack", "do": {"drop": False}}]}, "rules.0.do.drop: Input should be True"),
@@ -398,7 +398,7 @@ BAD: list[tuple[Any, str]] = [
     ({"rules": [{"on": "ack", "nth": 0, "do": {"drop": True}}]}, "rules.0.nth: Input should be a number from 1, a list"),
     ({"rules": [{"on": "ack", "nth": [], "do": {"drop": True}}]}, "rules.0.nth: Input should be a number from 1, a list"),
     ({"rules": [{"on": "ack", "probability": 2, "do": {"drop": True}}]}, "rules.0.probability: Input should be less than"),
-    ({"rules": [{"on": "ack", "nth": 1, "probability": 1, "do": {"drop": True}}]}, "rules.0.probability: Cannot stand beside nth"),
+    ({"rules": [{"on": "ack", "nth": 1, "probability": 1, "do": {"drop": True}}]}, "rules.0.probability: Cannot be given together with nth"),
     ({"rules": [{"on": "ack", "do": {"truncate": True}, "when": "before"}]}, "rules.0.when: truncate can act after only"),
     ({"rules": [{"on": "ack", "do": {"drop": True}, "when": "later"}]}, "rules.0.when: Input should be 'before' or 'after'"),
     ({"rules": [{"on": "ack", "do": {"duplicate_delivery": True}}]}, "rules.0.do: duplicate_delivery is for on: poll"),

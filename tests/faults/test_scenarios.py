@@ -7,13 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.sessions.test_lifecycle import item, session
-from tests.sessions.test_scripts import message
+from tests.support.agent_reports import message
 from tests.support.harness import Api, WorkyardServer, wait_until
 from tests.support.sdk_processes import LONG, credentials, texts
+from tests.support.sessions import item, session
+from tests.support.timelines import timeline
 from tests.support.workers import Worker
-from tests.timeline.test_timeline import timeline
-from workyard.faults.rules import ready_scenarios
+from workyard.faults.scenarios import ready_scenarios
 
 #: With it the first poll gets lost, and no acknowledgement.
 SEED = 13

@@ -16,7 +16,6 @@ import httpx
 import pytest
 import redis
 
-from tests.sessions.test_lifecycle import session
 from tests.support.harness import (
     Api,
     RedisServer,
@@ -28,6 +27,7 @@ from tests.support.harness import (
     running_server,
     wait_until,
 )
+from tests.support.sessions import session
 from workyard.journal import backlog as server_backlog
 from workyard.testing import Emulator
 

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.model.test_steps import EXAMPLES, profile
 from tests.support.harness import NOON, WorkyardServer, new_api_key, running_server
 from tests.support.model.calls import SCRIPT, SELF_HOSTED, Call, calls, rival_calls
 from tests.support.model.contract import Answer, Model
+from tests.support.model.profiles import EXAMPLES, profile
 from tests.support.model.records import instant
 from tests.support.model.script import REQUESTS, Line, Names, Request, Session, difference, kept, observables, resolved
 

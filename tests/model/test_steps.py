@@ -6,26 +6,23 @@ reproduce a failure, and the failure ends with a script that shows it without Hy
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from tests.support.harness import NOON, WorkyardServer, new_api_key
 from tests.support.model.calls import SCRIPT, SELF_HOSTED, STORIES, calls, some_item
 from tests.support.model.contract import Model
+from tests.support.model.profiles import EXAMPLES, profile
 from tests.support.model.records import instant
 from tests.support.model.script import Line, Request, Session
 
-EXAMPLES = int(os.environ.get("WORKYARD_MODEL_EXAMPLES", "0"))
 #: Examples in CI: the embedded engine takes three times as long.
 IN_CI = {"embedded": 7, "redis": 9}
-STEPS = 50
 
 
 class QueueMachine(RuleBasedStateMachine):
@@ -62,18 +59,6 @@ class QueueMachine(RuleBasedStateMachine):
         for name in ["call"] if focused and focus is None else names:
             call, arguments = data.draw(calls(self.session.model, name, focus), "call")
             self.session.call(call, **arguments)
-
-
-def profile(in_ci: int) -> settings:
-    """Return how a test explores: anew every time, for as long as it was given."""
-    return settings(
-        max_examples=EXAMPLES or in_ci,
-        stateful_step_count=STEPS,
-        deadline=None,
-        derandomize=False,
-        print_blob=True,
-        suppress_health_check=[HealthCheck.too_slow],
-    )
 
 
 @pytest.mark.timeout(0 if EXAMPLES else 900)  # shrinking a failure takes minutes

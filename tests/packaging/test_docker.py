@@ -18,6 +18,8 @@ import yaml
 from click.testing import CliRunner
 
 from tests.support.harness import free_port, running_server
+from tests.support.wheels import BUILD_WHEEL
+from tools.packaging import lock
 from workyard.cli.main import main
 from workyard.settings import Settings
 
@@ -158,10 +160,24 @@ def test_what_the_build_stage_copies_is_let_in_and_makes_a_wheel(tmp_path: Path)
     context.mkdir()
     for source in sources:
         subprocess.run(["cp", "-R", str(ROOT / source), str(context / source)], check=True)
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), "."]
+    build = [*BUILD_WHEEL, str(tmp_path), "."]
     done = subprocess.run(build, cwd=context, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert len(list(tmp_path.glob("workyard-*.whl"))) == 1
+
+
+def test_the_image_gets_the_locked_releases_by_their_hashes(tmp_path: Path) -> None:
+    """What builds the wheel in the first stage, what it needs in the last: the commands that cut the lock are run here."""
+    [steps] = [rest for word, rest in instructions() if word == "RUN" and "lock.txt" in rest]
+    cuts = [step for step in steps.split(" && ") if step.startswith("sed ")]
+    installs = [step for step in steps.split(" && ") if " install " in step and "--requirement" in step]
+    assert all("--no-deps --require-hashes" in step for step in installs)
+    text = lock.LOCK.read_text()
+    for cut, install, part in zip(cuts, installs, (lock.level(text, "run"), lock.sections(text)["run"]), strict=True):
+        command, target = cut.split(" >")
+        assert f"--requirement {target}" in install
+        done = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, check=True)
+        assert lock.entries(done.stdout) == lock.entries(part)
 
 
 def test_the_health_checks_need_no_curl_and_tell_a_healthy_server_from_none() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.harness import Api, clean_environment, running_server
+from tests.support.wheels import BUILD_WHEEL, write_constraints
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = {"workyard", "workyard_store", "workyard_queue"}
@@ -21,7 +22,7 @@ PACKAGES = {"workyard", "workyard_store", "workyard_queue"}
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel of this checkout."""
     folder = tmp_path_factory.mktemp("wheel")
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(ROOT)]
+    build = [*BUILD_WHEEL, str(folder), str(ROOT)]
     done = subprocess.run(build, cwd=folder, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     [built] = folder.glob("workyard-*.whl")
@@ -30,11 +31,14 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of an environment that has only the wheel and what it requires."""
+    """The Python of an environment that has only the wheel and what it requires, by its ranges; of the releases in them those
+    that are tested here."""
     folder = tmp_path_factory.mktemp("venv")
     venv.create(folder, with_pip=False)
     python = folder / "bin" / "python"
+    write_constraints(folder / "constraints.txt")
     install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", str(wheel)]
+    install += ["--constraint", str(folder / "constraints.txt")]
     done = subprocess.run(install, cwd=folder, capture_output=True, text=True, timeout=170)
     assert done.returncode == 0, done.stderr
     return python

@@ -15,8 +15,8 @@ from functools import partial
 import httpx
 import pytest
 
-from tests.redis.test_faults import ANSWERED_WITHIN_S, AnswerDroppingProxy
 from tests.support.harness import NOON, Api, RedisServer, WorkyardServer, running_server, wait_until
+from tests.support.proxies import ANSWERED_WITHIN_S, AnswerDroppingProxy
 from tests.support.redis_topologies import ClusterNode, RedisCluster, SlotMove, refused
 
 #: On one test process: it takes seconds to make a cluster.

@@ -13,9 +13,9 @@ from functools import partial
 import pytest
 import redis
 
-from tests.sessions.test_lifecycle import MESSAGE, send, session
-from tests.sessions.test_streams import ANSWERED, LISTENERS, Follower
 from tests.support.harness import NOON, SILENT, Api, RedisServer, WorkyardServer, after, scripts_run, wait_until
+from tests.support.sessions import MESSAGE, send, session
+from tests.support.streams import ANSWERED, LISTENERS, Follower
 
 #: Scripts that servers run by themselves, for agents that wait.
 OF_THEIR_OWN = 10

@@ -11,8 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.server.test_workspaces import sessions_token
+from tests.support.credentials import sessions_token
 from tests.support.harness import NOON, Api, after, refused
+from tests.support.memories import create, new_store
 
 # As the ledger has them.
 MOST_STORES, MOST_MEMORIES, MOST_BYTES, MOST_STORE_BYTES = 100, 2000, 100 * 1024, 10 * 1_048_576
@@ -22,16 +23,6 @@ UNKNOWN = "memstore_01unknown"
 def sha(text: str) -> str:
     """Return the digest of a content."""
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def new_store(api: Api, name: str = "Notes", **fields: Any) -> str:
-    """Create a memory store and return its id."""
-    return str(api.ok(api.post("/v1/memory_stores", json={"name": name, **fields}))["id"])
-
-
-def create(api: Api, store: str, path: str, content: str | None = "") -> httpx.Response:
-    """Create a memory."""
-    return api.post(f"/v1/memory_stores/{store}/memories", json={"path": path, "content": content})
 
 
 def rows(api: Api, store: str, **query: Any) -> list[dict[str, Any]]:

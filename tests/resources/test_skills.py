@@ -9,26 +9,20 @@ import zipfile
 from collections.abc import Callable
 from typing import Any
 
-import httpx
 import pytest
 
-from tests.server.test_workspaces import sessions_token
+from tests.support.credentials import sessions_token
 from tests.support.harness import NOON, Api, after, refused
+from tests.support.skills import MAIN, put
 
 # As the ledger has them.
 MOST_SKILLS, MOST_VERSIONS, MOST_FILES, MOST_FILE_BYTES = 100, 10, 200, 4 * 1_048_576
-MAIN = "---\nname: greeting\ndescription: How to greet.\n---\nSay hello.\n"
 MISSING = "skill_01missing"
 
 
 def main(name: str, description: str = "Does something.") -> str:
     """Return a SKILL.md."""
     return f"---\nname: {name}\ndescription: {description}\n---\n"
-
-
-def put(api: Api, key: str = "greeting", **body: Any) -> httpx.Response:
-    """Put a skill."""
-    return api.request("PUT", f"/_emulator/skills/{key}", json=body or {"files": {"SKILL.md": MAIN}})
 
 
 def zipped(files: dict[str, str]) -> str:

@@ -15,7 +15,7 @@ import httpx
 import pytest
 import redis
 
-from tests.server.test_workspaces import NEVER_ISSUED, environments, everything_below
+from tests.support.credentials import NEVER_ISSUED, environments, everything_below
 from tests.support.harness import Api, RedisServer, WorkyardServer, refused, running_server, wait_until
 
 ENVIRONMENT = "env_011CZkZ9X2dpNyB7HsEFoRfW"

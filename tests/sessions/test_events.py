@@ -6,19 +6,12 @@ from typing import Any
 
 import pytest
 
-from tests.sessions.test_lifecycle import MESSAGE, events, send, session
-from tests.support.harness import SILENT, Api, refused
+from tests.support.harness import Api, refused
+from tests.support.session_events import SENDABLE, TEXT
+from tests.support.sessions import MESSAGE, events, send, session
 
-TEXT = [{"type": "text", "text": "done"}]
-#: One of each type that a client may send.
-SENDABLE: list[dict[str, Any]] = [
-    MESSAGE,
-    {"type": "user.interrupt"},
-    {"type": "user.tool_confirmation", "tool_use_id": "sevt_1", "result": "deny", "deny_message": "no"},
-    {"type": "user.tool_result", "tool_use_id": "sevt_1", "content": TEXT, "is_error": False},
-    {"type": "user.custom_tool_result", "custom_tool_use_id": "sevt_2", "content": TEXT},
-    {"type": "user.define_outcome", "description": "a page", "rubric": {"type": "text", "content": "short"}},
-]
+pytestmark = pytest.mark.usefixtures("silent_agent")
+
 OVERRIDDEN = {"type": "agent_with_overrides", "id": "a"}
 TYPES = (
     "'user.message', 'user.interrupt', 'user.tool_confirmation', 'user.custom_tool_result', 'user.define_outcome', "
@@ -26,12 +19,6 @@ TYPES = (
 )
 UNKNOWN = f"events.0: Input tag 'agent.message' found using 'type' does not match any of the expected tags: {TYPES}"
 PLACE = "events: system.message must be the last event, right behind the message or result that it accompanies"
-
-
-@pytest.fixture(autouse=True)
-def silent_agent(api: Api) -> None:
-    """Let agents answer messages with nothing but going idle: they are not what is tested here."""
-    api.script(SILENT)
 
 
 @pytest.mark.parametrize("event", SENDABLE, ids=lambda event: str(event["type"]))

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import redis
 
-from tests.sessions.test_lifecycle import item, session
 from tests.support.harness import Api, RedisServer, WorkyardServer, running_server
+from tests.support.sessions import item, session
 
 _names = itertools.count()
 Raw = Any

@@ -11,8 +11,8 @@ import pytest
 import redis
 from anthropic.types.beta.sessions import BetaManagedAgentsSessionEventType
 
-from tests.sessions.test_lifecycle import MESSAGE, events, send, session
 from tests.support.harness import SILENT, Api, RedisServer, WorkyardServer, after, instant, refused, scripts_run
+from tests.support.sessions import MESSAGE, events, send, session
 
 SCRIPTS = {"idle": SILENT, "running": {"steps": [{"wait": 3600}, "idle"]}, "terminated": {"steps": ["terminate"]}}
 #: One session a second: its status and its agent.

@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from tests.agent.test_script import EXAMPLES
-from tests.sessions.test_lifecycle import MESSAGE, events, item, send, session, types
+from tests.support.agent_reports import calls, message, report
+from tests.support.agent_scripts import EXAMPLES
 from tests.support.harness import SILENT, Api, refused, running_server
+from tests.support.sessions import MESSAGE, events, item, send, session, types
 from workyard.cli.main import main
 from workyard_queue.agent import check_script, parse_script
 
@@ -34,21 +35,10 @@ def said(api: Api, session_id: str) -> list[str]:
     return [e["content"][0]["text"] for e in events(api, session_id) if e["type"] == "agent.message"]
 
 
-def report(api: Api, session_id: str) -> dict[str, Any]:
-    """Return the report of a session's script."""
-    found: dict[str, Any] = api.ok(api.get(f"/_emulator/sessions/{session_id}/script"))
-    return found
-
-
 def put(api: Api, path: str, body: str | dict[str, Any], kind: str = "application/json") -> Any:
     """Put a script, as it is written."""
     text = body if isinstance(body, str) else json.dumps(body)
     return api.http.put(f"/_emulator/{path}", content=text, headers={"content-type": kind})
-
-
-def message(text: str) -> dict[str, Any]:
-    """Return a message."""
-    return {"type": "user.message", "content": [{"type": "text", "text": text}]}
 
 
 def result(call: dict[str, Any], text: str, **fields: Any) -> dict[str, Any]:
@@ -58,11 +48,6 @@ def result(call: dict[str, Any], text: str, **fields: Any) -> dict[str, Any]:
         "agent.custom_tool_use": ("user.custom_tool_result", "custom_tool_use_id"),
     }[call["type"]]
     return {"type": kind, member: call["id"], "content": [{"type": "text", "text": text}], **fields}
-
-
-def calls(api: Api, session_id: str) -> list[dict[str, Any]]:
-    """List the calls that the agent made."""
-    return [event for event in events(api, session_id) if event["type"].endswith("tool_use")]
 
 
 # -- with no set-up -------------------------------------------------------------------------------------------

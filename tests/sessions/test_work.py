@@ -19,8 +19,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.sessions.test_turns import Failing, Stage, echo, quitter, slow, texts, tool_user
 from tests.support.harness import NOON, RedisServer, after, refused
+from tests.support.turns import Failing, Stage, echo, quitter, slow, texts, tool_user
 from workyard.app import create_app
 from workyard.settings import Settings
 from workyard_queue.sessions.turns import Agent, Step, Turn

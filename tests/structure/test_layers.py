@@ -103,3 +103,25 @@ def test_every_answer_word_of_a_script_is_documented() -> None:
         assert header is not None
         for word in re.findall(r"return \{?'([A-Z]+)'", text):
             assert word in header.group() or word in shared.partition("local call")[0], (script.name, word)
+
+
+def _imported_test_modules(file: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {node.module or "", *(f"{node.module or ''}.{alias.name}" for alias in node.names)}
+    modules = {file.stem for file in (ROOT / "tests").rglob("test_*.py")}
+    return {name for name in names if name.startswith("tests.") and name.rpartition(".")[2] in modules}
+
+
+def test_no_module_imports_a_test_module() -> None:
+    """What tests share lies in `tests/support/`, and shared fixtures in a `conftest.py`."""
+    files = [*(ROOT / "tests").rglob("*.py"), *(ROOT / "tools").rglob("*.py")]
+    found = {
+        file.relative_to(ROOT).as_posix(): _imported_test_modules(file)
+        for file in files
+        if "node_modules" not in file.parts
+    }
+    assert {file: names for file, names in found.items() if names} == {}

@@ -16,8 +16,8 @@ from typing import IO, Any
 
 import pytest
 
-from tests.sessions.test_lifecycle import MESSAGE, events, item, session
 from tests.support.harness import Api, clean_environment, wait_until
+from tests.support.sessions import MESSAGE, events, item, session
 
 ROOT = Path(__file__).resolve().parents[2]
 CLIENTS = Path(__file__).resolve().parents[1] / "clients"

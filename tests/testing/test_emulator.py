@@ -116,7 +116,7 @@ def test_its_end_answers_a_blocked_poll_and_comes_soon() -> None:
         poll = pool.submit(work.poll, queue.id, block_ms=999, anthropic_worker_id="waiting")
         emu.wait(stats={"workers_polling": 1})
         begun = time.perf_counter()
-        emu._place.close()
+        emu._target.close()
         assert time.perf_counter() - begun < END_WITHIN_S
         assert poll.result(1) is None
 
@@ -348,7 +348,7 @@ def test_calls_go_wrong_as_they_are_told_to(emu: Emulator, tmp_path: Path) -> No
     assert [rule.rule["match"] for rule in emu.faults.scenario("lost-ack", environment=queue)] == [
         {"environment_id": queue.id}
     ]
-    with pytest.raises(ValueError, match="says for itself"):
+    with pytest.raises(ValueError, match="sets its own"):
         emu.faults.scenario(file, environment=queue)
     assert emu.faults.clear() == 3
     assert emu.faults.list() == []

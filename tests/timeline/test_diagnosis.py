@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.sessions.test_lifecycle import MESSAGE, send, session
 from tests.support.harness import Api, running_server
-from workyard_queue.timeline.diagnosis import CODES, duration
+from tests.support.sessions import MESSAGE, send, session
+from workyard_queue.timeline.codes import CODES
+from workyard_queue.timeline.wording import duration
 
 POLLER = "environments-work-poller"
 STARTUP_S, TTL_S, RECLAIM_S = 10, 4, 2

@@ -12,17 +12,12 @@ from typing import Any
 
 import pytest
 
-from tests.sessions.test_lifecycle import session
-from tests.sessions.test_scripts import message
+from tests.support.agent_reports import message
 from tests.support.harness import NOON, Api, WorkyardServer, after, refused, running_server
 from tests.support.sdk_processes import LONG, credentials
+from tests.support.sessions import session
+from tests.support.timelines import timeline
 from tests.support.workers import Worker
-
-
-def timeline(api: Api, work: str, **query: Any) -> dict[str, Any]:
-    """Return an item's timeline."""
-    found: dict[str, Any] = api.ok(api.get(f"/_emulator/work/{work}/timeline", params=query))
-    return found
 
 
 def drawing(api: Api, work: str) -> str:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.sessions.test_lifecycle import events, session
-from tests.sessions.test_scripts import message
+from tests.support.agent_reports import message
 from tests.support.harness import Api, wait_until
 from tests.support.sdk_processes import credentials, scripted
+from tests.support.sessions import events, session
 from tests.support.workers import Worker
 
 SESSIONS = 100

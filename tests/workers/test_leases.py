@@ -13,11 +13,11 @@ from math import inf
 
 import pytest
 
-from tests.sessions.test_lifecycle import item, send, session, types
-from tests.sessions.test_scripts import calls, message, report
+from tests.support.agent_reports import calls, message, report
 from tests.support.chaos.stage import pause
 from tests.support.harness import Api, wait_until
 from tests.support.sdk_processes import LONG, SHORT_TTL_S, claimed, credentials, finished, texts
+from tests.support.sessions import item, send, session, types
 from tests.support.workers import Worker
 
 #: A whole loss of a lease.

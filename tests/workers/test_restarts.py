@@ -10,11 +10,11 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.sessions.test_lifecycle import item, session
-from tests.sessions.test_scripts import message, report
+from tests.support.agent_reports import message, report
 from tests.support.chaos.stage import steady_port
 from tests.support.harness import Api, RedisServer, running_server
 from tests.support.sdk_processes import LONG, credentials, finished, texts
+from tests.support.sessions import item, session
 from tests.support.workers import Worker
 
 #: What the SDK's client writes when a call failed and it will try again.

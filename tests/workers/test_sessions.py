@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.sessions.test_lifecycle import events, item, send, session
-from tests.sessions.test_scripts import calls, message, report
+from tests.support.agent_reports import calls, message, report
 from tests.support.harness import Api
 from tests.support.sdk_processes import BOTH, check_both, claimed, credentials, finished, scripted, texts
+from tests.support.sessions import events, item, send, session
 from tests.support.workers import Worker
 
 #: The default lease of an item that was acknowledged and has had no heartbeat, seconds.

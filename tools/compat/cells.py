@@ -10,9 +10,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.sessions.test_lifecycle import item
 from tests.support.harness import Api, running_server
 from tests.support.sdk_processes import BOTH, SHORT_TTL_S, check_both, claimed, credentials, finished, running, scripted
+from tests.support.sessions import item
 from tools.compat.releases import Client
 from tools.compat.requests import Recorder, Request, digest
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from tools.openapi.examples import examples, illustrate
 from workyard.app import create_app
 from workyard.contract.describe import documents_of, text_of
-from workyard.faults.rules import SCHEMA_FILE as SCENARIO_FILE
-from workyard.faults.rules import scenario_schema
+from workyard.faults.scenarios import SCHEMA_FILE as SCENARIO_FILE
+from workyard.faults.scenarios import scenario_schema
 from workyard.settings import Settings
 from workyard.state.seed_shape import SCHEMA_FILE as SEED_FILE
 from workyard.state.seed_shape import seed_schema

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Look for known vulnerabilities in the locked releases (requirements/dev.txt), with pip-audit.
+"""Look for known vulnerabilities in the locked releases (requirements/lock.txt), with pip-audit.
 
 A vulnerability that is known fails. Where the data about vulnerabilities cannot be reached, nothing is known: that is said, and is no failure.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 _ROOT = Path(__file__).resolve().parents[2]
-_LOCK = _ROOT / "requirements" / "dev.txt"
+_LOCK = _ROOT / "requirements" / "lock.txt"
 _TIMEOUT_S = 120
 
 
@@ -52,9 +52,7 @@ def verdict(first: list[dict[str, Any]] | str, rest: list[dict[str, Any]] | str)
     for found in (first, rest):
         if isinstance(found, str) or (found and all("skip_reason" in each for each in found)):
             reason = found if isinstance(found, str) else found[0]["skip_reason"]
-            return 0, [
-                f"SKIPPED: nothing is known of the {_LOCK.name} lock, for the data cannot be reached from here: {reason}"
-            ]
+            return 0, [f"SKIPPED: nothing is known of {_LOCK.name}, for the data cannot be reached from here: {reason}"]
     assert not isinstance(first, str)
     assert not isinstance(rest, str)
     every = first + rest

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, assert_never
 
 from workyard_store.clock import format_instant
 
 from .events import MOST_FILLED, SERVED, Event, Filler, call_fields, text_block
 from .script import (
+    AnyStep,
     Call,
     ErrorType,
     ExpectResult,
@@ -24,7 +25,11 @@ from .script import (
     Script,
     StopReason,
     Terminate,
+    Together,
     ToolCall,
+    UseCustomTool,
+    UseMcpTool,
+    UseTool,
     Wait,
     calls_of,
 )
@@ -101,7 +106,7 @@ class Player:
             state.messages_after_end += 1
         self.run_again()
 
-    def _play(self, step: object) -> None:
+    def _play(self, step: AnyStep) -> None:
         match step:
             case Say(say=text):
                 self.emit("agent.message", content=text_block(self._filler.filled(text, self._texts())))
@@ -128,8 +133,10 @@ class Player:
                     self.next_step()
                     if failure.retry_status == "exhausted":
                         self.end_turn("retries_exhausted")
-            case _:
+            case UseTool() | UseCustomTool() | UseMcpTool() | Together():
                 self._make(calls_of(step))
+            case _:
+                assert_never(step)
 
     def next_step(self) -> None:
         """Leave the step that was just played."""

@@ -1,5 +1,5 @@
-"""The script of the scripted agent: its shape, its rules, its JSON Schema. Reading its text is `script_text.py`'s
-business, playing it `agent.py`'s.
+"""The script of the scripted agent: its shape, its rules, its JSON Schema. `script_text.py` reads its text,
+`play.py` plays it.
 
 Names are those of the events that the steps become. Everything is checked before a session takes a script: what is
 left to go wrong is what a worker does.
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_args
 
 from pydantic import (
     BaseModel,
@@ -186,31 +186,38 @@ class Terminate(_Bare):
 
 
 Call = ToolCall | CustomToolCall | McpToolCall
-_CALLS = {"use_tool": UseTool, "use_custom_tool": UseCustomTool, "use_mcp_tool": UseMcpTool}
-_STEPS = {"say": Say, "expect_result": ExpectResult, "wait": Wait, "idle": Idle, "terminate": Terminate, "fail": Fail}
+AnyCallStep = UseTool | UseCustomTool | UseMcpTool
+
+
+def _key(step: type[BaseModel]) -> str:
+    """Return the key that says which step it is: the only field of the class."""
+    return next(iter(step.model_fields))
 
 
 def _kind(value: Any) -> str | None:
     """Return the key that says which step *value* is, or None."""
     if isinstance(value, BaseModel):
-        return next(iter(type(value).model_fields))
+        return _key(type(value))
     if isinstance(value, dict):
         return str(next(iter(value))) if len(value) == 1 else None
     return value if value in ("idle", "terminate") else None
 
 
-def _one_of(*names: str) -> Discriminator:
-    return Discriminator(
-        _kind, custom_error_type="step", custom_error_message="Must have exactly one key, of " + ", ".join(names)
-    )
+def _tagged(steps: tuple[type[BaseModel], ...]) -> Any:
+    """Return the type of a step that is one of these classes, told apart by its only key."""
+    names = ", ".join(map(_key, steps))
+    # The type is made of the classes; to mypy it is the plain union of them.
+    union: Any = Union[tuple(Annotated[step, Tag(_key(step))] for step in steps)]  # noqa: UP007
+    return Annotated[
+        union,
+        Discriminator(_kind, custom_error_type="step", custom_error_message=f"Must have exactly one key, of {names}"),
+    ]
 
 
-CallStep = Annotated[
-    Annotated[UseTool, Tag("use_tool")]
-    | Annotated[UseCustomTool, Tag("use_custom_tool")]
-    | Annotated[UseMcpTool, Tag("use_mcp_tool")],
-    _one_of(*_CALLS),
-]
+if TYPE_CHECKING:
+    CallStep = AnyCallStep
+else:
+    CallStep = _tagged(get_args(AnyCallStep))
 
 
 class Together(_Part):
@@ -219,19 +226,12 @@ class Together(_Part):
     together: Annotated[list[CallStep], Field(min_length=1, max_length=MOST_CALLS)]
 
 
-Step = Annotated[
-    Annotated[Say, Tag("say")]
-    | Annotated[UseTool, Tag("use_tool")]
-    | Annotated[UseCustomTool, Tag("use_custom_tool")]
-    | Annotated[UseMcpTool, Tag("use_mcp_tool")]
-    | Annotated[Together, Tag("together")]
-    | Annotated[ExpectResult, Tag("expect_result")]
-    | Annotated[Wait, Tag("wait")]
-    | Annotated[Idle, Tag("idle")]
-    | Annotated[Terminate, Tag("terminate")]
-    | Annotated[Fail, Tag("fail")],
-    _one_of(*_CALLS, "together", *_STEPS),
-]
+#: Every step. A class that is added here is read, described, and a type error in `play.py` until it is played.
+AnyStep = AnyCallStep | Together | Say | ExpectResult | Wait | Idle | Terminate | Fail
+if TYPE_CHECKING:
+    Step = AnyStep
+else:
+    Step = _tagged(get_args(AnyStep))
 
 
 def calls_of(step: object) -> Sequence[Call]:

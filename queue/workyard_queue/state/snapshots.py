@@ -30,7 +30,7 @@ from workyard_store.keys import EXPORTED_HASHES
 from workyard_store.workspaces.workspaces import PROFILE, WorkspaceStore
 
 from ..lua.binder import queue_script
-from ..timeline.timeline import as_event, fields_of
+from ..timeline.events import as_event, fields_of
 from ..work.work_queue import WorkQueue
 
 _READ = queue_script("state_read")

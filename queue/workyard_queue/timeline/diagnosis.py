@@ -1,6 +1,6 @@
 """What the life of a work item means, in plain sentences: pure functions from its events to findings. Reads no store.
 
-`CODES` is the closed list. A finding is a *problem* where something went otherwise than a worker wants it, else a *note*.
+`codes.py` has the closed list of findings.
 Times in the sentences are the workspace's; where they stand still, those of the wall clock, which is then said.
 """
 
@@ -8,69 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
 
-if TYPE_CHECKING:
-    from .timeline import Event
-
-Severity = Literal["problem", "note"]
-
-#: Code → severity, and when it is found.
-CODES: dict[str, tuple[Severity, str]] = {
-    "incomplete": ("note", "the ring no longer holds the beginning of the life: what is said rests on the rest"),
-    "fault_injected": ("note", "a fault rule was applied to a call on the item; what happened next is named with it"),
-    "nobody_polls": (
-        "problem",
-        "it is queued, was never handed out, and no named worker polled in the last 30 seconds",
-    ),
-    "polls_faulted": (
-        "problem",
-        "it is queued, was never handed out, and fault rules were applied to polls of its environment",
-    ),
-    "waiting": ("note", "it is queued and not handed out, and workers poll"),
-    "handed_out": ("note", "it was handed out, and the acknowledgement may still come"),
-    "never_acknowledged": ("problem", "it was handed out at least twice in one life and never acknowledged"),
-    "taken_over": ("problem", "who was handed it first did not acknowledge it in time, and another poll took it over"),
-    "double_delivery": (
-        "problem",
-        "several polls had been handed it, and an acknowledgement came when it was acknowledged",
-    ),
-    "repeated_ack": (
-        "note",
-        "the only one it was handed to acknowledged it again: the first answer may have been lost",
-    ),
-    "late_ack": ("problem", "it was acknowledged after it had been stopped"),
-    "dispatcher_returned": (
-        "problem",
-        "the poller that claimed it stopped it, and the first heartbeat came only after that: the poller's loop goes on, and stops "
-        "the item, when its body returns, so whoever hands items to other processes needs `auto_stop=False`",
-    ),
-    "stopped_unclaimed": ("problem", "the poller that claimed it stopped it, and nobody has sent a heartbeat"),
-    "no_first_heartbeat": ("problem", "it was acknowledged, and no heartbeat came before the startup lease ended"),
-    "lease_lapsed": ("problem", "its worker sent no heartbeat for longer than the lease"),
-    "lease_lost": ("problem", "a worker that had lost the item was told so, by 412"),
-    "rival_heartbeat": ("problem", "a second worker tried to claim it by a heartbeat while another held it"),
-    "repeated_heartbeat": (
-        "problem",
-        "a heartbeat expected what an accepted one had expected: that one's answer was lost",
-    ),
-    "stale_heartbeat": ("problem", "a heartbeat was refused because it expected a value that is not the stored one"),
-    "unacknowledged_heartbeat": ("problem", "a heartbeat came while it was queued: nobody had acknowledged it"),
-    "late_stop_ignored": (
-        "note",
-        "an earlier holder asked to stop it after it had been re-queued, which changes nothing",
-    ),
-    "stopped_in_queue": ("note", "it was stopped before anybody had acknowledged it"),
-    "forced_by_other": ("problem", "somebody else than its worker stopped it by force"),
-    "session_ended": ("note", "it was stopped because its session was archived, deleted or terminated"),
-    "stop_not_honoured": ("problem", "a stop was asked for, nobody stopped it, and it wound down when its lease ended"),
-    "stop_honoured": ("note", "a stop was asked for, and its worker stopped it"),
-    "bounced": ("problem", "its leases ended three times or more, and each time it was queued again"),
-    "message_requeued": ("note", "a message to its session brought it back into the queue"),
-    "running": ("note", "a worker holds it"),
-    "winding_down": ("note", "a stop was asked for, and its worker has not stopped it yet"),
-    "served": ("note", "all well: its worker stopped it"),
-}
+from .codes import CODES, Severity
+from .events import Event
+from .wording import between, duration, heartbeat_in_words, may_be_same_caller, who
 
 #: What the SDKs' pollers call themselves in `x-stainless-helper`.
 _POLLER = "environments-work-poller"
@@ -179,57 +120,6 @@ def _lives(events: Sequence[Event]) -> list[_Life]:
     return lives
 
 
-# -- words ----------------------------------------------------------------------------------------------------
-
-
-def duration(us: int) -> str:
-    """Return a span of time in words of at most two units."""
-    if us < 1_000:
-        return f"{max(us, 0)} µs"
-    if us < 1_000_000:
-        return f"{us / 1_000:.3g} ms" if us < 100_000 else f"{us // 1000} ms"
-    seconds = us / 1_000_000
-    if seconds < 120:
-        return f"{seconds:.3g} s"
-    whole = round(seconds)
-    for size, name, smaller, small_name in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
-        if whole >= size:
-            rest = whole % size // smaller
-            return f"{whole // size} {name}" + (f" {rest} {small_name}" if rest else "")
-    raise AssertionError(us)
-
-
-def _between(earlier: Event, later: Event) -> str:
-    """Return the time between two events: the workspace's, or that of the wall clock where that stood still."""
-    apart = later.at - earlier.at
-    if apart > 0 or "lapsed" in (earlier.kind, later.kind):
-        return duration(apart)
-    return f"{duration(later.wall - earlier.wall)} of wall time"
-
-
-def who(event: Event) -> str:
-    """Return who caused an event, as far as it is known."""
-    if event.worker_id is not None:
-        return f"worker {event.worker_id}"
-    if event.credential in (None, "none"):
-        return "a caller without a credential" if event.credential else "the clock"
-    return f"the client with {event.credential}"
-
-
-def _same(one: Event, other: Event) -> bool:
-    """Tell whether two events may be of the same caller, as far as is known."""
-    if one.worker_id is not None and other.worker_id is not None:
-        return one.worker_id == other.worker_id
-    return (one.credential, one.user_agent) == (other.credential, other.user_agent)
-
-
-def _heartbeat(value: int | str | None, seen: Event) -> str:
-    """Return a heartbeat in words: how long before an event it was."""
-    if isinstance(value, int):
-        return f"the one of {duration(seen.at - value)} before" if value <= seen.at else "a later one"
-    return "none" if value is None else value
-
-
 # -- rules on one life ----------------------------------------------------------------------------------------
 
 
@@ -240,12 +130,12 @@ def _hand_outs(life: _Life) -> Iterator[Finding]:
     first, last = given[0], given[-1]
     if life.acked is None:
         names = ", ".join(dict.fromkeys(who(each) for each in given))
-        text = f"Handed out {len(given)} times within {_between(first, last)}, to {names}, and never acknowledged."
+        text = f"Handed out {len(given)} times within {between(first, last)}, to {names}, and never acknowledged."
         yield Finding("never_acknowledged", text, last.at)
     elif last.kind == "reclaimed" and given.index(last) > 0:
         before = given[-2]
         text = (
-            f"Taken over by {who(last)}: {who(before)} had not acknowledged it {_between(before, last)} after its poll."
+            f"Taken over by {who(last)}: {who(before)} had not acknowledged it {between(before, last)} after its poll."
         )
         yield Finding("taken_over", text, last.at)
 
@@ -261,13 +151,13 @@ def _refused_acks(life: _Life) -> Iterator[Finding]:
         elif len(life.hand_outs) > 1:
             code = "double_delivery"
             text = (
-                f"Delivered twice: {who(acked)} had acknowledged it {_between(acked, event)} before {who(event)} did, "
+                f"Delivered twice: {who(acked)} had acknowledged it {between(acked, event)} before {who(event)} did, "
                 f"which was refused with 409. {len(life.hand_outs)} polls had been handed it."
             )
         else:
             code = "repeated_ack"
             text = (
-                f"Acknowledged again {_between(acked, event)} later, which was refused with 409: one poll was handed it, so "
+                f"Acknowledged again {between(acked, event)} later, which was refused with 409: one poll was handed it, so "
                 "the answer to the first acknowledgement did not arrive."
             )
         yield Finding(code, text, event.at)
@@ -279,7 +169,7 @@ def _poller_stop(life: _Life) -> Event | None:
     if stop is None or stop.force or stop.before != "starting" or life.acked is None:
         return None
     # Not every way to use the poller says that it is one.
-    return stop if stop.helper == _POLLER or (stop.helper is None and _same(stop, life.acked)) else None
+    return stop if stop.helper == _POLLER or (stop.helper is None and may_be_same_caller(stop, life.acked)) else None
 
 
 def _dispatcher(life: _Life) -> Iterator[Finding]:
@@ -291,7 +181,7 @@ def _dispatcher(life: _Life) -> Iterator[Finding]:
     if late is None:
         assert life.acked is not None
         text = (
-            f"Stopped by {poller} {_between(life.acked, stop)} after it was acknowledged, and nobody has sent a heartbeat: "
+            f"Stopped by {poller} {between(life.acked, stop)} after it was acknowledged, and nobody has sent a heartbeat: "
             "if the poller's loop hands items to other processes, it returned before they connected."
         )
         yield Finding("stopped_unclaimed", text, stop.at)
@@ -300,7 +190,7 @@ def _dispatcher(life: _Life) -> Iterator[Finding]:
     process = f"the first heartbeat of the process it was handed to ({late.credential})"
     beats = f"{who(late)}'s first heartbeat" if other else process
     text = (
-        f"Stopped by {poller} {_between(stop, late)} before {beats}: the dispatcher returned before its sandbox connected. "
+        f"Stopped by {poller} {between(stop, late)} before {beats}: the dispatcher returned before its sandbox connected. "
         "Poll with auto_stop=False where another process runs the item."
     )
     yield Finding("dispatcher_returned", text, stop.at)
@@ -321,12 +211,12 @@ def _lapses(life: _Life) -> Iterator[Finding]:
     elif lapsed.before == "active" and holder is not None:
         lease = duration(holder.lease_us or 0)
         after = (each for later in life.lives[life.number + 1 :] for each in later.events)
-        late = next((each for each in after if each.kind in _BEATS and _same(each, holder)), None)
+        late = next((each for each in after if each.kind in _BEATS and may_be_same_caller(each, holder)), None)
         if late is None or late.kind == "beat":
             rest = "it has not been heard of since"
         else:
             rest = (
-                f"its next came {_between(holder, late)} after the last, so it had slept, been blocked or been cut off"
+                f"its next came {between(holder, late)} after the last, so it had slept, been blocked or been cut off"
             )
         text = f"The lease of {who(holder)} lapsed: no heartbeat for {lease}, as long as the last one held; {rest}."
         yield Finding("lease_lapsed", text, lapsed.at)
@@ -336,7 +226,7 @@ def _lapses(life: _Life) -> Iterator[Finding]:
         why = "was told by a heartbeat and did not stop it" if told else "sent no heartbeat and was not told"
         text = (
             f"{_capital(who(life.stop))} asked to stop it; {worker} {why}, so it wound down when its lease ended, "
-            f"{_between(life.stop, lapsed)} later."
+            f"{between(life.stop, lapsed)} later."
         )
         yield Finding("stop_not_honoured", text, lapsed.at)
 
@@ -348,7 +238,7 @@ def _refused_beats(life: _Life) -> Iterator[Finding]:
             continue
         before = [each for each in life.events[:number] if each.kind == "beat"]
         code, text = _refused(life, before, event)
-        if any(code == other and _same(event, earlier) for other, earlier in told):
+        if any(code == other and may_be_same_caller(event, earlier) for other, earlier in told):
             continue  # It is said once of each.
         told.append((code, event))
         yield Finding(code, text, event.at)
@@ -357,17 +247,17 @@ def _refused_beats(life: _Life) -> Iterator[Finding]:
 def _refused(life: _Life, accepted: Sequence[Event], event: Event) -> tuple[str, str]:
     """Return what is to be said of a refused heartbeat, after the accepted ones of the same life."""
     earlier = [each for past in life.lives[: life.number] for each in past.events if each.kind in ("acked", "beat")]
-    held = [each for each in earlier if _same(each, event)]
+    held = [each for each in earlier if may_be_same_caller(each, event)]
     known = [each for each in earlier if each.heartbeat is not None and each.heartbeat == event.expected]
     holder = accepted[-1] if accepted else life.acked if event.before != "queued" else None
     same = next((each for each in accepted if each.expected == event.expected and each.expected is not None), None)
-    if event.earlier_life or known or (held and not (holder is not None and _same(holder, event))):
+    if event.earlier_life or known or (held and not (holder is not None and may_be_same_caller(holder, event))):
         last = known or held
-        since = f" {_between(last[-1], event)} after its last step that was accepted" if last else ""
+        since = f" {between(last[-1], event)} after its last step that was accepted" if last else ""
         taken = accepted[0] if accepted else life.acked
         now = "it was queued again"
         if holder is not None and taken is not None:
-            now = f"{who(holder)} had held it for {_between(taken, event)}"
+            now = f"{who(holder)} had held it for {between(taken, event)}"
         text = f"{_capital(who(event))} had lost the lease when it beat{since}: refused with 412, for {now}."
         return "lease_lost", text
     if event.before == "queued":
@@ -375,16 +265,16 @@ def _refused(life: _Life, accepted: Sequence[Event], event: Event) -> tuple[str,
             "unacknowledged_heartbeat",
             f"{_capital(who(event))} beat while it was queued: nobody had acknowledged it.",
         )
-    if same is not None and (len(life.hand_outs) > 1 or not _same(same, event)):
+    if same is not None and (len(life.hand_outs) > 1 or not may_be_same_caller(same, event)):
         text = (
-            f"Two workers claimed it: the heartbeat of {who(event)} came {_between(same, event)} after that of {who(same)}, "
+            f"Two workers claimed it: the heartbeat of {who(event)} came {between(same, event)} after that of {who(same)}, "
             "expected the same, and was refused with 412."
         )
         return "rival_heartbeat", text
-    expected, actual = _heartbeat(event.expected, event), _heartbeat(event.actual, event)
+    expected, actual = heartbeat_in_words(event.expected, event), heartbeat_in_words(event.actual, event)
     if same is not None:
         text = (
-            f"{_capital(who(event))} repeated its heartbeat {_between(same, event)} after that had been accepted, expecting "
+            f"{_capital(who(event))} repeated its heartbeat {between(same, event)} after that had been accepted, expecting "
             f"{expected} again: the answer did not arrive, and the repeat was refused with 412 (stored was {actual})."
         )
         return "repeated_heartbeat", text
@@ -413,7 +303,7 @@ def _stops(life: _Life) -> Iterator[Finding]:
 def _ended(life: _Life, event: Event) -> Finding:
     """Tell of the stop by force that ended a life under lease."""
     holders = [*life.beats, *life.hand_outs, *([life.acked] if life.acked else [])]
-    own = any(_same(each, event) for each in holders)
+    own = any(may_be_same_caller(each, event) for each in holders)
     asked = life.stop
     if not own:
         holder = life.holder
@@ -421,10 +311,10 @@ def _ended(life: _Life, event: Event) -> Finding:
         text = f"Stopped by force by {who(event)}{_client(event)}{of}: its worker is told by its next heartbeat."
         return Finding("forced_by_other", text, event.at)
     if asked is not None and asked is not event:
-        text = f"{_capital(who(asked))} asked to stop it{_client(asked)}, and {who(event)} did {_between(asked, event)} later."
+        text = f"{_capital(who(asked))} asked to stop it{_client(asked)}, and {who(event)} did {between(asked, event)} later."
         return Finding("stop_honoured", text, event.at)
     beats = f"{len(life.beats)} heartbeat{'' if len(life.beats) == 1 else 's'}"
-    since = f", {_between(life.acked, event)} after it was acknowledged" if life.acked else ""
+    since = f", {between(life.acked, event)} after it was acknowledged" if life.acked else ""
     return Finding("served", f"Served and stopped by {who(event)}{since}, with {beats}.", event.at)
 
 
@@ -460,7 +350,7 @@ def _faults(events: Sequence[Event]) -> Iterator[Finding]:
     for rule, numbers in applied.items():
         event = events[numbers[0]]
         next_event = next((each for each in events[numbers[0] + 1 :] if each.kind != "fault"), None)
-        then = f"; next, {_between(event, next_event)} later: {_named(next_event)}" if next_event is not None else ""
+        then = f"; next, {between(event, next_event)} later: {_named(next_event)}" if next_event is not None else ""
         times = f", {len(numbers)} times" if len(numbers) > 1 else ""
         what = f" ({event.do})" if event.do else ""
         text = f"The fault rule {rule}{what} was applied to {event.operation or 'a call'} of {who(event)}{times}{then}."
@@ -476,7 +366,7 @@ def _bounces(lives: Sequence[_Life]) -> Iterator[Finding]:
         life.end for life in lives if life.end is not None and life.end.kind == "lapsed" and life.end.after == "queued"
     ]
     if len(lapses) >= _BOUNCES:
-        text = f"Queued again {len(lapses)} times, each time because a lease ended, within {_between(lapses[0], lapses[-1])}."
+        text = f"Queued again {len(lapses)} times, each time because a lease ended, within {between(lapses[0], lapses[-1])}."
         yield Finding("bounced", text, lapses[-1].at)
 
 

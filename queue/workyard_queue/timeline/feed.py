@@ -16,7 +16,7 @@ from workyard_store.engine.engine import Engine
 from workyard_store.errors import StorageUnavailable
 
 from ..sessions.streams import too_many_streams
-from .timeline import Event, event_of
+from .events import Event, event_of
 from .watch import Watcher, Watching
 
 #: Seconds of silence after which who follows gets a sign of life.

@@ -1,4 +1,4 @@
-"""The command `workyard explain`: what a rule of the ledger says, without a server. Source: docs/behaviours.md."""
+"""The command `workyard explain`: prints rules of the behaviour ledger, without a server. Source: docs/behaviours.md."""
 
 from __future__ import annotations
 
@@ -9,21 +9,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .main import main
-
 if TYPE_CHECKING:
     from ..ledger.rules import LedgerRule
 
 _WIDTH = 100
 
 
-@main.command()
+@click.command()
 @click.argument("words", nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def explain(words: tuple[str, ...], as_json: bool) -> None:
-    """Explain the rule that an error is about: its id is in the header `workyard-rule`.
+    """Explain rules of the behaviour ledger. The header `workyard-rule` of an error has the id of its rule.
 
-    WORDS: the id of a rule, or words to look for in all rules; without any, all are listed. Exits with 1 if none is found.
+    WORDS is the id of a rule, or words to search for in all rules; without WORDS, all rules are listed. Exits
+    with 1 if no rule is found.
     """
     from ..ledger.rules import matching, rules
     from ..schemas.rules import render_ledger_rule
@@ -33,7 +32,7 @@ def explain(words: tuple[str, ...], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([render_ledger_rule(rule) for rule in found], indent=2, ensure_ascii=False))
     elif len(found) == 1:
-        click.echo(_explained(found[0]))
+        click.echo(_text(found[0]))
     else:
         for rule in found:
             click.echo(f"{rule.id} ({rule.grade}): {rule.rule}")
@@ -42,7 +41,7 @@ def explain(words: tuple[str, ...], as_json: bool) -> None:
         sys.exit(1)
 
 
-def _explained(rule: LedgerRule) -> str:
+def _text(rule: LedgerRule) -> str:
     parts = [
         ("rule", rule.rule),
         ("about", rule.endpoint),

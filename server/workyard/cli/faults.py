@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,23 +10,24 @@ import click
 
 from workyard_store.errors import InvalidRequest
 
-from .main import _call, _server_options, main
+from ..client import calls
+from .files import FILE, read_text
+from .options import Server, server_options
 
-_FILE = click.Path(exists=True, dir_okay=False, allow_dash=True)
+_replace_option = click.option("--replace", is_flag=True, help="Remove the present rules.")
 
 
-@main.group()
+@click.group()
 def faults() -> None:
-    """Make API calls fail on purpose: single rules, and scenarios of several rules (docs/faults.md)."""
+    """Make API calls fail on purpose (docs/faults.md)."""
 
 
-def _add(url: str, api_key: str, body: Mapping[str, Any] | str, *, replace: bool) -> None:
-    query = "?replace=true" if replace else ""
-    for row in _call(url, api_key, "POST", f"/_emulator/faults{query}", body)["data"]:
-        _show(row)
+def _add(server: Server, body: Mapping[str, Any] | str, *, replace: bool) -> None:
+    for row in server.send(calls.add_faults(body, replace=replace))["data"]:
+        _print(row)
 
 
-def _show(row: Mapping[str, Any]) -> None:
+def _print(row: Mapping[str, Any]) -> None:
     rule = dict(row["rule"])
     name = f" {rule.pop('name')}" if "name" in rule else ""
     left = "no bound" if row["left"] is None else f"{row['left']} left"
@@ -35,44 +35,36 @@ def _show(row: Mapping[str, Any]) -> None:
     click.echo(f"{row['id']}{name}: {row['hits']} of {row['asked']} calls hit, {left}{until}: {json.dumps(rule)}")
 
 
-def _text(path: str) -> str:
-    try:
-        with click.open_file(path, encoding="utf-8-sig") as file:
-            return str(file.read())
-    except UnicodeDecodeError:
-        raise click.ClickException(f"{path}: not UTF-8") from None
-
-
 @faults.command("add")
-@_server_options
-@click.option("--replace", is_flag=True, help="In place of the rules there are.")
+@server_options
+@_replace_option
 @click.argument("rule")
-def faults_add(url: str, api_key: str, replace: bool, rule: str) -> None:
-    """Add RULE, JSON or YAML such as '{on: ack, do: {status: 503}}'; `-` reads it, or several, from standard input."""
-    _add(url, api_key, _text("-") if rule == "-" else rule, replace=replace)
+def faults_add(server: Server, replace: bool, rule: str) -> None:
+    """Add RULE, JSON or YAML such as '{on: ack, do: {status: 503}}'; `-` reads one or several from standard input."""
+    _add(server, read_text("-") if rule == "-" else rule, replace=replace)
 
 
 @faults.command("list")
-@_server_options
-def faults_list(url: str, api_key: str) -> None:
-    """List the rules, with how often each was applied."""
-    for row in _call(url, api_key, "GET", "/_emulator/faults")["data"]:
-        _show(row)
+@server_options
+def faults_list(server: Server) -> None:
+    """List the rules, and how often each was applied."""
+    for row in server.send(calls.list_faults())["data"]:
+        _print(row)
 
 
 @faults.command("clear")
-@_server_options
+@server_options
 @click.argument("fault_id", required=False)
-def faults_clear(url: str, api_key: str, fault_id: str | None) -> None:
-    """Remove the rule FAULT_ID, or all."""
-    path = "/_emulator/faults" if fault_id is None else f"/_emulator/faults/{urllib.parse.quote(fault_id, safe='')}"
-    click.echo(f"removed {_call(url, api_key, 'DELETE', path)['removed']}")
+def faults_clear(server: Server, fault_id: str | None) -> None:
+    """Remove the rule FAULT_ID, or all rules."""
+    done = server.send(calls.clear_faults() if fault_id is None else calls.delete_fault(fault_id))
+    click.echo(f"removed {done['removed']}")
 
 
 @faults.command("scenarios")
 def faults_scenarios() -> None:
     """List the ready scenarios."""
-    from ..faults.rules import ready_scenario, ready_scenarios
+    from ..faults.scenarios import ready_scenario, ready_scenarios
 
     for name in ready_scenarios():
         click.echo(f"{name}: {' '.join((ready_scenario(name).description or '').split())}")
@@ -81,8 +73,8 @@ def faults_scenarios() -> None:
 @faults.command("show")
 @click.argument("name")
 def faults_show(name: str) -> None:
-    """Print a ready scenario as YAML: a start for one of your own."""
-    from ..faults.rules import ready_scenario, ready_scenarios
+    """Print a ready scenario as YAML, to start a scenario of your own from."""
+    from ..faults.scenarios import ready_scenario, ready_scenarios
 
     try:
         ready_scenario(name)
@@ -92,48 +84,51 @@ def faults_show(name: str) -> None:
 
 
 @faults.command("run")
-@_server_options
+@server_options
 @click.option(
-    "--environment", "environment_id", metavar="ID", help="For this environment; unset: for all. Ready ones only."
+    "--environment",
+    "environment_id",
+    metavar="ID",
+    help="Apply a ready scenario to this environment only; unset: to all.",
 )
-@click.option(
-    "--seed", type=int, help="Decides what probabilities come to; unset: as the scenario says. Ready ones only."
-)
-@click.option("--replace", is_flag=True, help="In place of the rules there are.")
+@click.option("--seed", type=int, help="Seed of a ready scenario's probabilities; unset: the scenario's own.")
+@_replace_option
 @click.argument("name_or_file")
-def faults_run(
-    url: str, api_key: str, environment_id: str | None, seed: int | None, replace: bool, name_or_file: str
-) -> None:
-    """Put a ready scenario into force, by its name, or one in a file, by its path."""
-    from ..faults.rules import ready_scenarios
+def faults_run(server: Server, environment_id: str | None, seed: int | None, replace: bool, name_or_file: str) -> None:
+    """Add the rules of a scenario: a ready one by its name, or a file by its path."""
+    from ..faults.scenarios import ready_scenarios
 
-    given = {"environment_id": environment_id, "seed": seed}
-    options = {name: value for name, value in given.items() if value is not None}
+    options = {"environment_id": environment_id, "seed": seed}
+    set_ones = {name: value for name, value in options.items() if value is not None}
     if name_or_file in ready_scenarios():
-        _add(url, api_key, {"scenario": name_or_file, **options}, replace=replace)
-    elif options:
-        raise click.UsageError("--environment and --seed go with the name of a ready scenario")
+        _add(server, {"scenario": name_or_file, **set_ones}, replace=replace)
+    elif set_ones:
+        raise click.UsageError("--environment and --seed need the name of a ready scenario")
     else:
-        _add(url, api_key, _checked(name_or_file), replace=replace)
+        _add(server, _check(name_or_file)[0], replace=replace)
 
 
 @faults.command("check")
-@click.argument("file", type=_FILE)
+@click.argument("file", type=FILE)
 def faults_check(file: str) -> None:
-    """Check a scenario in YAML or JSON, without a server; exits with 1 and names the path of each problem."""
-    from ..faults.rules import read_scenario
+    """Check a scenario in YAML or JSON, without a server. Exits with 1 if it is invalid, and names the path of each problem."""
+    _, rules = _check(file)
+    click.echo(f"{file}: {rules} rules, no problem")
 
-    click.echo(f"{file}: {len(read_scenario(_checked(file)).rules)} rules, no problem")
 
+def _check(path: str) -> tuple[str, int]:
+    """Return the text of a scenario file and its number of rules.
 
-def _checked(path: str) -> str:
-    from ..faults.rules import read_scenario
+    Raises:
+        click.ClickException: it cannot be read, or is invalid; the text names the path of each problem.
+    """
+    from ..faults.scenarios import read_scenario
 
     try:
-        text = _text(path)
-        read_scenario(text)
-    except (InvalidRequest, OSError) as error:
-        reason = getattr(error, "message", None) or getattr(error, "strerror", None) or str(error)
-        hint = "" if isinstance(error, InvalidRequest) else "; `workyard faults scenarios` names the ready ones"
-        raise click.ClickException(f"{path}: {reason}{hint}") from None
-    return text
+        text = read_text(path)
+        return text, len(read_scenario(text).rules)
+    except InvalidRequest as error:
+        raise click.ClickException(f"{path}: {error.message}") from None
+    except OSError as error:
+        hint = "`workyard faults scenarios` lists the ready scenarios"
+        raise click.ClickException(f"{path}: {error.strerror}; {hint}") from None

@@ -1,15 +1,15 @@
-"""What programs must be told to find a server and an environment, and tell it. Owns the names of the variables."""
+"""Environment variables for clients and workers, and the headers of Workyard's own API calls."""
 
 from __future__ import annotations
 
-#: What calls to the API say when they are Workyard's own, so that `--require-headers` finds nothing missing.
+#: Headers of Workyard's own calls to the API, so that a server with `--require-headers` accepts them.
 API_HEADERS = {"anthropic-version": "2023-06-01", "anthropic-beta": "managed-agents-2026-04-01"}
 
 
-def exports(
+def client_variables(
     url: str, api_key: str, environment_id: str | None = None, environment_key: str | None = None
 ) -> dict[str, str]:
-    """Return the variables of a client, and those of a worker if there is an environment."""
+    """Return the environment variables of a client; with an environment, also those of a worker."""
     client = {
         "ANTHROPIC_BASE_URL": url,
         "ANTHROPIC_API_KEY": api_key,

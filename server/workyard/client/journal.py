@@ -1,4 +1,4 @@
-"""Helpers for the journal of requests: what was sent, and whether that is what must have been."""
+"""Helpers for the journal: which requests were sent, and whether they are the expected ones."""
 
 from __future__ import annotations
 
@@ -6,17 +6,14 @@ from collections.abc import Mapping
 from typing import Any, TypedDict, Unpack
 
 from ..schemas.journal import JournalCount, JournalEntry, JournalEntryWithBodies, JournalPage, Verified
-from .connection import Request
+from . import calls
 from .steps import Awaiting, Blocking, Helpers, Steps, helper, read
-
-_PATH = "/_emulator/journal"
-
 
 Entries = list[JournalEntryWithBodies | JournalEntry]
 
 
 class Filters(TypedDict, total=False):
-    """Which requests are meant: all that are given have to agree."""
+    """Which requests are meant: a request has to match all filters."""
 
     on: str
     status: int | str
@@ -31,29 +28,28 @@ class Filters(TypedDict, total=False):
 
 
 class JournalHelpers(Helpers):
-    """What was sent to the API with this workspace's credentials, as far as the journal keeps it."""
+    """The requests to the API with credentials of this workspace, as many as the journal keeps."""
 
     @helper
     def list(self, *, bodies: bool = False, limit: int = 1000, **filters: Unpack[Filters]) -> Steps[Entries]:
         """Return the newest requests, newest last, such as those of `on="heartbeat", status="4xx"`."""
-        query = {**filters, "bodies": bodies, "limit": limit}
-        return read(JournalPage, (yield Request("GET", _PATH, query=query))).data
+        return read(JournalPage, (yield calls.list_journal({**filters, "bodies": bodies, "limit": limit}))).data
 
     @helper
     def count(self, /, **filters: Unpack[Filters]) -> Steps[int]:
-        """Return how many requests there are."""
-        return read(JournalCount, (yield Request("GET", f"{_PATH}/count", query=filters))).count
+        """Return the number of requests."""
+        return read(JournalCount, (yield calls.count_journal(filters))).count
 
     @helper
     def verify(self, *expect: Mapping[str, Any], in_order: bool = False) -> Steps[Verified]:
-        """Check what requests there were: each of *expect* has filters, and `at_least`, `at_most`, `exactly` or `never`,
-        else at least one is meant; `within_seconds`.
+        """Check the requests: each of *expect* has filters, and `at_least`, `at_most`, `exactly` or `never` (without any of
+        them at least one request is expected), and perhaps `within_seconds`.
 
         Raises:
-            AssertionError: something is not so, or the journal cannot tell any more; with what came nearest.
+            AssertionError: an expectation is not met, or the journal no longer holds the requests to tell; the text
+                describes the request that came nearest.
         """
-        body = {"expect": [dict(each) for each in expect], "in_order": in_order}
-        found = read(Verified, (yield Request("POST", f"{_PATH}/verify", body)))
+        found = read(Verified, (yield calls.verify_journal(expect, in_order=in_order)))
         if not found.ok:
             raise AssertionError("\n".join(_lines(found)))
         return found

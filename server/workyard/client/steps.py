@@ -1,6 +1,6 @@
-"""What a helper is made of: requests and what comes of them, written once for blocking and for asynchronous callers.
+"""Helpers as steps, written once for blocking and for asynchronous callers.
 
-A helper is a generator: it yields a request, is given the answer, and returns what the caller gets.
+A helper is a generator: it yields a request, receives the answer, and returns the caller's result.
 """
 
 from __future__ import annotations
@@ -8,13 +8,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Coroutine, Generator
 from types import MethodType
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
 import anyio.to_thread
 from pydantic import BaseModel
 
-from ..testing.target import Place
-from .connection import Request, WorkyardRefused
+from .connection import Connection, Request, WorkyardRefused
 
 T = TypeVar("T")
 Model = TypeVar("Model", bound=BaseModel)
@@ -22,23 +21,35 @@ P = ParamSpec("P")
 Steps = Generator[Request, Any, T]
 
 
-class Helpers:
-    """A place with helpers."""
+class Target(Protocol):
+    """Where requests go: the connection to a server, and the API key of a workspace on it."""
 
-    def __init__(self, place: Place) -> None:
-        self._place = place
+    @property
+    def connection(self) -> Connection:
+        """The connection to the server."""
+
+    @property
+    def api_key(self) -> str:
+        """The API key of the workspace."""
+
+
+class Helpers:
+    """Helpers for the workspace of a target."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
 
 
 class Blocking(Helpers):
-    """Helpers that return when it is done."""
+    """Helpers that return when they are done."""
 
     def _run(self, steps: Steps[T]) -> T:
-        link, key = self._place.link, self._place.api_key
+        connection, key = self._target.connection, self._target.api_key
         try:
             request = next(steps)
             while True:
                 try:
-                    answer = link.send(request, key)
+                    answer = connection.send(request, key)
                 except WorkyardRefused as refusal:
                     request = steps.throw(refusal)
                 else:
@@ -49,15 +60,15 @@ class Blocking(Helpers):
 
 
 class Awaiting(Helpers):
-    """Helpers that are awaited, on asyncio or trio. Each request holds a thread while it is under way."""
+    """Helpers that are awaited, on asyncio or trio. Each request occupies a thread until its answer comes."""
 
     async def _run(self, steps: Steps[T]) -> T:
-        link, key = self._place.link, self._place.api_key
+        connection, key = self._target.connection, self._target.api_key
         try:
             request = next(steps)
             while True:
                 try:
-                    answer = await anyio.to_thread.run_sync(link.send, request, key, abandon_on_cancel=True)
+                    answer = await anyio.to_thread.run_sync(connection.send, request, key, abandon_on_cancel=True)
                 except WorkyardRefused as refusal:
                     request = steps.throw(refusal)
                 else:
@@ -68,7 +79,7 @@ class Awaiting(Helpers):
 
 
 class helper(Generic[P, T]):
-    """A method written as steps; it is called like a function, and awaited on what is asynchronous."""
+    """Turns a method written as steps into one that is called on `Blocking` and awaited on `Awaiting`."""
 
     def __init__(self, steps: Callable[Concatenate[Any, P], Steps[T]]) -> None:
         @functools.wraps(steps)
@@ -91,5 +102,5 @@ class helper(Generic[P, T]):
 
 
 def read(model: type[Model], answer: Any) -> Model:
-    """Return an answer as the shape that it is documented to have; what a newer server adds is passed over."""
+    """Return an answer as its documented model; members that a newer server adds are ignored."""
     return model.model_validate(answer, extra="ignore")

@@ -1,5 +1,5 @@
-"""What fault rules do to API calls. Which rules there are and which calls they fit is `fault_rules.py`; counting is the
-store's `faults.py`.
+"""What fault rules do to API calls. Which calls a rule fits is decided in `rules.py`, what a kind does in `kinds.py`; the
+store's `faults.py` counts the calls.
 
 A script that finds fault rules in its workspace has done nothing yet. `gate` then decides for the call: what acts before
 its effect is raised as `Faulted`, which unwinds the route, so that no pause is made while anything is held; what acts
@@ -9,63 +9,36 @@ after it waits in `ApiCall.after` for the answer. `answer` carries out both.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from http import HTTPStatus
-from typing import Any
 
-from starlette.responses import Response, StreamingResponse
-from starlette.types import Message, Receive, Scope, Send
+from starlette.responses import Response
+from starlette.types import Scope
 
 from workyard_queue.clock.timers import Clocks
-from workyard_queue.work.states import DEFAULT_TTL_S, NO_HEARTBEAT
 from workyard_queue.work.work_queue import WorkQueue
 from workyard_store.access import Access
 from workyard_store.calls import ApiCall
-from workyard_store.clock import format_instant
-from workyard_store.errors import (
-    AckOutOfState,
-    EnvironmentNotFound,
-    HeartbeatPreconditionFailed,
-    InvalidRequest,
-    SessionNotFound,
-    StorageUnavailable,
-    TokenRevoked,
-    WorkNotFound,
-    WorkyardError,
-)
+from workyard_store.errors import WorkyardError
 from workyard_store.faults import FaultStore
 from workyard_store.ids import is_id
 from workyard_store.workspaces.workspaces import WorkspaceStore
 
 from ..wire import errors
 from ..wire.bodies import CheckedRequest
-from ..wire.exchange import exchange_of
-from ..wire.responses import JsonResponse
-from .rules import KINDS, Given, Rule, read_stored, work_of
-
-#: What takes the place of an item's secret: a blank and a sign that no alphabet of base64 has.
-MALFORMED_SECRET = "malformed secret!"
-#: `error.message` where no domain error has one.
-_MESSAGES = {
-    403: "Token not authorized for this environment",
-    404: "Not found",
-    429: "Rate limit exceeded",
-    500: "Internal server error",
-    529: "Overloaded",
-}
+from .answers import Cut, json_of
+from .kinds import Empty, Hit
+from .rules import FaultRule, Given, read_stored, work_of
 
 Route = Callable[[], Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """A rule that is applied to a call, by the name that life lines and the journal have of it."""
+    """A rule that is applied to a call, by its name in timelines and in the journal."""
 
     name: str
-    rule: Rule
+    rule: FaultRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +153,7 @@ class Faults:
         item = api_call.work_id or work_of(api_call)
         for applied in _settling_last(faulted.rules):
             await self._note(api_call, item, applied)
-            response = await self._act(call, api_call, faulted.workspace, applied.rule, None)
+            response = await applied.rule.do.act(self._hit(call, api_call, faulted.workspace), None)
             if response is not None:
                 return response
         return None
@@ -190,156 +163,30 @@ class Faults:
         item, session = api_call.work_id or work_of(api_call), ""
         rules = list(plan.rules)
         if api_call.on == "poll":
-            polled = _json(response)
+            polled = json_of(response)
             item, session = (polled["id"], polled["data"]["id"]) if polled and "data" in polled else ("", "")
             if item and plan.asks_item:
                 # What settles the answer was decided before; the first is the one.
-                settled = any(KINDS[each.rule.kind].settles for each in rules)
+                settled = any(each.rule.do.settles for each in rules)
                 rules += await self._ask(
                     api_call, plan.workspace, lambda given: given.rule.fits(api_call, (item, session)), settled=settled
                 )
         for applied in _settling_last(rules):
             await self._note(api_call, item, applied)
-            response = await self._act(call, api_call, plan.workspace, applied.rule, response) or response
+            response = await applied.rule.do.act(self._hit(call, api_call, plan.workspace), response) or response
             if isinstance(response, Cut):
                 break
         return response
 
     async def _note(self, api_call: ApiCall, item: str, applied: Applied) -> None:
-        """Enter a fault into the timeline of the item that a call is about, and do what its kind does to the item."""
+        """Note a fault on the timeline of the item that a call is about, and do what its kind does to the item."""
         if item:
             await self._queue.fault(
                 api_call.environment_id, item, rule=applied.name, kind=applied.rule.kind, worker_id=api_call.worker_id
             )
 
-    async def _act(
-        self, call: CheckedRequest, api_call: ApiCall, workspace: str, rule: Rule, response: Response | None
-    ) -> Response | None:
-        """Carry out a rule; return what the client gets if that changes it. *response*: the answer, if there is one yet."""
-        do = rule.do
-        match rule.kind:
-            case "status":
-                return await self._refusal(call, api_call, workspace, rule)
-            case "delay_ms":
-                return None if await self._pause(call, do.delay_ms or 0) else Cut()
-            case "drop":
-                return Cut()
-            case "hang_ms":
-                await self._pause(call, do.hang_ms or 0)
-                return Cut()
-            case "truncate":
-                return Cut(response)
-            case "clock" if do.clock is not None:
-                # A clock that is at its end stays there.
-                with suppress(InvalidRequest):
-                    step = round(do.clock.advance_seconds * 1_000_000)
-                    await self._clocks.change(workspace, "advance", step)
-                return None
-            case "empty":
-                return await self._empty(call, api_call, response)
-            case "heartbeat" if do.heartbeat is not None:
-                return _with_members(response, do.heartbeat.model_dump(exclude_none=True))
-            case "malformed_secret":
-                return _with_members(response, {"secret": MALFORMED_SECRET})
-        return None
-
-    async def _empty(self, call: CheckedRequest, api_call: ApiCall, response: Response | None) -> Response | None:
-        if api_call.on != "poll":
-            return _with_members(response, {"data": [], "next_page": None, "has_more": False})
-        if response is None and not await self._pause(call, int(call.query_params.get("block_ms", 0))):
-            return Cut()
-        return JsonResponse(None)
-
-    async def _pause(self, call: CheckedRequest, ms: int) -> bool:
-        """Let milliseconds pass, fewer if the server is going down; return False if the client goes away meanwhile."""
-        gone = asyncio.create_task(_until_disconnected(call.receive))
-        closing = asyncio.create_task(self._closing.wait())
-        try:
-            await asyncio.wait((gone, closing), timeout=ms / 1000, return_when=asyncio.FIRST_COMPLETED)
-            return not gone.done()
-        finally:
-            for each in (gone, closing):
-                each.cancel()
-            await asyncio.gather(gone, closing, return_exceptions=True)
-
-    async def _refusal(self, call: CheckedRequest, api_call: ApiCall, workspace: str, rule: Rule) -> Response:
-        """Return an error in the API's own words for the operation, where it has any for the status."""
-        status = rule.do.status or 500
-        error = await self._error(call, api_call, workspace, status)
-        message = rule.do.message or (_message(status) if error is None else error.message)
-        headers = {} if rule.do.retry_after is None else {"retry-after": str(rule.do.retry_after)}
-        details = None if error is None else error.details
-        return errors.envelope(
-            call.scope, status, errors.kind_of(status), message, details, headers, rule="faults.injected"
-        )
-
-    async def _error(
-        self, call: CheckedRequest, api_call: ApiCall, workspace: str, status: int
-    ) -> WorkyardError | None:
-        if status == 401:
-            return TokenRevoked()
-        if status == 503:
-            return StorageUnavailable()
-        if status == 409 and api_call.on == "ack":
-            return AckOutOfState(api_call.work_id, "starting")
-        if status == 412 and api_call.on == "heartbeat":
-            # As if another worker had beaten just now.
-            return HeartbeatPreconditionFailed(
-                expected=call.query_params.get("expected_last_heartbeat") or NO_HEARTBEAT,
-                stored=format_instant((await self._workspaces.clock(workspace)).now),
-                state="active",
-                ttl_seconds=DEFAULT_TTL_S,
-            )
-        if status == 404:
-            if api_call.work_id:
-                return WorkNotFound(api_call.work_id)
-            if api_call.session_id:
-                return SessionNotFound(api_call.session_id)
-            if api_call.environment_id:
-                return EnvironmentNotFound(api_call.environment_id)
-        return None
-
-
-class Cut(Response):
-    """No answer, or half of one, and the connection is cut."""
-
-    def __init__(self, answer: Response | None = None) -> None:
-        super().__init__()
-        self._answer = answer
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """End the connection; return when it is closed."""
-        connection = exchange_of(scope).connection
-        assert connection is not None  # Fault rules that cut need our own server.
-        if isinstance(self._answer, StreamingResponse):
-            await self._answer(scope, receive, _until_first_frame(send, connection.close))
-            return
-        if self._answer is not None:
-            body = bytes(self._answer.body)
-            headers = self._answer.raw_headers
-            await send({"type": "http.response.start", "status": self._answer.status_code, "headers": headers})
-            await send({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})
-        connection.close()
-        await _until_disconnected(receive)
-
-
-def _until_first_frame(send: Send, cut: Callable[[], None]) -> Send:
-    ended = False
-
-    async def send_first(message: Message) -> None:
-        nonlocal ended
-        if not ended:
-            await send(message)
-        if message["type"] == "http.response.body" and not ended:
-            ended = True
-            cut()
-
-    return send_first
-
-
-async def _until_disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    def _hit(self, call: CheckedRequest, api_call: ApiCall, workspace: str) -> Hit:
+        return Hit(call, api_call, workspace, self._workspaces, self._clocks, self._closing)
 
 
 async def _run(scope: Scope, route: Route) -> Response:
@@ -356,32 +203,10 @@ def _as_response(scope: Scope, outcome: Response | Exception) -> Response:
     return errors.answer_to(scope, outcome)
 
 
-def _message(status: int) -> str:
-    with suppress(ValueError):
-        return _MESSAGES.get(status) or HTTPStatus(status).phrase
-    return f"Error {status}"
-
-
-def _acts_after(rule: Rule, call: ApiCall) -> bool:
+def _acts_after(rule: FaultRule, call: ApiCall) -> bool:
     # An empty list is the list without its rows.
-    return rule.acts == "after" or (rule.kind == "empty" and call.on != "poll")
+    return rule.acts == "after" or (isinstance(rule.do, Empty) and call.on != "poll")
 
 
 def _settling_last(rules: Sequence[Applied]) -> list[Applied]:
-    return sorted(rules, key=lambda each: KINDS[each.rule.kind].settles)
-
-
-def _json(response: Response | None) -> dict[str, Any] | None:
-    """Return the object that an answer holds, None for an error or anything else."""
-    if not isinstance(response, JsonResponse) or response.status_code != 200:
-        return None
-    value = json.loads(bytes(response.body))
-    return value if isinstance(value, dict) else None
-
-
-def _with_members(response: Response | None, members: dict[str, Any]) -> Response | None:
-    """Return an answer with other values of those members that it has; None if it is no object."""
-    value = _json(response)
-    return (
-        None if value is None else JsonResponse(value | {name: each for name, each in members.items() if name in value})
-    )
+    return sorted(rules, key=lambda each: each.rule.do.settles)

@@ -16,7 +16,8 @@ from ..checks.parameters import QueryBoolean
 from ..checks.route import ControlRoute
 from ..checks.workspace import WorkspaceName, one_workspace
 from ..contract.describe import FULL, link, refusals, success
-from ..faults.rules import MOST_RULES, Given, read_scenario, ready_scenario, ready_scenarios
+from ..faults.rules import MOST_RULES, Given
+from ..faults.scenarios import read_scenario, ready_scenario, ready_scenarios
 from ..schemas.faults import (
     RULES_BODY,
     FaultRules,
@@ -48,7 +49,7 @@ _NO_WORKSPACE = {400: "No workspace is named."}
         400,
         409,
         413,
-        because=FULL | {400: "A rule breaks a rule: the message names the path. Or no workspace is named."},
+        because=FULL | {400: "A fault rule is invalid; the message names the path. Or no workspace is named."},
     ),
 )
 async def add_faults(
@@ -131,8 +132,7 @@ async def get_scenario(
 
 
 def _ready(name: str) -> dict[str, object]:
-    scenario = ready_scenario(name)
-    return render_scenario(name, scenario.description or "", scenario.rules)
+    return render_scenario(name, ready_scenario(name))
 
 
 async def _answer(call: Call, workspace: str, first: int, count: int | None) -> Response:

@@ -15,9 +15,10 @@ from ..checks.route import ControlRoute
 from ..checks.workspace import WorkspaceName, one_workspace
 from ..contract.describe import refusals, success
 from ..state.answers import STATE_BODY, StateRestored, WorkspaceDocument
-from ..state.document import render_state, stored_of
+from ..state.document import render_state
 from ..state.file import restore
 from ..state.rules import checked_state
+from ..state.stored import stored_of
 from ..wire.responses import JsonResponse
 
 router = APIRouter(prefix="/_emulator", tags=["State"], route_class=ControlRoute)

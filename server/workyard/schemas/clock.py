@@ -12,7 +12,8 @@ from workyard_queue.clock.timers import MOST_FIRED, Timer, TimerKind, Timers
 from workyard_store.clock import LAST_INSTANT, format_instant
 from workyard_store.workspaces.workspaces import ClockReading
 
-from .common import ENVIRONMENT_ID, WORK_ID, Body, OnlyTrue, Rfc3339, Shape, Timestamp
+from ..wire.values import OnlyTrue
+from .common import ENVIRONMENT_ID, WORK_ID, Body, Rfc3339, Shape, Timestamp
 from .workspaces import WorkspaceId
 
 #: Timers that a reading of the clock shows.

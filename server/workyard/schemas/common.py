@@ -40,16 +40,6 @@ _METADATA_VALUE = {"type": "string", "maxLength": LONGEST_METADATA_VALUE}
 _SETTABLE_KEY = rf"^[\s\S]{{1,{LONGEST_METADATA_KEY}}}$"
 
 
-def _true_itself(value: object) -> object:
-    if value is not True and value is not None:  # 1 equals it.
-        raise PydanticCustomError("true", "Input should be True")
-    return value
-
-
-#: `true`, or the member is left out.
-OnlyTrue = Annotated[Literal[True], BeforeValidator(_true_itself)]
-
-
 def _instant(value: str) -> int:
     instant = parse_instant(value)
     if instant is None:

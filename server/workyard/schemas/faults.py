@@ -1,4 +1,4 @@
-"""Wire shapes of fault rules. What is in a rule: `workyard.fault_rules`."""
+"""Wire shapes of fault rules. The shape of a rule itself is in `faults/rules.py`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pydantic import Field, WithJsonSchema
 
 from workyard_store.faults import Counted
 
-from ..faults.rules import LONGEST_TEXT, MOST_RULES, Given, Rule, plain
+from ..faults.rules import MOST_RULES, Given, plain
+from ..faults.scenarios import LONGEST_TEXT, Scenario
 from .common import Shape, Timestamp, optional_instant
 
 _SCHEMA = "Each is described by openapi/scenario.schema.json."
@@ -27,7 +28,10 @@ RULES_BODY: dict[str, Any] = {
                     "properties": {
                         "name": {"type": "string", "description": "A name for the scenario, for people."},
                         "description": {"type": "string", "description": "What it makes happen, for people."},
-                        "seed": {"type": "integer", "description": "Decides what probabilities come to."},
+                        "seed": {
+                            "type": "integer",
+                            "description": "Seed of the random choices that `probability` makes.",
+                        },
                         "rules": {
                             "type": "array",
                             "minItems": 1,
@@ -51,15 +55,15 @@ RULES_BODY: dict[str, Any] = {
 
 
 class FaultRule(Shape):
-    """A fault rule, and what came of it."""
+    """A fault rule, and how often it has been applied."""
 
     id: str = Field(description="Its id within the workspace.", pattern="^fault_[0-9]+$")
     rule: Annotated[dict[str, Any], WithJsonSchema(_RULE)] = Field(description=f"What it says. {_SCHEMA}")
     when: Literal["before", "after"] = Field(description="When it acts.")
-    asked: int = Field(description="How many calls it was about.")
-    hits: int = Field(description="To how many of them it was applied.")
-    left: int | None = Field(description="How often it may yet be applied; null: without a bound.")
-    ends_at: Timestamp | None = Field(description="Until when it is there, the workspace's time; null: until removed.")
+    asked: int = Field(description="Matching calls so far.")
+    hits: int = Field(description="Calls that it was applied to.")
+    left: int | None = Field(description="Remaining uses; null: no limit.")
+    ends_at: Timestamp | None = Field(description="When it ends, in the workspace's time; null: when it is removed.")
 
 
 class FaultRules(Shape):
@@ -104,6 +108,7 @@ def render_rule(counted: Counted[Given], now: int) -> dict[str, Any]:
     }
 
 
-def render_scenario(name: str, description: str, rules: list[Rule]) -> dict[str, Any]:
+def render_scenario(name: str, scenario: Scenario) -> dict[str, Any]:
     """Render a ready scenario."""
-    return {"name": name, "description": description, "rules": [plain(rule) for rule in rules]}
+    description = scenario.description or ""
+    return {"name": name, "description": description, "rules": [plain(rule) for rule in scenario.rules]}

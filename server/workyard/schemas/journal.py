@@ -13,7 +13,8 @@ from workyard_store.clock import format_instant
 from ..journal.entry import Entry
 from ..journal.journal import Reading
 from ..journal.verify import WORDS, Expectation, Failure, Filter
-from .common import REQUEST_ID, Body, OnlyTrue, Shape, Timestamp
+from ..wire.values import OnlyTrue
+from .common import REQUEST_ID, Body, Shape, Timestamp
 from .workspaces import WorkspaceId
 
 DEFAULT_ENTRIES = 100

@@ -9,12 +9,15 @@ from pydantic import ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
-from workyard_queue.timeline.diagnosis import CODES, Finding
-from workyard_queue.timeline.timeline import KINDS, Event, Timeline
+from workyard_queue.timeline.codes import CODES
+from workyard_queue.timeline.diagnosis import Finding
+from workyard_queue.timeline.events import KINDS, Event
+from workyard_queue.timeline.timeline import Timeline
 from workyard_queue.timeline.watch import Row, Seen
 from workyard_queue.work.states import NO_HEARTBEAT
 from workyard_store.clock import format_instant
 
+from ..wire.values import OnlyTrue
 from .common import (
     ENVIRONMENT_ID,
     REQUEST_ID,
@@ -22,7 +25,6 @@ from .common import (
     TIMESTAMP,
     WORK_ID,
     Body,
-    OnlyTrue,
     Shape,
     Timestamp,
     optional_instant,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from workyard_queue.timeline.diagnosis import duration
-from workyard_queue.timeline.timeline import Event, Timeline
+from workyard_queue.timeline.events import Event
+from workyard_queue.timeline.timeline import Timeline
+from workyard_queue.timeline.wording import duration
 from workyard_queue.work.states import NO_HEARTBEAT
 from workyard_store.clock import format_instant
 
-#: Columns of a line at the most.
-WIDTH = 120
+from .terminal import WIDTH, truncate
+
 #: Heartbeats in a row of which only the first and the last are drawn.
 _MANY_BEATS = 5
 
@@ -29,13 +30,7 @@ def draw(timeline: Timeline) -> str:
     for finding in timeline.findings:
         mark = "!" if finding.severity == "problem" else "-"
         lines += _wrapped(f"{mark} {finding.code}: {finding.text}")
-    return "".join(f"{cut(line)}\n" for line in lines)
-
-
-def cut(text: str, width: int = WIDTH) -> str:
-    """Return a text that a terminal shows on one line of so many columns."""
-    shown = "".join(letter if letter.isprintable() else "?" for letter in text)
-    return shown if len(shown) <= width else shown[: width - 1] + "…"
+    return "".join(f"{truncate(line)}\n" for line in lines)
 
 
 def _axis(events: Sequence[Event]) -> Iterator[str]:

@@ -121,7 +121,7 @@ class Protocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
-        cycle.scope[EXCHANGE] = Exchange(cycle.scope, cycle.transport)  # type: ignore[literal-required]
+        cycle.scope[EXCHANGE] = Exchange(cycle.scope, cycle.transport)  # type: ignore[literal-required, arg-type]
         # Nothing follows the head of an answer to HEAD.
         if cycle.scope["method"] != "HEAD":
             cycle.transport = _Answer(cycle.transport)  # type: ignore[assignment]  # All that a cycle uses of a transport.

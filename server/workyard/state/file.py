@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,9 +11,11 @@ from workyard_store.errors import Conflict, InvalidRequest, StartupRefused
 
 from ..settings import Settings, named
 from ..wire.bodies import json_object
-from .document import render_workspace, stored_of
+from .atomic_file import check_writable, write_json
+from .document import render_workspace
 from .rules import checked_server_state
 from .shape import VERSION
+from .stored import stored_of
 from .stores import Stores
 
 Loaded = list[tuple[str, StoredWorkspace]]
@@ -33,7 +33,7 @@ def read_state(settings: Settings) -> Loaded:
     path = Path(settings.state)
     try:
         if settings.save_state:
-            _write(path, "", keep=False)
+            check_writable(path)
             if not path.exists():
                 return []
         workspaces = checked_server_state(json_object(path.read_bytes()))
@@ -84,7 +84,7 @@ async def save_state(settings: Settings, stores: Stores) -> None:
     assert settings.state is not None
     found = [(each, await stores.snapshots.read(each)) for each in await stores.workspaces.all()]
     try:
-        write_document(Path(settings.state), server_document(found))
+        write_json(Path(settings.state), server_document(found))
     except OSError as error:
         raise StartupRefused(f"{named('save_state')}: {settings.state}: {error.strerror}") from None
 
@@ -92,21 +92,3 @@ async def save_state(settings: Settings, stores: Stores) -> None:
 def server_document(found: Iterable[tuple[str, StoredWorkspace]]) -> dict[str, Any]:
     """Return the document of several workspaces."""
     return {"version": VERSION, "workspaces": [render_workspace(name, stored) for name, stored in found]}
-
-
-def write_document(path: Path, document: dict[str, Any]) -> None:
-    """Put a document in the place of a file, if there is one: whoever reads it meets the one or the other."""
-    _write(path.resolve(), json.dumps(document, ensure_ascii=False, indent=1) + "\n", keep=True)
-
-
-def _write(path: Path, text: str, *, keep: bool) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
-    try:
-        with draft.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        if keep:
-            draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Where requests go and who sends them: a server, started here or elsewhere, and the API key of a workspace on it."""
+"""The target of an emulator's requests: a server, started here or running elsewhere, and the API key of a workspace on it."""
 
 from __future__ import annotations
 
@@ -6,82 +6,87 @@ import secrets
 
 from workyard_store.access import Caller
 
-from ..client.connection import Link, Request, WorkyardUnreachable
+from ..client import calls
+from ..client.connection import Connection, WorkyardUnreachable
 from .hosting import HostedServer, host
 
-_ANSWERS_WITHIN_S = 5.0
+_HEALTH_WITHIN_S = 5.0
 
 
-class Place:
-    """A workspace on a server. Open it before anything is sent there.
+class ServerTarget:
+    """A workspace on a server. Open it before sending anything to it.
 
     Attributes:
-        api_key: whose workspace it is; made up unless given.
+        api_key: the API key of the workspace; a random one unless given.
     """
 
     def __init__(self, url: str | None, api_key: str | None, settings: dict[str, object]) -> None:
         others = [name for name in settings if name != "control_token"]
         if url is not None and others:
-            raise TypeError(f"url together with {', '.join(others)}: a server that is running has its settings")
+            raise TypeError(f"url together with {', '.join(others)}: a running server has its own settings")
         self.api_key = f"workyard-test-{secrets.token_hex(12)}" if api_key is None else api_key
         self._url, self._settings = url, settings
         self._server: HostedServer | None = None
-        self._link: Link | None = None
+        self._connection: Connection | None = None
 
     def __str__(self) -> str:
-        where = self._url if self._link is None else self._link.url
+        where = self._url if self._connection is None else self._connection.url
         return f"url={where!r}, {Caller(self.api_key).label}"
 
     @property
-    def link(self) -> Link:
-        """The connections to the server."""
-        if self._link is None:
+    def connection(self) -> Connection:
+        """The connection to the server."""
+        if self._connection is None:
             raise RuntimeError("the emulator is not running: use it inside `with Emulator() as emu:`")
-        return self._link
+        return self._connection
 
     @property
     def control_token(self) -> str | None:
-        """What is sent to the server's control plane, unless a variable says it: its setting, or what was given."""
+        """The token for the server's control plane: that of the server started here, else the one given; None: neither."""
         if self._server is not None:
             return self._server.control_token
         given = self._settings.get("control_token")
         return None if given is None else str(given)
 
     @property
-    def known(self) -> dict[str, str]:
-        """What others must be given to use the same server, by the names of an emulator's settings."""
+    def shared_settings(self) -> dict[str, str]:
+        """The settings that another emulator needs to use the same server."""
         return {} if self.control_token is None else {"control_token": self.control_token}
 
     @property
     def seeded(self) -> dict[str, str]:
-        """Variables for what the seed file of a server that was started here has made."""
+        """Environment variables for the contents of the seed file, if the server was started here."""
         return {} if self._server is None else self._server.seeded
 
     def open(self) -> None:
-        """Start the server; one that runs elsewhere is asked whether it is a Workyard.
+        """Start the server; with a URL, check that a Workyard server answers there.
 
         Raises:
-            StartupRefused: a setting is bad, or the Redis cannot be used.
-            WorkyardUnreachable: no Workyard answers at the URL.
+            StartupRefused: a setting is invalid, or the Redis cannot be used.
+            ValueError: the URL is invalid.
+            WorkyardUnreachable: no Workyard server answers at the URL.
         """
-        if self._link is not None:
+        if self._connection is not None:
             raise RuntimeError("the emulator is running already")
         if self._url is None:
             self._server = host(**self._settings)
-            self._link = Link(self._server.url, self.control_token)
+            self._connection = Connection(self._server.url, self.control_token)
             return
-        link = Link(self._url, self.control_token)
-        health = link.send(Request("GET", "/_emulator/health", within_s=_ANSWERS_WITHIN_S), self.api_key)
-        if not (isinstance(health, dict) and "engine" in health):
-            link.close()
-            raise WorkyardUnreachable(f"what answers at {self._url} is no Workyard")
-        self._link = link
+        connection = Connection(self._url, self.control_token)
+        try:
+            health = connection.send(calls.health(_HEALTH_WITHIN_S), self.api_key)
+            if not (isinstance(health, dict) and "engine" in health):
+                raise WorkyardUnreachable(f"the server at {self._url} is not a Workyard server")
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection
 
     def close(self) -> None:
-        """End the server that was started here, and the connections. Repeated, nothing happens."""
-        link, self._link = self._link, None
+        """End the server that was started here, and close the connections. A second call does nothing."""
+        connection, self._connection = self._connection, None
         server, self._server = self._server, None
-        if link is not None:
-            link.close()
+        if connection is not None:
+            connection.close()
         if server is not None:
             server.close()

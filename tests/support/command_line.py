@@ -1,0 +1,28 @@
+"""Run the `workyard` command in tests."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from tests.support.harness import (
+    clean_environment,
+)
+
+
+def workyard(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the command."""
+    return subprocess.run(
+        [sys.executable, "-m", "workyard", *arguments],
+        env=clean_environment(variables),
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+
+def said(*arguments: str, **variables: str) -> str:
+    """Run the command, which must succeed and complain about nothing; return what it prints."""
+    done = workyard(*arguments, **variables)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
