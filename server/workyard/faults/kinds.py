@@ -359,7 +359,7 @@ def _members() -> dict[str, Any]:
         for name, field in each.model_fields.items():
             type_: Any = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
             if field.is_required():
-                type_ = Union[type_, SkipJsonSchema[None]]  # noqa: UP007  # `type_` is a value to mypy.
+                type_ = Union[type_, SkipJsonSchema[None]]  # type: ignore[misc]  # noqa: UP007  # `type_` is a value to mypy.
             found[name] = (type_, Field(None, description=field.description))
     return found
 
