@@ -1,4 +1,6 @@
-"""The shape of the code: imports point one way, every error has a row, every script says what it is."""
+"""The shape of the code, as far as `lint-imports` cannot say it (`[tool.importlinter]` in pyproject.toml): edges, lengths, errors,
+and what every Lua file says about itself.
+"""
 
 from __future__ import annotations
 
@@ -8,51 +10,54 @@ from pathlib import Path
 
 import pytest
 
+from workyard.faults.kinds import KINDS
 from workyard.wire.errors import TABLE, row_of
 from workyard_store import errors
 from workyard_store.errors import StartupRefused, WorkyardError
 
 ROOT = Path(__file__).parents[2]
-#: Package → the packages of ours it may import.
-LAYERS = {
-    "store/workyard_store": set[str](),
-    "queue/workyard_queue": {"workyard_store"},
-    "server/workyard": {"workyard_queue", "workyard_store"},
+PACKAGES = ("server/workyard", "queue/workyard_queue", "store/workyard_store")
+#: Lines of a product file, at most.
+MOST_LINES = 500
+#: Modules of FastAPI and Starlette that they document, or that FastAPI's own pages import from.
+PUBLIC = {
+    *("fastapi", "fastapi.exceptions", "fastapi.openapi.docs", "fastapi.openapi.utils", "fastapi.routing"),
+    *("starlette.datastructures", "starlette.exceptions", "starlette.middleware.cors", "starlette.requests"),
+    *("starlette.convertors", "starlette.responses", "starlette.routing", "starlette.types"),
 }
-OURS = {"workyard", "workyard_queue", "workyard_store"}
 SCRIPTS = sorted([*ROOT.glob("store/workyard_store/lua/*.lua"), *ROOT.glob("queue/workyard_queue/lua/*.lua")])
 
 
-def _imported(file: Path) -> set[str]:
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.Import):
-            names |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            names.add(node.module.partition(".")[0])
-    return names
+def _product_files(*endings: str) -> list[Path]:
+    return [file for package in PACKAGES for ending in endings for file in (ROOT / package).rglob(f"*{ending}")]
 
 
-@pytest.mark.parametrize("package", LAYERS)
-def test_imports_point_one_way(package: str) -> None:
-    """server → queue → store."""
-    files = list((ROOT / package).rglob("*.py"))
-    assert files
-    own = package.rpartition("/")[2]
-    for file in files:
-        assert _imported(file) & OURS <= LAYERS[package] | {own}, file
+def test_only_the_checks_import_internals_of_fastapi() -> None:
+    """`lint-imports` knows whole libraries only. Internal: a module that is not documented, or a name with `_`."""
+    found: dict[str, set[str]] = {}
+    for file in _product_files(".py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names: set[str] = set()
+            if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+                names = {node.module, *(f"{node.module}.{each.name}" for each in node.names if each.name[0] == "_")}
+            elif isinstance(node, ast.Import):
+                names = {each.name for each in node.names}
+            internal = {each for each in names if each.partition(".")[0] in ("fastapi", "starlette")} - PUBLIC
+            if internal:
+                found.setdefault(file.relative_to(ROOT).parent.as_posix(), set()).update(internal)
+    assert set(found) == {"server/workyard/checks"}, found
 
 
-def test_only_the_store_knows_the_redis_library() -> None:
-    """redis-py's errors become ours at one edge."""
-    importing = {
-        file.relative_to(ROOT).as_posix()
-        for package in LAYERS
-        for file in (ROOT / package).rglob("*.py")
-        if _imported(file) & {"redis", "fakeredis"}
-    }
-    edge = ("engine", "batching", "cluster", "requirements")
-    assert importing == {f"store/workyard_store/engine/{name}.py" for name in edge}
+def test_no_product_file_is_long() -> None:
+    """A long one has more than one subject."""
+    lines = {file: len(file.read_text().splitlines()) for file in _product_files(".py", ".lua")}
+    assert not {file.name: count for file, count in lines.items() if count > MOST_LINES}
+
+
+def test_every_kind_of_fault_is_in_the_union() -> None:
+    """A class that is not is never read; mypy sees that each one in the union has an action."""
+    bases = {each for kind in KINDS.values() for each in kind.__mro__ if each.__name__ == "_Kind"}
+    assert [set(base.__subclasses__()) for base in bases] == [set(KINDS.values())]
 
 
 def test_no_package_hides_the_standard_librarys_queue() -> None:
