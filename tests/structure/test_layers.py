@@ -93,7 +93,7 @@ def test_a_script_opens_with_its_contract(script: Path) -> None:
     assert head is not None
     text = head.group()
     if not script.stem.startswith("_"):
-        for part in ("KEYS[1]", "ARGV[1]", "Answer:"):
+        for part in ("KEYS[1]", "Arguments", "Answer:"):
             assert part in text, part
         reads_only = script.stem in ("workspace_list", "key_list")
         assert reads_only or "Atomic:" in text
