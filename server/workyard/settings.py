@@ -15,7 +15,7 @@ from workyard_queue.agent import Script, parse_script
 from workyard_queue.work.states import DEFAULT_TTL_S, LONGEST_TTL_S, RECLAIM_MS, SHORTEST_TTL_S, STARTUP_LEASE_S
 from workyard_store.engine.urls import RedisUrl
 from workyard_store.errors import InvalidRequest, StartupRefused
-from workyard_store.workspaces.configs import MOST_METADATA_KEYS
+from workyard_store.metadata import MOST_METADATA_KEYS
 
 #: An absolute path without empty, `.` or `..` segments, or the word `workdir`.
 MOUNT = r"^(?:(?:/[^/\x00.][^/\x00]*|/\.[^/\x00.][^/\x00]*)+|workdir)$"

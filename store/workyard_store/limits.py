@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .errors import LimitReached
-from .workspaces.configs import MOST_METADATA_KEYS
+from .metadata import MOST_METADATA_KEYS
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The shape of the code: imports point one way, every error has a row, every script says what it is."""
+"""The shape of the code, as far as `lint-imports` cannot check it (`[tool.importlinter]` in pyproject.toml): edges, lengths, errors."""
 
 from __future__ import annotations
 
@@ -6,53 +6,53 @@ import ast
 import re
 from pathlib import Path
 
-import pytest
-
+from workyard.faults.kinds import KINDS
 from workyard.wire.errors import TABLE, row_of
 from workyard_store import errors
 from workyard_store.errors import StartupRefused, WorkyardError
 
 ROOT = Path(__file__).parents[2]
-#: Package → the packages of ours it may import.
-LAYERS = {
-    "store/workyard_store": set[str](),
-    "queue/workyard_queue": {"workyard_store"},
-    "server/workyard": {"workyard_queue", "workyard_store"},
+PACKAGES = ("server/workyard", "queue/workyard_queue", "store/workyard_store")
+#: Lines of a product file, at most.
+MOST_LINES = 500
+#: Modules of FastAPI and Starlette that they document, or that FastAPI's own pages import from.
+PUBLIC = {
+    *("fastapi", "fastapi.exceptions", "fastapi.openapi.docs", "fastapi.openapi.utils", "fastapi.routing"),
+    *("starlette.datastructures", "starlette.exceptions", "starlette.middleware.cors", "starlette.requests"),
+    *("starlette.convertors", "starlette.responses", "starlette.routing", "starlette.types"),
 }
-OURS = {"workyard", "workyard_queue", "workyard_store"}
-SCRIPTS = sorted([*ROOT.glob("store/workyard_store/lua/*.lua"), *ROOT.glob("queue/workyard_queue/lua/*.lua")])
 
 
-def _imported(file: Path) -> set[str]:
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.Import):
-            names |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            names.add(node.module.partition(".")[0])
-    return names
+def _product_files(*endings: str) -> list[Path]:
+    return [file for package in PACKAGES for ending in endings for file in (ROOT / package).rglob(f"*{ending}")]
 
 
-@pytest.mark.parametrize("package", LAYERS)
-def test_imports_point_one_way(package: str) -> None:
-    """server → queue → store."""
-    files = list((ROOT / package).rglob("*.py"))
-    assert files
-    own = package.rpartition("/")[2]
-    for file in files:
-        assert _imported(file) & OURS <= LAYERS[package] | {own}, file
+def test_only_the_checks_import_internals_of_fastapi() -> None:
+    """`lint-imports` knows whole libraries only. Internal: a module that is not documented, or a name with `_`."""
+    found: dict[str, set[str]] = {}
+    for file in _product_files(".py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names: set[str] = set()
+            if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+                names = {node.module, *(f"{node.module}.{each.name}" for each in node.names if each.name[0] == "_")}
+            elif isinstance(node, ast.Import):
+                names = {each.name for each in node.names}
+            internal = {each for each in names if each.partition(".")[0] in ("fastapi", "starlette")} - PUBLIC
+            if internal:
+                found.setdefault(file.relative_to(ROOT).parent.as_posix(), set()).update(internal)
+    assert set(found) == {"server/workyard/checks"}, found
 
 
-def test_only_the_store_knows_the_redis_library() -> None:
-    """redis-py's errors become ours at one edge."""
-    importing = {
-        file.relative_to(ROOT).as_posix()
-        for package in LAYERS
-        for file in (ROOT / package).rglob("*.py")
-        if _imported(file) & {"redis", "fakeredis"}
-    }
-    edge = ("engine", "batching", "cluster", "requirements")
-    assert importing == {f"store/workyard_store/engine/{name}.py" for name in edge}
+def test_no_product_file_is_long() -> None:
+    """A long one has more than one subject."""
+    lines = {file: len(file.read_text().splitlines()) for file in _product_files(".py", ".lua")}
+    assert not {file.name: count for file, count in lines.items() if count > MOST_LINES}
+
+
+def test_every_kind_of_fault_is_in_the_union() -> None:
+    """A class that is not is never read; mypy sees that each one in the union has an action."""
+    bases = {each for kind in KINDS.values() for each in kind.__mro__ if each.__name__ == "_Kind"}
+    assert [set(base.__subclasses__()) for base in bases] == [set(KINDS.values())]
 
 
 def test_no_package_hides_the_standard_librarys_queue() -> None:
@@ -79,49 +79,3 @@ def test_the_drawn_tree_of_errors_is_the_real_one() -> None:
     """The picture at the top of the module names each class once."""
     drawn = set(re.findall(r"\w+", errors.__doc__.partition("\n\n")[2])) if errors.__doc__ else set()
     assert drawn == {error.__name__ for error in _tree(WorkyardError)}
-
-
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
-def test_a_script_opens_with_its_contract(script: Path) -> None:
-    """Purpose, keys, arguments, answer words, and why it must be atomic; heads say what they add."""
-    head = re.match(r"(?:--.*\n)+", script.read_text())
-    assert head is not None
-    text = head.group()
-    if not script.stem.startswith("_"):
-        for part in ("KEYS[1]", "ARGV[1]", "Answer:"):
-            assert part in text, part
-        reads_only = script.stem in ("workspace_list", "key_list")
-        assert reads_only or "Atomic:" in text
-
-
-def test_every_answer_word_of_a_script_is_documented() -> None:
-    """A word that a script returns stands in its header or in that of a shared head."""
-    shared = " ".join(script.read_text() for script in SCRIPTS if script.stem.startswith("_"))
-    for script in SCRIPTS:
-        text = script.read_text()
-        header = re.match(r"(?:--.*\n)+", text)
-        assert header is not None
-        for word in re.findall(r"return \{?'([A-Z]+)'", text):
-            assert word in header.group() or word in shared.partition("local call")[0], (script.name, word)
-
-
-def _imported_test_modules(file: Path) -> set[str]:
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            names |= {node.module or "", *(f"{node.module or ''}.{alias.name}" for alias in node.names)}
-    modules = {file.stem for file in (ROOT / "tests").rglob("test_*.py")}
-    return {name for name in names if name.startswith("tests.") and name.rpartition(".")[2] in modules}
-
-
-def test_no_module_imports_a_test_module() -> None:
-    """What tests share lies in `tests/support/`, and shared fixtures in a `conftest.py`."""
-    files = [*(ROOT / "tests").rglob("*.py"), *(ROOT / "tools").rglob("*.py")]
-    found = {
-        file.relative_to(ROOT).as_posix(): _imported_test_modules(file)
-        for file in files
-        if "node_modules" not in file.parts
-    }
-    assert {file: names for file, names in found.items() if names} == {}

@@ -16,6 +16,9 @@ local BATCH = 100
 -- Tombstones one script steps over: some milliseconds.
 local SKIP_BATCH = 500
 
+-- Fields of an item that stages of its life set. A re-queue removes them.
+local STAGE_FIELDS = {'acked', 'started', 'beat', 'ttl', 'stop', 'stopped'}
+
 local function work(id)
   return WORK_ .. id
 end
@@ -94,7 +97,7 @@ end
 local function reenter(id, date)
   enter(id, date)
   call('HSET', work(id), 'again', '1')
-  call('HDEL', work(id), 'acked', 'started', 'beat', 'ttl', 'stop', 'stopped')
+  call('HDEL', work(id), unpack(STAGE_FIELDS))
   call('DEL', TOKENS_ .. id)
   wake()
 end

@@ -37,7 +37,8 @@ end
 
 -- The fields of an item as they were when it was first handed out.
 local function as_queued(id)
-  local later = {acked = true, started = true, beat = true, stop = true, stopped = true}
+  local later = {}
+  for _, field in ipairs(STAGE_FIELDS) do later[field] = true end
   local fields, shown = call('HGETALL', work(id)), {}
   for i = 1, #fields, 2 do
     if not later[fields[i]] then

@@ -58,11 +58,15 @@ class SessionCreate(SessionCall[Word[Ok] | Word[Archived] | Word[Full]], lua="se
     events: list[str]
 
 
-class OneSessionCall(SessionCall[ReplyT_co], refusals=(MISSING,)):
-    """A call of a script about one session that is there."""
+class OneSessionCall(SessionCall[ReplyT_co]):
+    """A call of a script about one session and its work."""
 
     session_id: str
     work_id: str
+
+
+class FoundSessionCall(OneSessionCall[ReplyT_co], refusals=(MISSING,)):
+    """A call of a script that looks for the session first."""
 
 
 class SessionRead(NamedTuple):
@@ -77,7 +81,7 @@ class SessionRead(NamedTuple):
     held_since: int | None
 
 
-class SessionGet(OneSessionCall[SessionRead], lua="session_get"):
+class SessionGet(FoundSessionCall[SessionRead], lua="session_get"):
     """Read a session."""
 
 
@@ -89,7 +93,7 @@ class EventsRead(NamedTuple):
     entries: list[Entry]
 
 
-class SessionEvents(OneSessionCall[EventsRead], lua="session_events"):
+class SessionEvents(FoundSessionCall[EventsRead], lua="session_events"):
     """Read a part of a session's events. `behind`: the entry, microseconds, after which to continue; None: from the start."""
 
     order: str
@@ -105,7 +109,7 @@ class Appended(NamedTuple):
 
 
 class SessionAppend(
-    OneSessionCall[Appended | Word[Archived] | Word[Terminated] | Word[Literal["CLOUD"]]],
+    FoundSessionCall[Appended | Word[Archived] | Word[Terminated] | Word[Literal["CLOUD"]]],
     lua="session_append",
     refusals=(SEED,),
 ):
@@ -134,7 +138,7 @@ class IsRunning(NamedTuple):
     status: str
 
 
-class SessionArchive(OneSessionCall[Word[Ok] | IsRunning], lua="session_archive", refusals=(SEED, DUE)):
+class SessionArchive(FoundSessionCall[Word[Ok] | IsRunning], lua="session_archive", refusals=(SEED, DUE)):
     """Archive a session. `events`: the one that reports it, JSON."""
 
     events: list[str]
@@ -148,17 +152,15 @@ class Deleted(NamedTuple):
     has_place: bool
 
 
-class SessionDelete(OneSessionCall[Deleted | Word[Literal["RUNNING"]]], lua="session_delete", refusals=(DUE,)):
+class SessionDelete(FoundSessionCall[Deleted | Word[Literal["RUNNING"]]], lua="session_delete", refusals=(DUE,)):
     """Delete a session."""
 
 
 class SessionScript(
-    SessionCall[Word[Ok] | Word[Stale] | Word[Literal["BUSY"]] | Word[Terminated]], lua="session_script"
+    OneSessionCall[Word[Ok] | Word[Stale] | Word[Literal["BUSY"]] | Word[Terminated]], lua="session_script"
 ):
     """Give a session another script. `version`: of the record that was read; `script` and the agent's `state` are JSON."""
 
-    session_id: str
-    work_id: str
     version: Digits
     script: str
     source: str
@@ -182,21 +184,17 @@ class TurnRead(NamedTuple):
     entries: list[Entry]
 
 
-class SessionTurn(SessionCall[TurnRead | Word[Literal["NONE"]]], lua="session_turn"):
+class SessionTurn(OneSessionCall[TurnRead | Word[Literal["NONE"]]], lua="session_turn"):
     """Read what an agent needs to act, if it has to."""
 
-    session_id: str
-    work_id: str
     most_events: int
 
 
-class SessionCommit(SessionCall[Word[Ok] | Word[Stale]], lua="session_commit"):
+class SessionCommit(OneSessionCall[Word[Ok] | Word[Stale]], lua="session_commit"):
     """Store what an agent made of events. `version`: of the record that was read, `last_read`: the last entry that was;
     `due_at`: the instant at which it acts again; `state`, `script` and `events` are JSON, `script` and `source` empty if the session
     has them. Instants and entries are microseconds."""
 
-    session_id: str
-    work_id: str
     version: Digits
     last_read: Digits
     state: str

@@ -27,6 +27,7 @@ from workyard_store.pages import decode_cursor, encode_cursor
 from workyard_store.seeds import SEED, Fresh, fresh
 from workyard_store.workspaces.workspaces import WorkspaceStore
 
+from ..agent.events import ASKING
 from ..lua.binder import MISSING
 from ..lua.sessions import (
     DUE,
@@ -47,8 +48,6 @@ from .turns import Turns
 T = TypeVar("T")
 ReadT = TypeVar("ReadT", SessionRead, EventsRead)
 
-#: Events that ask the agent to go on, which may need a worker again.
-_ASKING = ("user.message", "user.define_outcome", "user.tool_confirmation", "user.custom_tool_result")
 #: Rows that one read looks through for a page, however few of them are wanted.
 _MOST_READ = 1000
 #: Times an update is tried again after another change came between. Each time somebody else has succeeded.
@@ -238,7 +237,7 @@ class Sessions:
             InvalidRequest: the session is archived or terminated, or a worker's result is sent to a cloud environment.
         """
         results = [n for n, event in enumerate(events) if event["type"] == "user.tool_result"]
-        asks = any(event["type"] in _ASKING for event in events)
+        asks = any(event["type"] in ASKING for event in events)
         make = partial(session_calls.append, asks=asks, has_results=bool(results))
         environment_id, reply, sent = await self._with_events(make, session_id, caller, events)
         match reply.word:

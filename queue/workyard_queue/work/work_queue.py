@@ -31,9 +31,9 @@ from workyard_store.errors import (
 )
 from workyard_store.ids import derived_suffix, is_id, work_id
 from workyard_store.lua.heads import Archived, Full
+from workyard_store.metadata import metadata_problems, too_many_keys
 from workyard_store.pages import decode_cursor, encode_cursor
 from workyard_store.seeds import Fresh, fresh
-from workyard_store.workspaces.configs import metadata_problems, too_many_keys
 from workyard_store.workspaces.workspaces import WorkspaceStore
 
 from ..lua.binder import MISSING, ItemCall

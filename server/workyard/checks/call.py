@@ -7,7 +7,7 @@ from contextlib import suppress
 from workyard_store.access import Caller
 from workyard_store.calls import CURRENT, ApiCall
 from workyard_store.errors import NotFound
-from workyard_store.workspaces.configs import checked_metadata
+from workyard_store.metadata import checked_metadata
 
 from ..services import Services
 from ..wire.bodies import CheckedRequest

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Annotated, Any, ClassVar, Literal, LiteralString, Union, get_args
+from typing import Annotated, Any, ClassVar, Literal, LiteralString, Union, cast, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, create_model, model_validator
 from pydantic.json_schema import SkipJsonSchema
@@ -353,13 +353,17 @@ KINDS: dict[str, type[AnyKind]] = {each.kind: each for each in get_args(AnyKind)
 # -- `do`: the members of all kinds, of which a rule has those of one --------------------------------------------
 
 
+#: Null that the JSON Schema does not mention. `Any`: mypy cannot follow types that are values.
+_NULL: Any = cast(Any, SkipJsonSchema)[None]
+
+
 def _members() -> dict[str, Any]:
     found: dict[str, Any] = {}
     for each in KINDS.values():
         for name, field in each.model_fields.items():
             type_: Any = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
             if field.is_required():
-                type_ = Union[type_, SkipJsonSchema[None]]  # type: ignore[misc]  # noqa: UP007  # `type_` is a value to mypy.
+                type_ = Union[type_, _NULL]  # noqa: UP007
             found[name] = (type_, Field(None, description=field.description))
     return found
 

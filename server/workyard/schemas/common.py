@@ -9,7 +9,7 @@ from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
 from workyard_store.clock import format_instant, parse_instant
-from workyard_store.workspaces.configs import LONGEST_METADATA_KEY, LONGEST_METADATA_VALUE, MOST_METADATA_KEYS
+from workyard_store.metadata import LONGEST_METADATA_KEY, LONGEST_METADATA_VALUE, MOST_METADATA_KEYS
 
 TIMESTAMP = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}Z$"
 _SUFFIX = "01[1-9A-HJ-NP-Za-km-z]{22}$"

@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, WithJsonSchema
 
 from workyard_queue.work.work_queue import HeartbeatAnswer, QueueStats, WorkItem
 from workyard_store.clock import format_instant
-from workyard_store.workspaces.configs import MOST_METADATA_KEYS
+from workyard_store.metadata import MOST_METADATA_KEYS
 
 from .common import (
     ENVIRONMENT_ID,

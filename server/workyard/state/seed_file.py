@@ -18,6 +18,7 @@ from workyard_queue.agent import Script, check_script, parse_script
 from workyard_store.access import workspace_of_api_key
 from workyard_store.clock import parse_instant
 from workyard_store.errors import InvalidRequest, StartupRefused, WorkyardError
+from workyard_store.metadata import checked_metadata
 from workyard_store.plain_text import plain_data
 from workyard_store.workspaces import configs
 from workyard_store.workspaces.environments import Environment
@@ -112,9 +113,9 @@ def _problems(seeds: Seeds) -> Iterator[str]:
             yield f"{here}name: {each.name} is that of environments.{first} too"
         try:
             configs.check(_config(each), each.scope or "organization")
-            configs.checked_metadata(each.metadata or {})
+            checked_metadata(each.metadata or {})
             for work in each.work:
-                configs.checked_metadata(work.metadata or {})
+                checked_metadata(work.metadata or {})
         except InvalidRequest as refusal:
             yield here + refusal.message
         if each.work and _config(each)["type"] == "cloud":

@@ -19,9 +19,9 @@ from workyard_queue.sessions.scripts import MOST_SCRIPTS, NAME
 from workyard_store.clock import LAST_INSTANT, format_instant, parse_instant
 from workyard_store.errors import InvalidRequest
 from workyard_store.ids import is_id
+from workyard_store.metadata import metadata_problems, too_many_keys
 from workyard_store.resources.memories import MOST_BYTES, MOST_MEMORIES, MOST_STORES, path_problem
 from workyard_store.resources.skills import MOST_SKILLS, MOST_VERSIONS, SLUG
-from workyard_store.workspaces.configs import metadata_problems, too_many_keys
 
 from ..faults.rules import read_stored
 from ..schemas.agents import AgentModel, McpServer, SessionAgent

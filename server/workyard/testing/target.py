@@ -8,7 +8,7 @@ from workyard_store.access import Caller
 
 from ..client import calls
 from ..client.connection import Connection, WorkyardUnreachable
-from .hosting import HostedServer, host
+from ..serving.hosting import HostedServer, host
 
 _HEALTH_WITHIN_S = 5.0
 

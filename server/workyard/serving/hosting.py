@@ -21,8 +21,8 @@ from workyard_store.engine.engine import Engine
 from workyard_store.errors import StartupRefused
 
 from ..app import create_app
-from ..serving.server import bind, config_of, prepare, save, url_of
 from ..settings import Settings, load
+from .server import bind, config_of, prepare, save, url_of
 
 #: What the embedded engine is made of, at import: a server is ready in milliseconds then.
 Engine.preload()
