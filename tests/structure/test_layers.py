@@ -79,3 +79,25 @@ def test_the_drawn_tree_of_errors_is_the_real_one() -> None:
     """The picture at the top of the module names each class once."""
     drawn = set(re.findall(r"\w+", errors.__doc__.partition("\n\n")[2])) if errors.__doc__ else set()
     assert drawn == {error.__name__ for error in _tree(WorkyardError)}
+
+
+def _imported_test_modules(file: Path, modules: set[str]) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {node.module or "", *(f"{node.module or ''}.{alias.name}" for alias in node.names)}
+    return {name for name in names if name.startswith("tests.") and name.rpartition(".")[2] in modules}
+
+
+def test_no_module_imports_a_test_module() -> None:
+    """What tests share lies in `tests/support/`, and shared fixtures in a `conftest.py`."""
+    files = [
+        *(ROOT / "tests").glob("[!.]*/*.py"),
+        *(ROOT / "tests/support").rglob("*.py"),
+        *(ROOT / "tools").rglob("*.py"),
+    ]
+    modules = {file.stem for file in files if file.stem.startswith("test_")}
+    found = {file.relative_to(ROOT).as_posix(): _imported_test_modules(file, modules) for file in files}
+    assert {file: names for file, names in found.items() if names} == {}
