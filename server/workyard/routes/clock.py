@@ -1,4 +1,4 @@
-"""`/_emulator/clock`: the clocks of workspaces. Rules: `time.*`."""
+"""`/_emulator/clock`: the clocks of workspaces. Rules: `clock.*`."""
 
 from __future__ import annotations
 
