@@ -12,17 +12,19 @@ import hashlib
 import json
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
-from importlib.resources import files
+from typing import NamedTuple, TypeVar
 
 from .calls import CURRENT, MASK, ApiCall, without_tokens
 from .clock import wall_now
-from .engine.engine import Engine, Reply, Script
+from .engine.engine import Engine
+from .engine.lua import LuaArguments
 from .errors import AuthenticationFailed, EnvironmentNotFound, KeyRevoked, TokenRevoked, TokenUnknown
 from .ids import derived_suffix, is_id
 from .keys import Keys
 from .limits import Limits
+from .lua.heads import EnvironmentCall, EnvironmentHead
 
-#: The scope of a caller that acts in the workspace of whatever the path names.
+#: In place of a workspace: that of whatever the path names.
 ANYWHERE = ""
 #: The workspace of callers without a token (mode `none`).
 DEFAULT_WORKSPACE = "default"
@@ -34,10 +36,22 @@ SHOWN_DIGITS = 8
 SHORTEST_SECRET = 8
 #: A token that is longer is not remembered with what follows from it: thousands of those would fill the memory.
 LONGEST_REMEMBERED = 512
-#: What a key's digest stands behind in the scope of a script.
-_KEY = "!"
 
-SCRIPTS = files("workyard_store") / "lua"
+T = TypeVar("T")
+
+
+class Scope(NamedTuple):
+    """Where a caller may act in an environment, as its scripts take it.
+
+    Attributes:
+        workspace: the caller's, or `ANYWHERE`.
+        work_id: the work item of the caller's sessions token for this environment, or an empty string.
+        digest: of that token, or of an environment key that has to be good, or an empty string.
+    """
+
+    workspace: str = ANYWHERE
+    work_id: str = ""
+    digest: str = ""
 
 
 def workspace_of_api_key(api_key: str) -> str:
@@ -172,7 +186,7 @@ class Access:
         self.wall = wall
         self.limits = limits or Limits()
         self.gate: Callable[[ApiCall, str], Awaitable[None]] | None = None
-        self._keep = timeline_events or ""
+        self._timeline_events = timeline_events or None
 
     async def workspace(self, caller: Caller) -> str:
         """Return the caller's own workspace, for calls that name no resource.
@@ -206,14 +220,25 @@ class Access:
         """Tell whether *caller* reaches an environment of workspace *owner*. Costs a round trip only if it looks foreign."""
         if caller.environment_id == environment_id:
             return True
-        scope = await self._scope(caller, environment_id)
-        return scope in (ANYWHERE, owner) or not (caller.strict or await self.is_known(scope))
+        workspace = (await self._scope(caller, environment_id)).workspace
+        return workspace in (ANYWHERE, owner) or not (caller.strict or await self.is_known(workspace))
 
     async def run(
-        self, script: Script, environment_id: str, caller: Caller, *arguments: str | int, seeded: str = ""
-    ) -> Reply:
-        """Run an environment script for *caller* until it has an answer, and return that. *seeded*: `1` if ids and secrets
-        among the arguments follow from the workspace's seed (see `seeds`).
+        self,
+        call: EnvironmentCall[T],
+        environment_id: str,
+        caller: Caller,
+        *heads: LuaArguments,
+        seeded: bool = False,
+    ) -> T:
+        """Run an environment script for *caller* until it has a reply of its own, and return that.
+
+        Args:
+            call: the script and its arguments.
+            environment_id: whose script it is.
+            caller: on whose behalf.
+            heads: arguments of heads other than `_environment.lua`.
+            seeded: whether ids and secrets among the arguments follow from the workspace's seed (see `seeds`).
 
         Raises:
             EnvironmentNotFound: unknown, malformed, deleted, or another workspace's.
@@ -226,20 +251,26 @@ class Access:
             raise EnvironmentNotFound(environment_id)
         key = self.keys.environment(environment_id)
         scope = await self._scope(caller, environment_id)
-        call, given = CURRENT.get(), "=" if seeded else ""
+        api_call = CURRENT.get()
         while True:
-            asks, told = (
-                ("?" if call.asks else "", f"{call.traceparent}\n{call.by}") if call is not None else ("", "\n")
+            head = EnvironmentHead(
+                wall=self.wall(),
+                caller_workspace=scope.workspace,
+                token_work=scope.work_id,
+                token_digest=scope.digest,
+                asks_faults=api_call is not None and api_call.asks,
+                seeded=seeded,
+                timeline_events=self._timeline_events,
+                trace="" if api_call is None else api_call.traceparent,
+                called_by="" if api_call is None else api_call.by,
             )
-            reply = await self.engine.run(
-                script, key, self.wall(), f"{scope}\n{asks}{given}\n{self._keep}\n{told}", *arguments
-            )
+            reply = await self.engine.reply(call, key, head, *heads)
             match reply[0]:
                 case "AGAIN":
                     continue  # Every turn settles a bounded part of what the clock has ended.
                 case "FAULTS":
-                    if call is not None and not call.environment_id:
-                        call.environment_id = environment_id
+                    if api_call is not None and not api_call.environment_id:
+                        api_call.environment_id = environment_id
                     await self.ask(await self.engine.command("HGET", key, "ws"))
                     continue
                 case "GONE":
@@ -251,16 +282,16 @@ class Access:
                 case "UNISSUED":
                     raise TokenUnknown
                 case "FOREIGN":
-                    if caller.strict or await self.is_known(scope):
+                    if caller.strict or await self.is_known(scope.workspace):
                         raise EnvironmentNotFound(environment_id)
-                    scope = ANYWHERE
+                    scope = Scope()
                 case _:
                     caller.unjudged = False
-                    if call is not None:
-                        call.asks = False
-                        if call.session_id and not call.environment_id:
-                            call.environment_id = environment_id
-                    return reply
+                    if api_call is not None:
+                        api_call.asks = False
+                        if api_call.session_id and not api_call.environment_id:
+                            api_call.environment_id = environment_id
+                    return call.read(reply)
 
     async def ask(self, workspace: str | None) -> None:
         """Ask about the faults of a workspace on behalf of the call that is being answered, once.
@@ -273,16 +304,16 @@ class Access:
             if workspace is not None and self.gate is not None:
                 await self.gate(call, workspace)
 
-    async def _scope(self, caller: Caller, environment_id: str) -> str:
+    async def _scope(self, caller: Caller, environment_id: str) -> Scope:
         if caller.token is None:
-            return ANYWHERE
+            return Scope()
         if caller.environment_id == environment_id:
             if caller.work_id is not None:
-                return f"{caller.work_id} {digest(caller.secret)}"
-            return f"{_KEY}{digest(caller.secret)}" if caller.strict else ANYWHERE
+                return Scope(work_id=caller.work_id, digest=digest(caller.secret))
+            return Scope(digest=digest(caller.secret)) if caller.strict else Scope()
         if caller.environment_id is None:
-            return workspace_of_api_key(caller.token)
-        return await self.workspace(caller)
+            return Scope(workspace_of_api_key(caller.token))
+        return Scope(await self.workspace(caller))
 
     async def _issued_for(self, caller: Caller, environment_id: str) -> str | AuthenticationFailed:
         """Return the workspace of the environment that issued this token, or what is wrong with the token."""

@@ -12,15 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from .access import SCRIPTS
-from .engine.engine import Engine, Reply, Script
+from .engine.engine import Engine, Reply
 from .ids import random_suffix
+from .lua.faults import AskedRule, FaultAsk, FaultDelete, FaultPut, NewRule
 from .workspaces.workspaces import Profile, WorkspaceStore
-
-_HEAD = SCRIPTS / "_workspace.lua"
-_PUT = Script("fault_put", _HEAD, SCRIPTS / "fault_put.lua")
-_DELETE = Script("fault_delete", _HEAD, SCRIPTS / "fault_delete.lua")
-_ASK = Script("fault_ask", _HEAD, SCRIPTS / "fault_ask.lua")
 
 #: Workspaces whose rules a process remembers.
 _MOST_REMEMBERED = 1000
@@ -102,25 +97,20 @@ class FaultStore(Generic[RuleT]):
         Returns: the number of the first, or None if they would be too many.
         """
         self.heard_of_any = True
-        parts = [part for text, lives in rules for part in (text, "" if lives is None else lives)]
-        reply = await self._workspaces.write(
-            _PUT, workspace, self._wall(), random_suffix(), "1" if replace else "0", most, *parts
-        )
-        if reply[0] == "FULL":
+        new = [NewRule(text, lives) for text, lives in rules]
+        call = FaultPut(version=random_suffix(), replace=replace, most=most, rules=new)
+        reply = await self._workspaces.write(call, workspace)
+        if reply.word == "FULL":
             return None
-        await self._workspaces.spread(workspace, Profile.of(reply[2:]))
-        return int(reply[1])
+        await self._workspaces.spread(workspace, Profile.of(reply.profile))
+        return reply.first
 
     async def delete(self, workspace: str, number: int | None) -> int:
         """Remove a rule, or all. Return how many there were to remove."""
-        chosen = "" if number is None else number
-        reply = await self._engine.run(
-            _DELETE, self._engine.keys.workspace(workspace), self._wall(), chosen, random_suffix()
-        )
-        removed = int(reply[0])
-        if removed:
-            await self._workspaces.spread(workspace, Profile.of(reply[1:]))
-        return removed
+        reply = await self._workspaces.run(FaultDelete(number=number, version=random_suffix()), workspace)
+        if reply.removed:
+            await self._workspaces.spread(workspace, Profile.of(reply.profile))
+        return reply.removed
 
     async def all(self, workspace: str) -> list[Counted[RuleT]]:
         """Return a workspace's rules in their order."""
@@ -152,15 +142,14 @@ class FaultStore(Generic[RuleT]):
         while True:
             version, rules = self._known.get(workspace, (_NONE_KNOWN, []))
             fitting = [stored for stored in rules if fits(stored.rule)]
-            parts = [part for stored in fitting for part in _parts(stored, dice(stored.rule))]
-            key = self._engine.keys.workspace(workspace)
-            reply = await self._engine.run(_ASK, key, self._wall(), version, "1" if settled else "0", *parts)
-            if reply[0] == "OK":
-                applied = set(map(int, reply[1:]))
+            asked = [_asked(stored, dice(stored.rule)) for stored in fitting]
+            reply = await self._workspaces.run(FaultAsk(version=version, settled=settled, rules=asked), workspace)
+            if reply.word == "OK":
+                applied = set(reply.numbers)
                 return [stored for stored in fitting if stored.number in applied]
             if len(self._known) >= _MOST_REMEMBERED:
                 self._known.clear()
-            self._known[workspace] = str(reply[1]), self._rules(_pairs(reply[2:]))
+            self._known[workspace] = reply.version, self._rules(_pairs(reply.stored))
 
     def _rules(self, stored: dict[str, str]) -> list[StoredRule[RuleT]]:
         found: list[StoredRule[RuleT]] = []
@@ -172,15 +161,15 @@ class FaultStore(Generic[RuleT]):
         return found
 
 
-def _parts(stored: StoredRule[RuleT], dice: Dice) -> tuple[str | int, ...]:
-    return (
-        stored.number,
-        dice.nth,
-        "" if dice.probability is None else repr(dice.probability),
-        int.from_bytes(hashlib.sha256(dice.seed.encode()).digest()[:3]),
-        "" if dice.times is None else dice.times,
-        "" if stored.ends_at is None else stored.ends_at,
-        "1" if dice.settles else "0",
+def _asked(stored: StoredRule[RuleT], dice: Dice) -> AskedRule:
+    return AskedRule(
+        number=stored.number,
+        nth=dice.nth,
+        probability=dice.probability,
+        dice_seed=int.from_bytes(hashlib.sha256(dice.seed.encode()).digest()[:3]),
+        times=dice.times,
+        ends_at=stored.ends_at,
+        settles=dice.settles,
     )
 
 

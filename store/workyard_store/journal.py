@@ -10,13 +10,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 
-from .access import SCRIPTS, Access
-from .engine.engine import Script
+from .access import Access
+from .lua.journal import JournalClear, JournalRead, JournalWrite, WrittenBatch
 from .workspaces.workspaces import WorkspaceStore
 
-_WRITE = Script("journal_write", SCRIPTS / "journal_write.lua")
-_READ = Script("journal_read", SCRIPTS / "journal_read.lua")
-_CLEAR = Script("journal_clear", SCRIPTS / "journal_clear.lua")
 #: Batches that one script reads: few enough not to hold Redis up.
 _READ_BATCHES = 20
 
@@ -57,8 +54,6 @@ class JournalStore:
     def __init__(self, access: Access, workspaces: WorkspaceStore, keeps: int) -> None:
         """Keep the last *keeps* entries of each workspace."""
         self._engine = access.engine
-        self._key = access.keys.workspace
-        self._wall = access.wall
         self._workspaces = workspaces
         self.keeps = keeps
 
@@ -70,8 +65,9 @@ class JournalStore:
         """Add batches of entries behind the last, each told by how many it has and their text, in one step. *since*: when the
         first of them came, wall time in microseconds; *dropped*: how many came before these and are not written, because
         the batches now written hold as many as are kept."""
-        arguments = [argument for batch in batches for argument in batch]
-        await self._workspaces.write(_WRITE, workspace, since, self.keeps, dropped, *arguments)
+        written = [WrittenBatch(count, text) for count, text in batches]
+        call = JournalWrite(since=since, keeps=self.keeps, dropped=dropped, batches=written)
+        await self._workspaces.write(call, workspace)
 
     async def read(self, workspace: str, first: int) -> AsyncIterator[tuple[Extent, list[Batch]]]:
         """Yield what the journal holds and the batches with entries from number *first* on, oldest first, some at a time.
@@ -79,20 +75,18 @@ class JournalStore:
         The first batch may begin with entries in front of *first*, or in front of what is kept; the caller leaves those out.
         """
         while True:
-            total, gone, cleared, since, *found = await self._engine.run(
-                _READ, self._key(workspace), first, _READ_BATCHES
-            )
-            oldest = max(total - self.keeps, gone, cleared) + 1
+            part = await self._workspaces.run(JournalRead(first=first, count=_READ_BATCHES), workspace)
+            total, cleared, found = part.total, part.cleared, part.batches
+            oldest = max(total - self.keeps, part.gone, cleared) + 1
             if first <= oldest <= total:
                 # With another setting fewer may have been kept.
-                oldest = max(oldest, found[0][0] - found[0][1] + 1) if found else total + 1
-            extent = Extent(oldest, total, oldest - 1 - cleared, int(since) if since else None)
+                oldest = max(oldest, found[0].last - found[0].entries + 1) if found else total + 1
+            extent = Extent(oldest, total, oldest - 1 - cleared, part.since)
             yield extent, [Batch(last - count + 1, count, text) for last, count, text in found]
             if len(found) < _READ_BATCHES:
                 return
-            first = found[-1][0] + 1
+            first = found[-1].last + 1
 
     async def clear(self, workspace: str) -> int:
         """Remove all entries; return how many."""
-        removed: int = await self._engine.run(_CLEAR, self._key(workspace), self._wall(), self.keeps)
-        return removed
+        return await self._workspaces.run(JournalClear(keeps=self.keeps), workspace)

@@ -11,27 +11,42 @@ import base64
 import hashlib
 import os
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
+from .engine.lua import Refused
 from .ids import derived_suffix, new_id
 
 _SECRET_BYTES = 32
 
 Event = Mapping[str, Any]
+T = TypeVar("T")
+#: The word with which a script refuses ids by chance.
+SEED = "SEED"
 
 
 class Fresh:
     """Makes the ids and secrets of one step.
 
     Attributes:
-        seeded: whether they follow from a seed, as a script takes it: `1` or an empty string.
+        seeded: whether they follow from a seed.
     """
 
     def __init__(self, *parts: str) -> None:
         """Make them of *parts*: the seed and the place in it; of none, by chance."""
-        self.seeded = "1" if parts else ""
+        self.seeded = bool(parts)
         self._parts = parts
         self._made = 0
+
+    @classmethod
+    def of(cls, owner: str, refused: Refused) -> Fresh:
+        """Return what makes ids and secrets by the seed of *owner*, a workspace or an environment, which a script has answered.
+
+        Raises:
+            Refused: the script has refused something else.
+        """
+        if refused.word != SEED:
+            raise refused
+        return cls(owner, *refused.details)
 
     def id(self, kind: str) -> str:
         """Return a new id of *kind*."""
@@ -57,10 +72,10 @@ class Fresh:
         return ("seeded", *self._parts, kind, str(self._made))
 
 
-async def fresh(owner: str, step: Callable[[Fresh], Awaitable[Any]]) -> Any:
-    """Take a step that makes something in *owner*, a workspace or an environment, and return its answer."""
-    reply = await step(Fresh())
-    if isinstance(reply, list) and reply and reply[0] == "SEED":
-        _, seed, place = reply
-        reply = await step(Fresh(owner, seed, place))
-    return reply
+async def fresh(owner: str, step: Callable[[Fresh], Awaitable[T]]) -> T:
+    """Take a step that makes something in *owner*, a workspace or an environment, and return its reply."""
+    try:
+        return await step(Fresh())
+    except Refused as refused:
+        new = Fresh.of(owner, refused)
+    return await step(new)

@@ -86,7 +86,7 @@ def test_the_recipes_are_valid_and_their_commands_run(page: str, tmp_path: Path)
 
 def test_the_script_for_any_worker_runs(page: str, tmp_path: Path) -> None:
     """It fails where the worker does nothing, and passes where it works the queue off."""
-    text = section(page, "A worker that is no Python")
+    text = section(page, "A worker in another language")
     assert "workyard run -- bash check.sh ./my-worker" in block(text, "sh")
     (tmp_path / "check.sh").write_text(block(text, "bash"), encoding="utf-8")
     (tmp_path / "my-worker").write_text(WORKER, encoding="utf-8")

@@ -19,13 +19,13 @@ def test_the_commands_run_as_they_stand(tmp_path: Path) -> None:
     (tmp_path / "script.yaml").write_text(block(worker, "yaml"), encoding="utf-8")
     (tmp_path / "test_worker.py").write_text("def test_nothing():\n    pass\n", encoding="utf-8")
     check, short_leases = re.findall(r"^```sh\n(.*?)^```$", worker, re.MULTILINE | re.DOTALL)
-    given = block(section(page("docs/agent-scripts.md"), "Giving a script"), "sh")
+    given = block(section(page("docs/agent-scripts.md"), "Setting a script"), "sh")
     session = """session=$(curl -fsS -H "x-api-key: $ANTHROPIC_API_KEY" -H "content-type: application/json" \
         -d "{\\"agent\\": \\"agent_any\\", \\"environment_id\\": \\"$ANTHROPIC_ENVIRONMENT_ID\\"}" \
         "$ANTHROPIC_BASE_URL/v1/sessions" | sed -E 's/.*"id":"(session_[^"]*)".*/\\1/')"""
     # A session that has not begun has not gone by its script: the last of these commands exits with 1, as it says.
     set_and_show = check.replace('script show "$session"', 'script show "$session" || [ $? = 1 ]')
-    [auto] = block(section(page("docs/clock.md"), "auto: a clock that jumps by itself"), "sh").splitlines()
+    [auto] = block(section(page("docs/clock.md"), "auto: a self-advancing clock"), "sh").splitlines()
     inner = auto.removeprefix("workyard run -- ").replace("pytest", "pytest -p no:cacheprovider --rootdir .")
     assert auto.startswith("workyard run -- "), "which is what `run` does"
     steps = (

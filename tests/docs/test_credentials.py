@@ -40,7 +40,7 @@ def test_every_operation_of_the_api_is_in_a_lane_and_in_the_table(page: str) -> 
     """A new one has to be put into both: into the row that is about it, with who may call it."""
     assert set(LANES) == set(OPERATIONS.values())
     rows = re.findall(
-        r"^\| ([^|]+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", section(page, "Lanes: `--auth strict`"), re.M
+        r"^\| ([^|]+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", section(page, "Permissions: `--auth strict`"), re.M
     )
     documented = [row for row in rows if row[0] not in ("route", "---")]
     wanted = {

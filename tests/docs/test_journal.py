@@ -18,8 +18,8 @@ def guide() -> str:
 
 def test_the_examples_run(guide: str) -> None:
     """In one go, beside a new server: one environment was created, and nothing was refused."""
-    commands = block(section(guide, "Which requests came"), "bash")
-    program = block(section(guide, "What there must have been"), "python")
+    commands = block(section(guide, "Requests"), "bash")
+    program = block(section(guide, "Verification"), "python")
     printed = run("bash", "-euo", "pipefail", "-c", f"{commands}\nexec python -W error -c '{program}'")
     assert '"on":"environments.create"' in printed
     assert '{"count":0,"dropped":0,"complete":true}' in printed

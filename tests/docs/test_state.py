@@ -21,7 +21,7 @@ def guide() -> str:
 
 def test_the_commands_run_as_they_stand(guide: str, tmp_path: Path) -> None:
     """With a seed, an export, a reset and a restore, after which the command saves the same."""
-    blocks = [block(section(guide, title), "bash") for title in ("Ids and tokens that repeat", "Export and restore")]
+    blocks = [block(section(guide, title), "bash") for title in ("Reproducible ids and tokens", "Export and restore")]
     compared = "workyard state save again.json; python -c 'import json; a, b = [json.load(open(f)) for f in "
     compared += '("state.json", "again.json")]; assert a == b; assert a["settings"]["id_seed"] == 42; print("same")\''
     printed = run("bash", "-euo", "pipefail", "-c", f"cd {tmp_path}; {blocks[0]}\n{blocks[1]}\n{compared}")
@@ -30,7 +30,7 @@ def test_the_commands_run_as_they_stand(guide: str, tmp_path: Path) -> None:
 
 def test_the_file_is_a_seed_file_and_makes_what_is_told(guide: str, tmp_path: Path) -> None:
     """With the variables that are named."""
-    text = section(guide, "A file that declares what a server starts with")
+    text = section(guide, "Seed files")
     seeds = parse_seed_file(block(text, "yaml"), tmp_path)
     first: Any = seeds.file.environments[0]
     for variable in (_variable("ENVIRONMENT", first.name), _variable("KEY", f"{first.name} {first.keys[0]}")):

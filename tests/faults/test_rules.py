@@ -418,7 +418,7 @@ BAD: list[tuple[Any, str]] = [
     ({"scenario": "lost-ack", "environment": "x"}, "environment: Extra inputs are not permitted"),
     ({}, "rules: Field required"),
     ([FAIL], "Scenario must be a mapping"),
-    ("rules: [{on: ack, do: {drop: true}, on: poll}]", "Scenario is not valid YAML or JSON: line 1, column 37: the key on "),
+    ("rules: [{on: ack, do: {drop: true}, on: poll}]", "Scenario is not valid YAML or JSON: line 1, column 37: duplicate key on"),
     ("rules: &a [*a]", "Scenario is not valid YAML or JSON: line 1, column 12: aliases are not allowed"),
     ("name: \"\\0\"", "name: String contains a character that cannot be stored"),
     ("[" * 5000, "Scenario is nested too deeply"),

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from workyard_store.access import TRUSTED, Access
-from workyard_store.engine.engine import Engine, Script
+from workyard_store.engine.engine import Engine
+from workyard_store.engine.lua import LuaCall
 from workyard_store.ids import new_id
 from workyard_store.keys import Keys
 from workyard_store.workspaces.environments import EnvironmentStore
@@ -57,13 +58,13 @@ async def test_an_environment_that_was_created_anew_keeps_its_place(
     await store.engine.command("DEL", store.engine.keys.environment(store.id))
     run = store.engine.run
 
-    async def run_and_create(script: Script, key: str, *arguments: Any) -> Any:
-        purges = script.name == "environment_purge"
+    async def run_and_create(call: LuaCall[Any], key: str, *heads: Any) -> Any:
+        purges = call.bound.name == "environment_purge"
         if purges and moment == "before the look":
             monkeypatch.undo()
             await store.engine.command("DEL", store.engine.keys.environment(store.id, "stream"))
             await store.create()
-        answer = await run(script, key, *arguments)
+        answer = await run(call, key, *heads)
         if purges and moment == "before the place goes":
             monkeypatch.undo()
             await store.create()

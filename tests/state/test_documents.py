@@ -39,6 +39,7 @@ from workyard.state.file import read_state
 from workyard.state.rules import checked_state
 from workyard.state.shape import SCHEMA_FILE, state_schema
 from workyard.testing import Emulator
+from workyard_queue.lua.state import StateRead
 from workyard_queue.state import snapshots
 from workyard_store.access import Access, workspace_of_api_key
 from workyard_store.errors import EnvironmentInMotion, StartupRefused
@@ -241,11 +242,11 @@ def test_an_environment_that_never_keeps_still_is_409_after_twenty_tries(
         item = api.enqueue(queue, 5)[0]["id"]
         plain, marks = Access.run, set()
 
-        async def disturbed(self: Access, script: Any, *arguments: Any, **named: Any) -> Any:
-            if script is snapshots._READ:
-                marks.add(arguments[2])
+        async def disturbed(self: Access, call: Any, *arguments: Any, **named: Any) -> Any:
+            if isinstance(call, StateRead):
+                marks.add(call.encoded[0])
                 await asyncio.to_thread(api.post, api.path(queue, item), json={"metadata": {"a": "b"}})
-            return await plain(self, script, *arguments, **named)
+            return await plain(self, call, *arguments, **named)
 
         monkeypatch.setattr(snapshots, "_PART", 2)
         monkeypatch.setattr(snapshots, "_LARGE_PART", 2)

@@ -1,14 +1,10 @@
-"""The shape of the code, as far as `lint-imports` cannot say it (`[tool.importlinter]` in pyproject.toml): edges, lengths, errors,
-and what every Lua file says about itself.
-"""
+"""The shape of the code, as far as `lint-imports` cannot check it (`[tool.importlinter]` in pyproject.toml): edges, lengths, errors."""
 
 from __future__ import annotations
 
 import ast
 import re
 from pathlib import Path
-
-import pytest
 
 from workyard.faults.kinds import KINDS
 from workyard.wire.errors import TABLE, row_of
@@ -25,7 +21,6 @@ PUBLIC = {
     *("starlette.datastructures", "starlette.exceptions", "starlette.middleware.cors", "starlette.requests"),
     *("starlette.convertors", "starlette.responses", "starlette.routing", "starlette.types"),
 }
-SCRIPTS = sorted([*ROOT.glob("store/workyard_store/lua/*.lua"), *ROOT.glob("queue/workyard_queue/lua/*.lua")])
 
 
 def _product_files(*endings: str) -> list[Path]:
@@ -86,47 +81,23 @@ def test_the_drawn_tree_of_errors_is_the_real_one() -> None:
     assert drawn == {error.__name__ for error in _tree(WorkyardError)}
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
-def test_a_script_opens_with_its_contract(script: Path) -> None:
-    """Purpose, keys, arguments, answer words, and why it must be atomic; heads say what they add."""
-    head = re.match(r"(?:--.*\n)+", script.read_text())
-    assert head is not None
-    text = head.group()
-    if not script.stem.startswith("_"):
-        for part in ("KEYS[1]", "ARGV[1]", "Answer:"):
-            assert part in text, part
-        reads_only = script.stem in ("workspace_list", "key_list")
-        assert reads_only or "Atomic:" in text
-
-
-def test_every_answer_word_of_a_script_is_documented() -> None:
-    """A word that a script returns stands in its header or in that of a shared head."""
-    shared = " ".join(script.read_text() for script in SCRIPTS if script.stem.startswith("_"))
-    for script in SCRIPTS:
-        text = script.read_text()
-        header = re.match(r"(?:--.*\n)+", text)
-        assert header is not None
-        for word in re.findall(r"return \{?'([A-Z]+)'", text):
-            assert word in header.group() or word in shared.partition("local call")[0], (script.name, word)
-
-
-def _imported_test_modules(file: Path) -> set[str]:
+def _imported_test_modules(file: Path, modules: set[str]) -> set[str]:
     names: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             names |= {node.module or "", *(f"{node.module or ''}.{alias.name}" for alias in node.names)}
-    modules = {file.stem for file in (ROOT / "tests").rglob("test_*.py")}
     return {name for name in names if name.startswith("tests.") and name.rpartition(".")[2] in modules}
 
 
 def test_no_module_imports_a_test_module() -> None:
     """What tests share lies in `tests/support/`, and shared fixtures in a `conftest.py`."""
-    files = [*(ROOT / "tests").rglob("*.py"), *(ROOT / "tools").rglob("*.py")]
-    found = {
-        file.relative_to(ROOT).as_posix(): _imported_test_modules(file)
-        for file in files
-        if "node_modules" not in file.parts
-    }
+    files = [
+        *(ROOT / "tests").glob("[!.]*/*.py"),
+        *(ROOT / "tests/support").rglob("*.py"),
+        *(ROOT / "tools").rglob("*.py"),
+    ]
+    modules = {file.stem for file in files if file.stem.startswith("test_")}
+    found = {file.relative_to(ROOT).as_posix(): _imported_test_modules(file, modules) for file in files}
     assert {file: names for file, names in found.items() if names} == {}

@@ -7,12 +7,12 @@ import socket
 import threading
 from contextlib import suppress
 
-from workyard_queue.lua.binder import session_script
+from workyard_queue.lua.sessions import SessionDue
 
 #: No request may take longer than Redis' socket timeout of two seconds and some.
 ANSWERED_WITHIN_S = 4.0
 #: What a server runs by itself now and then, in the middle of a test too.
-LOOK_FOR_TURNS = session_script("due").plain[1].encode()
+LOOK_FOR_TURNS = SessionDue.bound.plain[1].encode()
 
 
 class AnswerDroppingProxy:

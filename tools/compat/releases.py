@@ -18,8 +18,8 @@ from tests.support.sdk_processes import CLIENTS, ROOT, node_binary
 CACHE = ROOT / ".compat"
 #: Oldest first: the first that has workers, those at which what they send or do changed, the newest when the table was made.
 VERSIONS = {
-    "python": ("0.103.0", "0.121.0", "0.125.0", "1.17.0", "2.0.0", "2.12.0", "2.14.0"),
-    "typescript": ("0.97.0", "0.120.0", "1.2.0", "1.12.0", "1.14.0"),
+    "python": ("0.103.0", "0.121.0", "0.125.0", "1.17.0", "2.0.0", "2.14.0"),
+    "typescript": ("0.97.0", "0.120.0", "1.2.0", "1.14.0"),
 }
 LANGUAGES = {"python": "Python", "typescript": "TypeScript"}
 PACKAGES = {"python": "anthropic", "typescript": "@anthropic-ai/sdk"}
@@ -32,7 +32,7 @@ class CannotInstall(Exception):
 
 @dataclass(frozen=True)
 class Release:
-    """A release of an SDK, named `python-2.12.0`."""
+    """A release of an SDK, named `python-2.14.0`."""
 
     language: str
     version: str

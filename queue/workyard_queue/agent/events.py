@@ -17,6 +17,8 @@ _PLACEHOLDER = re.compile(r"\{\{(message|result)\}\}")
 #: Characters that placeholders stand for in what the agent does at once; and what stands where more were left out.
 MOST_FILLED = 4_194_304
 CUT = "…"
+#: Events of clients that ask the agent for something: they queue the session's work.
+ASKING = ("user.message", "user.define_outcome", "user.tool_confirmation", "user.custom_tool_result")
 #: Event of a result → the call it answers, and the member that names it.
 RESULTS = {
     "user.tool_result": ("agent.tool_use", "tool_use_id"),

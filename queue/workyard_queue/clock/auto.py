@@ -17,15 +17,12 @@ from dataclasses import dataclass
 
 from workyard_store.access import TRUSTED, Access
 from workyard_store.calls import CURRENT
-from workyard_store.engine.engine import Reply
 from workyard_store.errors import EnvironmentNotFound, StorageUnavailable
 from workyard_store.workspaces.workspaces import WorkspaceStore
 
-from ..lua.binder import timer_script
+from ..lua.clock import Auto, Waiting
 from ..work.polling import LongPoll
 from .timers import Clocks
-
-_AUTO = timer_script("auto")
 
 #: How long nothing must have changed: what a client may take from an answer to its next request. Seconds.
 QUIET_S = 0.05
@@ -116,18 +113,20 @@ class AutoClocks:
     async def _next(self, ids: list[str]) -> _Found:
         """Find the instant to be at, by what Redis tells of a workspace's environments."""
         states = [state for state in await asyncio.gather(*[self._state(each) for each in ids]) if state is not None]
-        quiet_us = self._access.wall() - max((int(stirred) for _, _, stirred, _ in states), default=0)
+        quiet_us = self._access.wall() - max((state.stirred_at for state in states), default=0)
         if abs(quiet_us) < QUIET_S * 1_000_000:
             return _Found(None, QUIET_S - abs(quiet_us) / 1_000_000)
-        ahead = [int(instant) for _, _, _, instant in states if instant]
-        if not ahead or any(leased for _, leased, _, _ in states):
+        ahead = [state.next_at for state in states if state.next_at is not None]
+        if not ahead or any(state.leased for state in states):
             return _Found(None, _LOOK_EVERY_S)
         return _Found(min(ahead), QUIET_S)
 
-    async def _state(self, environment_id: str) -> Reply | None:
-        ages = ["" if age is None else age * 1000 for age in self._long_poll.reclaim_ages(environment_id)]
+    async def _state(self, environment_id: str) -> Waiting | None:
+        call = Auto(
+            gone_us=round(_GONE_S * 1_000_000),
+            reclaim_us=self._default_reclaim_us,
+            ages=["" if age is None else age * 1000 for age in self._long_poll.reclaim_ages(environment_id)],
+        )
         with suppress(EnvironmentNotFound):  # Half created or half deleted.
-            return await self._access.run(
-                _AUTO, environment_id, TRUSTED, round(_GONE_S * 1_000_000), self._default_reclaim_us, *ages
-            )
+            return await self._access.run(call, environment_id, TRUSTED)
         return None

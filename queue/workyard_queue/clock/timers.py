@@ -17,20 +17,17 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import get_args
 
 from workyard_store.access import TRUSTED, Access
-from workyard_store.engine.engine import Reply
 from workyard_store.errors import EnvironmentNotFound, InvalidRequest
+from workyard_store.lua.workspaces import ClockChange
 from workyard_store.workspaces.workspaces import ClockReading, Profile, WorkspaceStore
 
-from ..lua.binder import timer_script
+from ..lua.clock import Clock, TimerKind, TimerRow
+from ..lua.clock import Timers as TimersCall
 from ..sessions.turns import Turns
 
-_TIMERS = timer_script("timers")
-_CLOCK = timer_script("clock")
-
-TimerKind = Literal["reclaim", "lapse", "startup_lease", "wind_down", "poller_window", "agent"]
 TIMER_KINDS: tuple[TimerKind, ...] = get_args(TimerKind)
 #: Timers that one change of a clock tells of, and of each kind in one environment.
 MOST_FIRED = 1000
@@ -79,7 +76,9 @@ class Clocks:
         reading = await self._workspaces.clock(workspace)
         return reading, _in_order(await self._pending(workspace, most + 1), most)
 
-    async def change(self, workspace: str, change: str, value: int | None = None) -> tuple[ClockReading, Timers]:
+    async def change(
+        self, workspace: str, change: ClockChange, value: int | None = None
+    ) -> tuple[ClockReading, Timers]:
         """Change the clock (see `WorkspaceStore.change_clock`); return it, and what that fired.
 
         All of it is in effect: leases have lapsed, and agents have acted.
@@ -126,10 +125,11 @@ class Clocks:
     async def _pending(self, workspace: str, most: int) -> list[Timer]:
         async def one(environment_id: str) -> list[Timer]:
             try:
-                reply = await self._access.run(_TIMERS, environment_id, TRUSTED, self._default_reclaim_us, most)
+                call = TimersCall(reclaim_us=self._default_reclaim_us, most=most)
+                reply = await self._access.run(call, environment_id, TRUSTED)
             except EnvironmentNotFound:
                 return []  # Half created or half deleted.
-            return _timers(environment_id, reply[1])
+            return _timers(environment_id, reply.rows)
 
         found: list[Timer] = []
         ids = await self._workspaces.environments(workspace)
@@ -146,7 +146,7 @@ class _Firing:
         self._access = access
         self._turns = turns
         self._default_reclaim_us = default_reclaim_us
-        self._by_itself = "1" if by_itself else ""
+        self._by_itself = by_itself
         self._with_agents: list[str] = []
         self.rows: list[Timer] = []
 
@@ -157,20 +157,14 @@ class _Firing:
 
     async def _apply(self, environment_id: str, profile: Profile) -> list[Timer]:
         rows: list[Timer] = []
-        rest = 1
+        call = Clock(reclaim_us=self._default_reclaim_us, most=MOST_FIRED + 1, by_itself=self._by_itself)
         try:
-            while rest:
-                _, rest, has_agents, fired = await self._access.run(
-                    _CLOCK,
-                    environment_id,
-                    TRUSTED,
-                    *profile.copied,
-                    self._default_reclaim_us,
-                    MOST_FIRED + 1,
-                    self._by_itself,
-                )
-                rows += _timers(environment_id, fired)
-            if has_agents:
+            while True:
+                reply = await self._access.run(call, environment_id, TRUSTED, profile.head)
+                rows += _timers(environment_id, reply.rows)
+                if not reply.rest:
+                    break
+            if reply.has_agents:
                 self._with_agents.append(environment_id)
         except EnvironmentNotFound:
             pass  # Half created or half deleted.
@@ -187,11 +181,8 @@ class _Firing:
         return _in_order(self.rows, MOST_FIRED)
 
 
-def _timers(environment_id: str, rows: Reply) -> list[Timer]:
-    return [
-        Timer(int(at), kind, environment_id, work_id or None, session_id or None, worker_id or None)
-        for kind, at, work_id, session_id, worker_id in rows
-    ]
+def _timers(environment_id: str, rows: list[TimerRow]) -> list[Timer]:
+    return [Timer(row.at, row.kind, environment_id, row.work_id, row.session_id, row.worker_id) for row in rows]
 
 
 def _in_order(rows: list[Timer], most: int) -> Timers:

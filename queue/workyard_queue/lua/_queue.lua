@@ -16,6 +16,9 @@ local BATCH = 100
 -- Tombstones one script steps over: some milliseconds.
 local SKIP_BATCH = 500
 
+-- Fields of an item that stages of its life set. A re-queue removes them.
+local STAGE_FIELDS = {'acked', 'started', 'beat', 'ttl', 'stop', 'stopped'}
+
 local function work(id)
   return WORK_ .. id
 end
@@ -77,14 +80,14 @@ end
 
 -- Tell whether the environment has no room for so many new items.
 local function is_full(number, most)
-  return call('ZCARD', INDEX) + number > tonumber(most)
+  return call('ZCARD', INDEX) + number > most
 end
 
 -- Make a new item and put it into the queue. `metadata`: fields `m:<key>` and their values, in turn.
 local function create(id, session_id, metadata)
   E.seq = call('HINCRBY', ENV, 'seq', 1)
   call('HSET', work(id), 'seq', us(E.seq), 'session', session_id, 'created', us(E.now), unpack(metadata))
-  if E.trace ~= '' then call('HSET', work(id), 'trace', E.trace) end
+  if trace ~= '' then call('HSET', work(id), 'trace', trace) end
   call('ZADD', INDEX, us(E.seq), id)
   enter(id, E.now)
   note('enqueued', id, E.now, '', 'queued')
@@ -94,7 +97,7 @@ end
 local function reenter(id, date)
   enter(id, date)
   call('HSET', work(id), 'again', '1')
-  call('HDEL', work(id), 'acked', 'started', 'beat', 'ttl', 'stop', 'stopped')
+  call('HDEL', work(id), unpack(STAGE_FIELDS))
   call('DEL', TOKENS_ .. id)
   wake()
 end
@@ -109,7 +112,7 @@ end
 -- Pass a message on to an item: a stopped one re-enters the queue, any other will when it stops, unless the message is
 -- served before.
 local function message_to(id)
-  call('HSET', work(id), 'message', '1', 'trace', E.trace)
+  call('HSET', work(id), 'message', '1', 'trace', trace)
   if call('HGET', work(id), 'state') == 'stopped' then revive(id, E.now) end
 end
 
@@ -178,7 +181,7 @@ local function open()
   local refusal = begin()
   if refusal then return refusal end
   if settle() then return 'AGAIN' end
-  if E.item and call('SISMEMBER', TOKENS_ .. E.item, E.digest) == 0 then return 'DEAD' end
+  if token_work ~= '' and call('SISMEMBER', TOKENS_ .. token_work, token_digest) == 0 then return 'DEAD' end
 end
 
 -- depth: never delivered and live; pending: delivered and not settled; and the oldest entry that is pending.

@@ -51,12 +51,12 @@ local function changed(id)
 end
 
 -- Append events (JSON each) and tell the listeners.
-local function append(id, first)
-  if not ARGV[first] then return end
+local function append(id, events)
+  if not events[1] then return end
   local entry = tonumber(call('HGET', session(id), 'entry'))
-  for i = first, #ARGV do
+  for _, event in ipairs(events) do
     entry = math.max(E.now, entry + 1)
-    call('XADD', EVENTS_ .. id, us(entry) .. '-0', 'e', ARGV[i], 't', us(E.now))
+    call('XADD', EVENTS_ .. id, us(entry) .. '-0', 'e', event, 't', us(E.now))
   end
   call('HSET', session(id), 'entry', us(entry))
   announce('events', id)

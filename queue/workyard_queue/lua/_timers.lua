@@ -2,7 +2,7 @@
 
 -- How long after its hand-out a poll that names no age takes an item over, in us. `default`: the server's.
 local function reclaim_age(default)
-  return E.reclaim and E.reclaim * 1000 or tonumber(default)
+  return E.reclaim and E.reclaim * 1000 or default
 end
 
 -- How long a poll counts its worker, in us.

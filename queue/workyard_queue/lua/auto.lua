@@ -1,8 +1,8 @@
--- Tell whether an environment only waits, and for which instant, in the clock's mode auto. Changes nothing but what the
+-- Tell whether an environment only waits, and for which instant, in the clock's mode auto. Changes nothing except what the
 -- clock has ended.
 -- Atomic: leases and timers are of one instant.
--- KEYS[1] environment. ARGV[1] wall us; [2] workspace or ''; [3] how long a worker must not have polled to be taken for
--- gone, us of wall time; [4] the server's default reclaim age, us; then the reclaim ages, us, that blocked polls name ('' for none).
+-- KEYS[1]: environment. Arguments: `gone_us`: a worker that has not polled for so long, us of wall time, counts as gone;
+-- `reclaim_us`: the server's default reclaim age, us; `ages`: the reclaim ages that blocked polls name, us, '' for none.
 -- Answer: {'OK', how many items are leased, wall us of the last change or 0, instant us of the next timer or ''}: the age
 -- of a hand-out at which one of these polls takes it over, the end of the window of a worker that is gone, and the
 -- instant for which an agent waits whose work is not queued (as long as it is, such an instant moves on) | {'AGAIN'} | {'GONE'}
@@ -16,12 +16,12 @@ local function consider(instant)
   if instant and (not first or instant < first) then first = instant end
 end
 
-for i = 5, #ARGV do
-  local age = tonumber(ARGV[i]) or reclaim_age(ARGV[4])
+for _, named in ipairs(ages) do
+  local age = tonumber(named) or reclaim_age(reclaim_us)
   local handed_out = due(POLLED, age, E.now, nil, 1)[2]
   consider(handed_out and handed_out + age)
 end
-local gone_since = tonumber(ARGV[1]) - tonumber(ARGV[3])
+local gone_since = wall - gone_us
 local pollers = due(POLLERS, WINDOW, E.now, nil, 1000)
 for i = 1, #pollers, 2 do
   if tonumber(call('ZSCORE', SEEN, pollers[i]) or 0) < gone_since then

@@ -1,26 +1,28 @@
-"""Binds the queue's Lua files: the environment's head, the rules of the queue, then the script. Owns no rule itself."""
+"""The shared heads of the queue's Lua files: a call of one has the environment's head, then the rules of the queue."""
 
 from __future__ import annotations
 
 from importlib.resources import files
 
-from workyard_store.access import SCRIPTS as STORE_SCRIPTS
-from workyard_store.engine.engine import Script
+from workyard_store.engine.lua import Head, ReplyT_co
+from workyard_store.lua.heads import EnvironmentCall
 
-_HERE = files("workyard_queue") / "lua"
-_HEADS = (STORE_SCRIPTS / "_environment.lua", _HERE / "_queue.lua")
-
-
-def queue_script(name: str) -> Script:
-    """Return the script in `scripts/<name>.lua`."""
-    return Script(name, *_HEADS, _HERE / f"{name}.lua")
+LUA = files("workyard_queue") / "lua"
+#: The word for a work item or a session that the environment does not have.
+MISSING = "MISSING"
+#: The head of scripts that need to know what time brings.
+TIMERS = Head(None, (LUA / "_timers.lua",))
 
 
-def timer_script(name: str) -> Script:
-    """Return the script in `scripts/<name>.lua`, with what tells of timers before it."""
-    return Script(name, *_HEADS, STORE_SCRIPTS / "_profile.lua", _HERE / "_timers.lua", _HERE / f"{name}.lua")
+class QueueCall(EnvironmentCall[ReplyT_co], heads=(Head(None, (LUA / "_queue.lua",)),), folder=LUA):
+    """A call of a script about the queue of an environment."""
 
 
-def session_script(name: str) -> Script:
-    """Return the script in `scripts/session_<name>.lua`, with the rules of sessions before it."""
-    return Script(f"session_{name}", *_HEADS, _HERE / "_session.lua", _HERE / f"session_{name}.lua")
+class ItemCall(QueueCall[ReplyT_co], refusals=(MISSING,)):
+    """A call of a script about one work item."""
+
+    work_id: str
+
+
+class SessionCall(QueueCall[ReplyT_co], heads=(Head(None, (LUA / "_session.lua",)),)):
+    """A call of a script about the sessions of an environment."""

@@ -1,6 +1,6 @@
 -- Read what a monitor shows of an environment: the queue's figures, and the leases by the state of their items.
 -- Atomic: all of one instant. The cost does not grow with the queue, and with the leases only up to a bound.
--- KEYS[1] environment. ARGV[1] wall us; [2] ''; [3] of how many leases the state is looked up.
+-- KEYS[1]: environment. Arguments: `most_leases`: of how many leases the state is looked up.
 -- Answer: {'OK', depth, pending, age of the oldest live entry us or '', workers polling, leases, of those looked up
 -- starting, active, stopping} | {'CLOUD'} | {'AGAIN'} | {'GONE'}.
 local refusal = open()
@@ -9,7 +9,7 @@ if E.kind == 'cloud' then return {'CLOUD'} end
 if skip() then return {'AGAIN'} end
 local depth, pending, first = counts()
 local found = {starting = 0, active = 0, stopping = 0}
-for _, member in ipairs(call('ZRANGE', LEASES, 0, tonumber(ARGV[3]) - 1)) do
+for _, member in ipairs(call('ZRANGE', LEASES, 0, most_leases - 1)) do
   local state = call('HGET', work(string.sub(member, 18)), 'state')
   found[state] = (found[state] or 0) + 1
 end

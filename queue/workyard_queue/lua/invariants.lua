@@ -1,14 +1,12 @@
 -- Recount an environment from its raw keys and tell what contradicts the rules of the queue. Changes nothing, not even
 -- what the clock has ended.
 -- Atomic: all figures are of one instant, whatever goes on beside it.
--- KEYS[1] environment. ARGV[1] wall us; [2] workspace or ''; [3] most items (and stream entries) to look at one by one;
--- [4] most violations to answer; then, for a longer queue, where in its stretch of the index each part of the
--- sample begins: integers of 0–999999.
+-- KEYS[1]: environment. Arguments: `most`: items (and stream entries) to look at one by one; `shown`: most violations to
+-- answer; `windows`: for a longer queue, where in its stretch of the index each part of the sample begins: integers of 0–999999.
 -- Answer: {'OK', {rule, work id or '', text, …}, {violations, items, looked at, queued, leases, stopped, entries into
 -- stopped}}: the last three count what was looked at | {'GONE'} | {'FOREIGN'}.
 local refusal = begin()
 if refusal then return {refusal} end
-local most, shown = tonumber(ARGV[3]), tonumber(ARGV[4])
 local found, violations = {}, 0
 
 local function check(holds, rule, id, text, ...)
@@ -159,11 +157,11 @@ end
 
 if not whole then
   -- One part of each stretch of the index, so that none is looked at twice.
-  local parts = #ARGV - 4
+  local parts = #windows
   local stretch = items / parts
   local size = math.floor(math.min(most / parts, stretch))
   for part = 1, parts do
-    local from = math.floor((part - 1) * stretch + (stretch - size) * tonumber(ARGV[4 + part]) / 999999)
+    local from = math.floor((part - 1) * stretch + (stretch - size) * windows[part] / 999999)
     local members = call('ZRANGE', INDEX, from, from + size - 1, 'WITHSCORES')
     for i = 1, #members, 2 do look(members[i], members[i + 1]) end
   end

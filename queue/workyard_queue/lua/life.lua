@@ -1,19 +1,19 @@
 -- Read a part of an item's timeline, from its newest event back, and the item as the clock has it.
 -- Atomic: the item and its newest events are of one instant.
--- KEYS[1] environment. ARGV[1] wall us; [2] workspace or ''; [3] work id; [4] entry to continue below, or ''; [5] how many
--- of the environment's events to look through.
+-- KEYS[1]: environment. Arguments: `work_id`; `below`: entry to continue below, or ''; `count`: how many of the environment's
+-- events to look through.
 -- Answer: {'OK', now us, '1' if the clock stands still else '', state, session id, end of the lease us or '', workers polling,
 -- entry to continue below or '' when all was looked through, {{entry, event}, …}: the item's events, newest first}
 -- | {'MISSING'} | {'AGAIN'} | {'GONE'} | {'FOREIGN'}.
 local refusal = open()
 if refusal then return {refusal} end
-local id = ARGV[3]
-local v = call('HMGET', work(id), 'state', 'session', 'seq')
+local v = call('HMGET', work(work_id), 'state', 'session', 'seq')
 if not v[1] then return {'MISSING'} end
-local found, of = {}, '^[^\n]*\n' .. id .. '\n'
-local part = call('XREVRANGE', LIFE, ARGV[4] == '' and '+' or '(' .. ARGV[4], '-', 'COUNT', ARGV[5])
+local found, of = {}, '^[^\n]*\n' .. work_id .. '\n'
+local part = call('XREVRANGE', LIFE, below == '' and '+' or '(' .. below, '-', 'COUNT', count)
 for _, entry in ipairs(part) do
   if string.find(entry[2][2], of) then found[#found + 1] = {entry[1], entry[2][2]} end
 end
-return {'OK', us(E.now), E.frozen and '1' or '', v[1], v[2], call('ZSCORE', LEASES, lease_member(v[3], id)) or '',
-  call('ZCOUNT', POLLERS, '(' .. us(E.now - 30000000), '+inf'), #part == tonumber(ARGV[5]) and part[#part][1] or '', found}
+local lease = call('ZSCORE', LEASES, lease_member(v[3], work_id))
+return {'OK', us(E.now), E.frozen and '1' or '', v[1], v[2], lease and us(tonumber(lease)) or '',
+  call('ZCOUNT', POLLERS, '(' .. us(E.now - 30000000), '+inf'), #part == count and part[#part][1] or '', found}

@@ -1,14 +1,14 @@
 -- Read a page of the environment's items, newest first, stopped ones too.
 -- Atomic: the page is of one instant.
--- KEYS[1] environment. ARGV[1] wall us; [2] workspace or ''; [3] sequence to continue below or ''; [4] how many.
+-- KEYS[1]: environment. Arguments: `below`: sequence to continue below, or ''; `count`: how many.
 -- Answer: {'OK', id, fields, id, fields, …} | {'CLOUD'} | {'ARCHIVED'}: an archived cloud environment | {'AGAIN'} | {'GONE'}
 -- | {'FOREIGN'}.
 local refusal = open()
 if refusal then return {refusal} end
 if E.kind == 'cloud' then return {E.archived and 'ARCHIVED' or 'CLOUD'} end
-local from = ARGV[3] == '' and '+inf' or '(' .. ARGV[3]
+local from = below == '' and '+inf' or '(' .. below
 local answer = {'OK'}
-for _, id in ipairs(call('ZREVRANGEBYSCORE', INDEX, from, '-inf', 'LIMIT', 0, ARGV[4])) do
+for _, id in ipairs(call('ZREVRANGEBYSCORE', INDEX, from, '-inf', 'LIMIT', 0, count)) do
   answer[#answer + 1] = id
   answer[#answer + 1] = call('HGETALL', work(id))
 end

@@ -1,27 +1,27 @@
--- Look at an environment for somebody who waits for a change, and let its timeline tell of changes for a while.
+-- Look at an environment for somebody who waits for a change, and let its scripts tell of changes for a while.
 -- Atomic: no change falls between the look and the mark.
--- KEYS[1] environment. ARGV[1] wall us; [2] workspace or ''; [3] wall us until which it is watched, or ''; [4] work id or ''; [5] entry
--- of the timeline behind which the item's states count, '' for none of them; [6] events to look through for them.
+-- KEYS[1]: environment. Arguments: `watch_until`: wall us until which it is watched, or nil; `work_id`, or ''; `since`: entry of
+-- the timeline after which the item's states count, '' for none of them; `count`: events to look through for them.
 -- Answer: {'OK', '1' if the item is here, its state or '', {state, …}: those it entered, entry of the timeline that was
 -- reached, depth, pending, items under lease, all items, workers polling, microseconds until time alone changes one of these
 -- or -1, 0 if there may be more states} | {'AGAIN'} | {'GONE'} | {'FOREIGN'}.
 local refusal = open()
 if refusal then return {refusal} end
-if ARGV[3] ~= '' and (E.watched or 0) < tonumber(ARGV[3]) then call('HSET', ENV, 'watched', ARGV[3]) end
-local id, entered, reached, more = ARGV[4], {}, ARGV[5], false
+if watch_until and (E.watched or 0) < watch_until then call('HSET', ENV, 'watched', us(watch_until)) end
+local entered, reached, more = {}, since, false
 if reached == '' then
   local newest = call('XREVRANGE', LIFE, '+', '-', 'COUNT', 1)[1]
   reached = newest and newest[1] or '0-0'
-elseif id ~= '' then
-  local part = call('XRANGE', LIFE, '(' .. reached, '+', 'COUNT', ARGV[6])
-  more = #part == tonumber(ARGV[6])
+elseif work_id ~= '' then
+  local part = call('XRANGE', LIFE, '(' .. reached, '+', 'COUNT', count)
+  more = #part == count
   for _, entry in ipairs(part) do
     reached = entry[1]
     local of, after = string.match(entry[2][2], '^[^\n]*\n([^\n]*)\n[^\n]*\n[^\n]*\n[^\n]*\n[^\n]*\n([^\n]*)')
-    if of == id and after ~= '' then entered[#entered + 1] = after end
+    if of == work_id and after ~= '' then entered[#entered + 1] = after end
   end
 end
-local state = id ~= '' and call('HGET', work(id), 'state')
+local state = work_id ~= '' and call('HGET', work(work_id), 'state')
 local depth, pending = 0, 0
 if E.kind ~= 'cloud' then depth, pending = counts() end
 local window = us(E.now - 30000000)

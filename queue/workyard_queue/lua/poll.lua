@@ -1,8 +1,8 @@
 -- Hand an item out: the reclaimable one that was handed out longest ago, else the oldest waiting one.
 -- Atomic: no two polls get one item, and a token is minted only with the hand-out. A fault rule may have an item handed
 -- out once more (`fault.lua`).
--- KEYS[1] environment. ARGV[1] wall us; [2] workspace or ''; [3] worker id or ''; [4] reclaim age in us or '' for the
--- workspace's; [5] the server's default reclaim age, us; [6] SHA-256 of the token to mint.
+-- KEYS[1]: environment. Arguments: `worker_id`, or ''; `reclaim_us`: reclaim age in us, or nil for the workspace's;
+-- `default_reclaim_us`: the server's; `token_sha`: SHA-256 of the token to mint.
 -- Answer: {'WORK', work id, fields of the item} | {'NONE', microseconds until the next lease ends or -1, microseconds
 -- since the oldest hand-out or -1, reclaim age in us of a poll that names none, 1 in mode auto}: -1 also while the clock
 -- stands still | {'SEED', seed, place} | {'CLOUD'} | {'AGAIN'} | {'GONE'}
@@ -10,14 +10,14 @@
 local refusal = open()
 if refusal then return {refusal} end
 if E.kind == 'cloud' then return {'CLOUD'} end
-if ARGV[3] ~= '' then
+if worker_id ~= '' then
   if E.auto then
     -- The clock stands: only the wall clock tells who polls no more.
-    call('ZADD', SEEN, ARGV[1], ARGV[3])
-    call('ZREMRANGEBYSCORE', SEEN, '-inf', us(tonumber(ARGV[1]) - 60000000))
+    call('ZADD', SEEN, us(wall), worker_id)
+    call('ZREMRANGEBYSCORE', SEEN, '-inf', us(wall - 60000000))
   end
   call('ZREMRANGEBYSCORE', POLLERS, '-inf', us(E.now - 30000000))
-  if call('ZADD', POLLERS, us(E.now), ARGV[3]) == 1 then tell() end
+  if call('ZADD', POLLERS, us(E.now), worker_id) == 1 then tell() end
 end
 
 -- Take the oldest item off the list of those that are to be handed out twice, if another worker got it first.
@@ -25,7 +25,7 @@ local function given_twice()
   local found, rest = nil, {}
   for line in string.gmatch(E.twice, '[^\n]+') do
     local id, holder = string.match(line, '^(%S+) (.*)$')
-    if found or (holder ~= '' and holder == ARGV[3]) then
+    if found or (holder ~= '' and holder == worker_id) then
       rest[#rest + 1] = line
     else
       found = id
@@ -37,7 +37,8 @@ end
 
 -- The fields of an item as they were when it was first handed out.
 local function as_queued(id)
-  local later = {acked = true, started = true, beat = true, stop = true, stopped = true}
+  local later = {}
+  for _, field in ipairs(STAGE_FIELDS) do later[field] = true end
   local fields, shown = call('HGETALL', work(id)), {}
   for i = 1, #fields, 2 do
     if not later[fields[i]] then
@@ -54,13 +55,13 @@ local twice = E.twice ~= '' and given_twice()
 local held = twice and call('HGET', work(twice), 'entry')
 if held then
   if held ~= '' then call('ZADD', POLLED, 'XX', us(E.now), held) end
-  call('SADD', TOKENS_ .. twice, ARGV[6])
+  call('SADD', TOKENS_ .. twice, token_sha)
   touch()
-  note('offered', twice, E.now, '', '', 'd', string.sub(ARGV[6], 1, 8))
+  note('offered', twice, E.now, '', '', 'd', string.sub(token_sha, 1, 8))
   return {'WORK', twice, as_queued(twice)}
 end
-local default_age = E.reclaim and E.reclaim * 1000 or tonumber(ARGV[5])
-local age = tonumber(ARGV[4]) or default_age
+local default_age = E.reclaim and E.reclaim * 1000 or default_reclaim_us
+local age = reclaim_us or default_age
 local entry
 local reclaimable = call('ZRANGEBYSCORE', POLLED, '-inf', us(E.now - age), 'WITHSCORES', 'LIMIT', 0, 1)
 if reclaimable[1] then
@@ -79,15 +80,15 @@ if not entry then
   if E.frozen then return {'NONE', -1, -1, default_age, E.auto and 1 or 0} end
   local lease_end = tonumber(call('ZRANGE', LEASES, 0, 0, 'WITHSCORES')[2])
   local handed_out = tonumber(call('ZRANGE', POLLED, 0, 0, 'WITHSCORES')[2])
-  return {'NONE', lease_end and lease_end - E.now or -1, handed_out and E.now - handed_out or -1, default_age}
+  return {'NONE', lease_end and lease_end - E.now or -1, handed_out and E.now - handed_out or -1, default_age, 0}
 end
 local id = entry[2][2]
 call('ZADD', POLLED, us(E.now), entry[1])
-call('SADD', TOKENS_ .. id, ARGV[6])
+call('SADD', TOKENS_ .. id, token_sha)
 touch()
 if reclaimable[1] then
-  note('reclaimed', id, E.now, '', '', 'd', string.sub(ARGV[6], 1, 8), 'a', us(E.now - tonumber(reclaimable[2])))
+  note('reclaimed', id, E.now, '', '', 'd', string.sub(token_sha, 1, 8), 'a', us(E.now - tonumber(reclaimable[2])))
 else
-  note('offered', id, E.now, '', '', 'd', string.sub(ARGV[6], 1, 8))
+  note('offered', id, E.now, '', '', 'd', string.sub(token_sha, 1, 8))
 end
 return {'WORK', id, call('HGETALL', work(id))}

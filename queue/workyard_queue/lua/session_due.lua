@@ -1,12 +1,12 @@
 -- Name sessions whose agent has to act, and tell when time alone makes the next one.
 -- Atomic: names and time are of one instant.
--- KEYS[1] environment. ARGV[1] wall us; [2] workspace or ''; [3] how many at most.
+-- KEYS[1]: environment. Arguments: `most`: how many.
 -- Answer: {'OK', microseconds until the next one has to, or -1 (none, or the clock stands still), session id, …} | {'GONE'} | {'FOREIGN'}.
 local refusal = begin()
 if refusal then return {refusal} end
 local ahead = tonumber(call('ZRANGEBYSCORE', DUE, '(' .. us(E.now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2])
 local answer = {'OK', ahead and not E.frozen and ahead - E.now or -1}
-for _, id in ipairs(call('ZRANGEBYSCORE', DUE, '-inf', us(E.now), 'LIMIT', 0, ARGV[3])) do
+for _, id in ipairs(call('ZRANGEBYSCORE', DUE, '-inf', us(E.now), 'LIMIT', 0, most)) do
   answer[#answer + 1] = id
 end
 return answer

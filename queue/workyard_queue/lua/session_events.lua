@@ -1,18 +1,17 @@
 -- Read a part of a session's events.
 -- Atomic: the part is of one instant.
--- KEYS[1] environment. ARGV[1] wall us; [2] workspace or ''; [3] session id; [4] work id; [5] asc|desc; [6] the entry (us)
--- to continue behind, or ''; [7] how many.
+-- KEYS[1]: environment. Arguments: `session_id`; `work_id`; `order`: asc|desc; `behind`: the entry (us) after which to
+-- continue, or ''; `count`: how many.
 -- Answer: {'OK', '1' if its agent has to act first, else '', {{entry id, {e, …, t, …}}, …}}
 -- | {'MISSING'} | {'AGAIN'} | {'GONE'} | {'FOREIGN'}.
 local refusal = open()
 if refusal then return {refusal} end
-local id = ARGV[3]
-if not reach(id, ARGV[4]) then return {'MISSING'} end
-local from = ARGV[6] ~= '' and '(' .. ARGV[6] .. '-0'
+if not reach(session_id, work_id) then return {'MISSING'} end
+local from = behind ~= '' and '(' .. behind .. '-0'
 local found
-if ARGV[5] == 'asc' then
-  found = call('XRANGE', EVENTS_ .. id, from or '-', '+', 'COUNT', ARGV[7])
+if order == 'asc' then
+  found = call('XRANGE', EVENTS_ .. session_id, from or '-', '+', 'COUNT', count)
 else
-  found = call('XREVRANGE', EVENTS_ .. id, from or '+', '-', 'COUNT', ARGV[7])
+  found = call('XREVRANGE', EVENTS_ .. session_id, from or '+', '-', 'COUNT', count)
 end
-return {'OK', is_due(id), found}
+return {'OK', is_due(session_id), found}

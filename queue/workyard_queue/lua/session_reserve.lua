@@ -1,15 +1,15 @@
 -- Give a new session its place in the environment, before its place in the workspace and its record: whatever a crash
 -- leaves of it is found and removed with the environment.
 -- Atomic: only a live environment of the caller's takes a session.
--- KEYS[1] environment. ARGV[1] wall us; [2] workspace or ''; [3] session id; [4] most sessions, and most items.
+-- KEYS[1]: environment. Arguments: `session_id`; `most`: sessions, and as many items.
 -- Answer: {'OK', workspace} | {'ARCHIVED'} | {'FULL'} | {'SEED', seed, place} | {'GONE'} | {'FOREIGN'}.
 local refusal = begin()
 if refusal then return {refusal} end
 if E.archived then return {'ARCHIVED'} end
-if call('ZCARD', SESSIONS) >= tonumber(ARGV[4]) or E.kind == 'self_hosted' and is_full(1, ARGV[4]) then
+if call('ZCARD', SESSIONS) >= most or E.kind == 'self_hosted' and is_full(1, most) then
   return {'FULL'}
 end
 local ask = seed('session')
 if ask then return ask end
-call('ZADD', SESSIONS, call('HINCRBY', ENV, 'sessions', 1), ARGV[3])
+call('ZADD', SESSIONS, call('HINCRBY', ENV, 'sessions', 1), session_id)
 return {'OK', call('HGET', ENV, 'ws')}

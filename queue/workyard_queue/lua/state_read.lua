@@ -1,8 +1,8 @@
 -- Read a part of an environment as it is stored, for the document of its workspace's state. Settles nothing: what the clock
 -- has ended meanwhile shows at the next access, before a restore as after it.
 -- Atomic: a part is of one instant. Where one part is not enough, the mark tells whether anything changed in between.
--- KEYS[1] environment. ARGV[1] wall us; [2] ''; [3] mark: a text of the reader's own; [4] section to go on with: record|work|
--- queue|sessions|events|life; [5] place in it to go on behind, or '0'; [6] about how many rows at most.
+-- KEYS[1]: environment. Arguments: `mark`: a text of the reader's own; `section` to go on with: record|work|queue|sessions|
+-- events|life; `place` in it after which to go on, or '0'; `left`: about how many rows at most.
 -- Answer: {'OK', section to go on with or '' if this was all, place, {row, …}} | {'CHANGED'}: begin anew | {'GONE'}
 -- | {'FOREIGN'}. Each row begins with its kind:
 --   record    fields of the environment, of its keys, its idempotency keys, its pollers (worker, us, …)
@@ -13,7 +13,6 @@
 --   life      entry id, fields
 local refusal = begin()
 if refusal then return {refusal} end
-local mark, section, place, left = ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
 local first = section == 'record'
 if not first and call('HGET', ENV, 'whole') ~= mark then return {'CHANGED'} end
 local rows = {}

@@ -1,6 +1,6 @@
 -- Read the queue's figures. The cost does not grow with the queue.
 -- Atomic: depth + pending is the number of queued items of one instant.
--- KEYS[1] environment. ARGV[1] wall us; [2] workspace or ''.
+-- KEYS[1]: environment. Arguments: none.
 -- Answer: {'OK', depth, pending, date of the oldest live entry us or '', workers polling} | {'CLOUD'} | {'AGAIN'}
 -- | {'GONE'} | {'FOREIGN'}.
 local refusal = open()

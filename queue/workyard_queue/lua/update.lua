@@ -1,13 +1,12 @@
 -- Patch an item's metadata.
 -- Atomic: the cap on the number of keys judges the result.
--- KEYS[1] environment. ARGV[1] wall us; [2] workspace or ''; [3] work id; [4] most keys; [5] '0' if the patch is already
--- known to be refused: only the number of keys is wanted; then triples of key, '1' (set) or '0' (delete), value.
+-- KEYS[1]: environment. Arguments: `work_id`; `most_keys`; `refused`: whether the patch is already known to be refused: only the
+-- number of keys is wanted; `patch`: rows of `key`, `sets` (else it is deleted) and `value`.
 -- Answer: {'OK', fields} | {'REFUSED', number of keys the result would have} | {'MISSING'} | {'AGAIN'} | {'GONE'}
 -- | {'FOREIGN'}.
 local refusal = open()
 if refusal then return {refusal} end
-local id = ARGV[3]
-local names = call('HKEYS', work(id))
+local names = call('HKEYS', work(work_id))
 if #names == 0 then return {'MISSING'} end
 local has, count = {}, 0
 for _, name in ipairs(names) do
@@ -16,21 +15,21 @@ for _, name in ipairs(names) do
     count = count + 1
   end
 end
-for i = 6, #ARGV, 3 do
-  local name, set = 'm:' .. ARGV[i], ARGV[i + 1] == '1'
-  if set ~= (has[name] or false) then
-    has[name] = set
-    count = count + (set and 1 or -1)
+for _, change in ipairs(patch) do
+  local name = 'm:' .. change.key
+  if change.sets ~= (has[name] or false) then
+    has[name] = change.sets
+    count = count + (change.sets and 1 or -1)
   end
 end
-if ARGV[5] == '0' or count > tonumber(ARGV[4]) then return {'REFUSED', count} end
-for i = 6, #ARGV, 3 do
-  if ARGV[i + 1] == '1' then
-    call('HSET', work(id), 'm:' .. ARGV[i], ARGV[i + 2])
+if refused or count > most_keys then return {'REFUSED', count} end
+for _, change in ipairs(patch) do
+  if change.sets then
+    call('HSET', work(work_id), 'm:' .. change.key, change.value)
   else
-    call('HDEL', work(id), 'm:' .. ARGV[i])
+    call('HDEL', work(work_id), 'm:' .. change.key)
   end
 end
 touch()
-note('metadata', id, E.now, '', '', 'keys', us((#ARGV - 5) / 3))
-return {'OK', call('HGETALL', work(id))}
+note('metadata', work_id, E.now, '', '', 'keys', us(#patch))
+return {'OK', call('HGETALL', work(work_id))}

@@ -9,6 +9,8 @@ from typing import Any, Literal, cast
 
 from workyard_store.clock import format_instant
 
+from ..lua.sessions import SessionRead
+
 Event = dict[str, Any]
 #: Where a session's script came from.
 Source = Literal["session", "metadata", "workspace", "server", "built_in"]
@@ -58,14 +60,12 @@ class SessionEvent:
     content: Event
 
 
-def session_of(
-    environment_id: str, session_id: str, now: str, workspace: str, fields: list[str], held_since: str
-) -> Session:
-    """Read a record as the scripts answer it, at the instant *now*."""
-    record = dict(zip(fields[::2], fields[1::2], strict=True))
+def session_of(environment_id: str, session_id: str, read: SessionRead) -> Session:
+    """Return a session from the reply of a script."""
+    record = read.fields
     active = int(record["active"])
     if record["status"] == "running":
-        active += int(now) - int(record["since"])
+        active += read.now - int(record["since"])
     return Session(
         id=session_id,
         environment_id=environment_id,
@@ -79,12 +79,12 @@ def session_of(
         updated_at=int(record["updated"]),
         archived_at=int(record["archived"]) if record["archived"] else None,
         active_us=active,
-        read_at=int(now),
+        read_at=read.now,
         version=int(record["version"]),
-        workspace=workspace,
+        workspace=read.workspace,
         script=ChosenScript(record["script"], cast(Source, record["source"])) if record.get("script") else None,
         agent_state=json.loads(record["state"]),
-        held_since=int(held_since) if held_since else None,
+        held_since=read.held_since,
     )
 
 

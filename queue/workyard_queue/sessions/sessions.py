@@ -5,14 +5,14 @@ session is `turns.py`, who listens to one `streams.py`. Rules: `sessions.*`.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 from workyard_store.access import ANYWHERE, TRUSTED, Access, Caller
-from workyard_store.engine.engine import Reply, Script
+from workyard_store.engine.lua import Refused, Word
 from workyard_store.errors import (
     EnvironmentNotFound,
     InvalidRequest,
@@ -22,40 +22,36 @@ from workyard_store.errors import (
     StorageUnavailable,
 )
 from workyard_store.ids import canonical_session_id, new_id, work_id
+from workyard_store.lua.heads import Archived, Full, Ok
 from workyard_store.pages import decode_cursor, encode_cursor
-from workyard_store.seeds import Fresh, fresh
+from workyard_store.seeds import SEED, Fresh, fresh
 from workyard_store.workspaces.workspaces import WorkspaceStore
 
-from ..lua.binder import session_script
+from ..agent.events import ASKING
+from ..lua.binder import MISSING
+from ..lua.sessions import (
+    DUE,
+    EventsRead,
+    Reserved,
+    SessionCreate,
+    SessionRead,
+    SessionReserve,
+    SessionScript,
+    SessionUnreserve,
+)
+from . import session_calls
 from .filters import EventFilter, SessionFilter
 from .records import ChosenScript, Event, Session, SessionEvent, event_of, session_of
+from .session_calls import Make, MakeWithEvents, RefusedIn, dump, read_events
 from .turns import Turns
 
-_RESERVE = session_script("reserve")
-_UNRESERVE = session_script("unreserve")
-_CREATE = session_script("create")
-_GET = session_script("get")
-_EVENTS = session_script("events")
-_APPEND = session_script("append")
-_UPDATE = session_script("update")
-_ARCHIVE = session_script("archive")
-_DELETE = session_script("delete")
-_SCRIPT = session_script("script")
+T = TypeVar("T")
+ReadT = TypeVar("ReadT", SessionRead, EventsRead)
 
-#: Events that ask the agent to go on, which may need a worker again.
-_ASKING = ("user.message", "user.define_outcome", "user.tool_confirmation", "user.custom_tool_result")
 #: Rows that one read looks through for a page, however few of them are wanted.
 _MOST_READ = 1000
 #: Times an update is tried again after another change came between. Each time somebody else has succeeded.
 _MOST_TRIES = 1000
-
-
-def _dump(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
-def _asks(events: Sequence[Event]) -> str:
-    return "1" if any(event["type"] in _ASKING for event in events) else "0"
 
 
 class Sessions:
@@ -93,58 +89,60 @@ class Sessions:
         """
         session_id = ""
 
-        async def reserve(new: Fresh) -> Reply:
+        async def reserve(new: Fresh) -> Reserved | Word[Archived] | Word[Full]:
             nonlocal session_id
             session_id = new.id("session")
-            most = self._access.limits.items
-            return await self._access.run(_RESERVE, environment_id, caller, session_id, most, seeded=new.seeded)
+            call = SessionReserve(session_id=session_id, most=self._access.limits.items)
+            return await self._access.run(call, environment_id, caller, seeded=new.seeded)
 
-        reply = await fresh(environment_id, reserve)
-        if reply[0] == "OK":
-            workspace = reply[1]
+        reserved = await fresh(environment_id, reserve)
+        word: str = reserved.word
+        if reserved.word == "OK":
+            workspace = reserved.workspace
             number = await self._workspaces.reserve_session(workspace, environment_id, session_id)
             await self._places.add(environment_id, [session_id])
 
-            async def create(new: Fresh) -> Reply:
-                return await self._access.run(
-                    _CREATE,
-                    environment_id,
-                    caller,
-                    session_id,
-                    work_id(environment_id, session_id),
-                    number,
-                    *map(_dump, (agent, title, metadata, resources, vault_ids)),
-                    "" if script is None else script.text,
-                    "" if script is None else script.source,
-                    self._access.limits.items,
-                    *map(_dump, map(new.event, events)),
-                    seeded=new.seeded,
+            async def create(new: Fresh) -> Word[Ok] | Word[Archived] | Word[Full]:
+                call = SessionCreate(
+                    session_id=session_id,
+                    work_id=work_id(environment_id, session_id),
+                    number=number,
+                    agent=dump(agent),
+                    title=dump(title),
+                    metadata=dump(metadata),
+                    resources=dump(resources),
+                    vaults=dump(vault_ids),
+                    script="" if script is None else script.text,
+                    source="" if script is None else script.source,
+                    most_items=self._access.limits.items,
+                    events=[dump(new.event(event)) for event in events],
                 )
+                return await self._access.run(call, environment_id, caller, seeded=new.seeded)
 
             try:
-                reply = await fresh(environment_id, create)
+                word = (await fresh(environment_id, create)).word
             except EnvironmentNotFound:
                 # Deleted meanwhile, and perhaps purged: nobody else will remove the place.
                 await self._places.remove(workspace, environment_id, [session_id])
                 raise
-            if reply[0] == "FULL":
-                await self._access.run(_UNRESERVE, environment_id, caller, session_id)
+            if word == "FULL":
+                await self._access.run(SessionUnreserve(session_id=session_id), environment_id, caller)
                 await self._places.remove(workspace, environment_id, [session_id])
-        if reply[0] == "FULL":
+        if word == "FULL":
             raise self._access.limits.full_of_items(environment_id)
-        if reply[0] == "ARCHIVED":
+        if word == "ARCHIVED":
             raise InvalidRequest(f"Environment {environment_id} is archived.", rule="sessions.create.archived")
         try:
-            _, reply = await self._acted(_GET, session_id, TRUSTED, within=environment_id)
+            _, read = await self._acted(session_calls.get, session_id, TRUSTED, within=environment_id)
         except SessionNotFound:
             # Deleted meanwhile with its environment, for nobody knows it yet.
             raise EnvironmentNotFound(environment_id) from None
-        return session_of(environment_id, session_id, *reply[2:])
+        return session_of(environment_id, session_id, read)
 
     async def get(self, session_id: str, caller: Caller) -> Session:
         """Return a session."""
-        environment_id, reply = await self._acted(_GET, session_id, caller)
-        return session_of(environment_id, _canonical(session_id), *reply[2:])
+        environment_id, read = await self._acted(session_calls.get, session_id, caller)
+        return session_of(environment_id, _canonical(session_id), read)
 
     async def update(
         self,
@@ -161,12 +159,10 @@ class Sessions:
         for _ in range(_MOST_TRIES):
             stored = await self.get(session_id, caller)
             agent, title, metadata, event = change(stored)
-            update = (stored.version, "" if agent is None else _dump(agent), _dump(title), _dump(metadata))
+            record = partial(session_calls.update, version=stored.version, agent=agent, title=title, metadata=metadata)
             events = [] if event is None else [event]
-            _, reply, _ = await self._with_events(
-                _UPDATE, stored.id, TRUSTED, update, events, within=stored.environment_id
-            )
-            if reply[0] == "OK":
+            _, reply, _ = await self._with_events(record, stored.id, TRUSTED, events, within=stored.environment_id)
+            if reply.word == "OK":
                 return await self.get(session_id, caller)
         raise StorageUnavailable
 
@@ -181,18 +177,16 @@ class Sessions:
         """
         for _ in range(_MOST_TRIES):
             stored = await self.get(session_id, caller)
-            reply = await self._access.run(
-                _SCRIPT,
-                stored.environment_id,
-                TRUSTED,
-                stored.id,
-                work_id(stored.environment_id, stored.id),
-                stored.version,
-                script.text,
-                script.source,
-                _dump(state(stored.agent_state)),
+            call = SessionScript(
+                session_id=stored.id,
+                work_id=work_id(stored.environment_id, stored.id),
+                version=stored.version,
+                script=script.text,
+                source=script.source,
+                state=dump(state(stored.agent_state)),
             )
-            match reply[0]:
+            reply = await self._access.run(call, stored.environment_id, TRUSTED)
+            match reply.word:
                 case "OK":
                     return
                 case "BUSY":
@@ -210,10 +204,10 @@ class Sessions:
             SessionOutOfState: it is running.
         """
         event = {"id": new_id("sevt"), "type": "session.status_terminated"}
-        _, reply = await self._settled(_ARCHIVE, session_id, caller, event)
-        if reply[0] == "RUNNING":
+        _, reply = await self._settled(session_calls.archive, session_id, caller, [event])
+        if reply.word == "RUNNING":
             raise SessionOutOfState(
-                f'Session {session_id} cannot be archived while its status is "{reply[1]}". '
+                f'Session {session_id} cannot be archived while its status is "{reply.status}". '
                 "Only pending or idle sessions may be archived.",
                 rule="sessions.archive.running",
             )
@@ -225,15 +219,15 @@ class Sessions:
         Raises:
             SessionOutOfState: it is running.
         """
-        environment_id, reply = await self._settled(_DELETE, session_id, caller)
-        if reply[0] == "RUNNING":
+        environment_id, reply = await self._settled(session_calls.delete, session_id, caller, [])
+        if reply.word == "RUNNING":
             raise SessionOutOfState(
                 "Cannot delete session while it is running. Send an interrupt event or wait for the session to complete.",
                 rule="sessions.delete.running",
             )
         known = _canonical(session_id)
-        await self._places.remove(reply[1], environment_id, [known])
-        if reply[2]:
+        await self._places.remove(reply.workspace, environment_id, [known])
+        if reply.has_place:
             await self._access.engine.command("ZREM", self._access.keys.environment(environment_id, "sessions"), known)
 
     async def append(self, session_id: str, caller: Caller, events: Sequence[Event]) -> list[SessionEvent]:
@@ -243,9 +237,10 @@ class Sessions:
             InvalidRequest: the session is archived or terminated, or a worker's result is sent to a cloud environment.
         """
         results = [n for n, event in enumerate(events) if event["type"] == "user.tool_result"]
-        asks = (_asks(events), "1" if results else "0")
-        environment_id, reply, sent = await self._with_events(_APPEND, session_id, caller, asks, events)
-        match reply[0]:
+        asks = any(event["type"] in ASKING for event in events)
+        make = partial(session_calls.append, asks=asks, has_results=bool(results))
+        environment_id, reply, sent = await self._with_events(make, session_id, caller, events)
+        match reply.word:
             case "ARCHIVED":
                 raise SessionOutOfState(f"Session {session_id} is archived and takes no events.")
             case "TERMINATED":
@@ -255,8 +250,9 @@ class Sessions:
                     f"events.{results[0]}: user.tool_result is only valid in self-hosted environments",
                     rule="sessions.events.cloud-result",
                 )
+        assert reply.word == "OK"
         await self._act(environment_id, _canonical(session_id))
-        return [SessionEvent(0, int(reply[1]), event) for event in sent]
+        return [SessionEvent(0, reply.now, event) for event in sent]
 
     async def events(
         self, session_id: str, caller: Caller, *, wanted: EventFilter, limit: int, page: str | None, order: str
@@ -267,12 +263,12 @@ class Sessions:
             InvalidRequest: *page* is not a cursor of this list in this order.
         """
         name = f"events {_canonical(session_id)} {order}"
-        behind = "" if page is None else decode_cursor(name, page)
+        behind = None if page is None else decode_cursor(name, page)
         found: list[SessionEvent] = []
         count = limit + 1
         while len(found) <= limit:
-            _, reply = await self._acted(_EVENTS, session_id, caller, order, behind, count)
-            part = [event_of(entry) for entry in reply[2]]
+            _, reply = await self._acted(read_events(order, behind, count), session_id, caller)
+            part = [event_of(entry) for entry in reply.entries]
             found += filter(wanted.wants, part)
             if len(part) < count:
                 break
@@ -282,21 +278,31 @@ class Sessions:
 
     async def newest(self, session_id: str, caller: Caller) -> tuple[str, SessionEvent]:
         """Return a session's environment and its last event."""
-        environment_id, reply = await self._acted(_EVENTS, session_id, caller, "desc", "", 1)
-        return environment_id, event_of(reply[2][0])
+        environment_id, reply = await self._acted(read_events("desc", None, 1), session_id, caller)
+        return environment_id, event_of(reply.entries[0])
 
     async def behind(self, environment_id: str, session_id: str, entry: int, count: int) -> list[SessionEvent]:
         """Return up to *count* events after a place, oldest first."""
-        _, reply = await self._on_session(_EVENTS, session_id, TRUSTED, "asc", entry, count, within=environment_id)
-        return [event_of(each) for each in reply[2]]
+        make = read_events("asc", entry, count)
+        _, reply = await self._on_session(make, session_id, TRUSTED, within=environment_id)
+        return [event_of(each) for each in reply.entries]
 
-    async def _settled(self, script: Script, session_id: str, caller: Caller, *events: Event) -> tuple[str, Reply]:
+    async def _settled(
+        self,
+        make: MakeWithEvents[T],
+        session_id: str,
+        caller: Caller,
+        events: Sequence[Event],
+    ) -> tuple[str, T]:
         """Run a script that ends a session, again until its agent has nothing to do before."""
         for _ in range(_MOST_TRIES):
-            environment_id, reply, _ = await self._with_events(script, session_id, caller, (), events)
-            if reply[0] != "DUE":
+            try:
+                environment_id, reply, _ = await self._with_events(make, session_id, caller, events)
                 return environment_id, reply
-            await self._act(environment_id, _canonical(session_id))
+            except RefusedIn as where:
+                if where.refused.word != DUE:
+                    raise
+                await self._act(where.environment_id, _canonical(session_id))
         raise StorageUnavailable
 
     async def _act(self, environment_id: str, known: str) -> None:
@@ -305,59 +311,62 @@ class Sessions:
             await self._turns.take(environment_id, known)
 
     async def _acted(
-        self, script: Script, session_id: str, caller: Caller, *arguments: str | int, within: str | None = None
-    ) -> tuple[str, Reply]:
+        self, make: Make[ReadT], session_id: str, caller: Caller, *, within: str | None = None
+    ) -> tuple[str, ReadT]:
         """Run a script that reads a session, again if its agent had to act first."""
-        environment_id, reply = await self._on_session(script, session_id, caller, *arguments, within=within)
-        if reply[1]:
+        environment_id, reply = await self._on_session(make, session_id, caller, within=within)
+        if reply.is_due:
             await self._act(environment_id, _canonical(session_id))
-            environment_id, reply = await self._on_session(
-                script, session_id, caller, *arguments, within=environment_id
-            )
+            environment_id, reply = await self._on_session(make, session_id, caller, within=environment_id)
         return environment_id, reply
 
     async def _with_events(
         self,
-        script: Script,
+        make: MakeWithEvents[T],
         session_id: str,
         caller: Caller,
-        arguments: tuple[str | int, ...],
         events: Sequence[Event],
         *,
         within: str | None = None,
-    ) -> tuple[str, Reply, list[Event]]:
-        """Run a script that appends events to a session. Return them with the ids that they have."""
-        environment_id, reply = await self._on_session(
-            script, session_id, caller, *arguments, *map(_dump, events), within=within
-        )
-        if reply[0] != "SEED":
+    ) -> tuple[str, T, list[Event]]:
+        """Run a script that appends events to a session; *make* is given their texts, too. Return them with the ids that
+        they have."""
+
+        def of(events: Sequence[Event]) -> Make[T]:
+            texts = [dump(event) for event in events]
+            return lambda known, item: make(known, item, texts)
+
+        try:
+            environment_id, reply = await self._on_session(of(events), session_id, caller, within=within)
             return environment_id, reply, list(events)
-        new = Fresh(environment_id, *map(str, reply[1:]))
+        except RefusedIn as where:
+            if where.refused.word != SEED:
+                raise
+            environment_id = where.environment_id
+            new = Fresh.of(environment_id, where.refused)
         sent = [new.event(event) for event in events]
-        _, reply = await self._on_session(
-            script, session_id, caller, *arguments, *map(_dump, sent), within=environment_id, seeded=new.seeded
-        )
+        _, reply = await self._on_session(of(sent), session_id, caller, within=environment_id, seeded=True)
         return environment_id, reply, sent
 
     async def _on_session(
         self,
-        script: Script,
+        make: Make[T],
         session_id: str,
         caller: Caller,
-        *arguments: str | int,
+        *,
         within: str | None = None,
-        seeded: str = "",
-    ) -> tuple[str, Reply]:
+        seeded: bool = False,
+    ) -> tuple[str, T]:
         """Run a script on a session, in the environment that the caller's token names or one that has the session."""
         known = _canonical(session_id)
         named = within or caller.environment_id
-        if named is not None and (reply := await self._try(script, named, caller, known, arguments, seeded)):
+        if named is not None and (reply := await self._try(make, named, caller, known, seeded=seeded)):
             return named, reply
         # A worker whose token has to be good reaches the sessions of its environment only.
         bound = caller.strict and caller.environment_id is not None
         for look in () if within or bound else (self._entered, self._searched):
             for environment_id in await look(known, caller):
-                if reply := await self._try(script, environment_id, caller, known, arguments):
+                if reply := await self._try(make, environment_id, caller, known):
                     return environment_id, reply
         raise SessionNotFound(session_id)
 
@@ -373,26 +382,23 @@ class Sessions:
         found = []
         for environment_id in await self._places.with_item(known, chain(*environments)):
             # The record comes first: it is what tells a purge that there may be a place.
-            if await self._try(_GET, environment_id, caller, known, ()):
+            if await self._try(session_calls.get, environment_id, caller, known):
                 await self._places.add(environment_id, [known])
                 found.append(environment_id)
         return found
 
     async def _try(
-        self,
-        script: Script,
-        environment_id: str,
-        caller: Caller,
-        known: str,
-        arguments: tuple[str | int, ...],
-        seeded: str = "",
-    ) -> Reply:
+        self, make: Make[T], environment_id: str, caller: Caller, known: str, *, seeded: bool = False
+    ) -> T | None:
+        call = make(known, work_id(environment_id, known))
         try:
-            item = work_id(environment_id, known)
-            reply = await self._access.run(script, environment_id, caller, known, item, *arguments, seeded=seeded)
+            return await self._access.run(call, environment_id, caller, seeded=seeded)
         except EnvironmentNotFound:
             return None
-        return None if reply[0] == "MISSING" else reply
+        except Refused as refused:
+            if refused.word == MISSING:
+                return None
+            raise RefusedIn(environment_id, refused) from None
 
     async def list(
         self, workspace: str, *, wanted: SessionFilter, limit: int, page: str | None, order: str
@@ -423,10 +429,10 @@ class Sessions:
     async def _listed(self, session_id: str, environment_id: str) -> Session | None:
         """Return a session of a list, or None: it is being created or deleted."""
         try:
-            _, reply = await self._acted(_GET, session_id, TRUSTED, within=environment_id)
+            _, read = await self._acted(session_calls.get, session_id, TRUSTED, within=environment_id)
         except SessionNotFound:
             return None
-        return session_of(environment_id, session_id, *reply[2:])
+        return session_of(environment_id, session_id, read)
 
 
 def _next_count(count: int) -> int:

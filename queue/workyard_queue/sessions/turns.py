@@ -20,12 +20,9 @@ from workyard_store.ids import derived_suffix, work_id
 from workyard_store.workspaces.workspaces import WorkspaceStore
 
 from ..agent.events import MOST_FILLED
-from ..lua.binder import session_script
+from ..lua.sessions import SessionCommit, SessionDue, SessionTurn
 from .records import ChosenScript, Event, event_of, rendered
 
-_TURN = session_script("turn")
-_COMMIT = session_script("commit")
-_DUE = session_script("due")
 _log = logging.getLogger("workyard.sessions")
 
 #: Events that one turn reads.
@@ -121,43 +118,41 @@ class Turns:
         """
         for _ in range(_MOST_TRIES):
             item = work_id(environment_id, session_id)
-            reply = await self._access.run(_TURN, environment_id, TRUSTED, session_id, item, _MOST_EVENTS)
-            if reply[0] == "NONE":
+            read = SessionTurn(session_id=session_id, work_id=item, most_events=_MOST_EVENTS)
+            reply = await self._access.run(read, environment_id, TRUSTED)
+            if reply.word == "NONE":
                 return
-            _, version, now, workspace, cloud, held_since, script, state, metadata, seen, entries = reply
-            chosen = None if script else await self._default_script(workspace)
+            chosen = None if reply.script else await self._default_script(reply.workspace)
             # Each may be a message that a heavy script is run for: nobody waits for all of them at once.
-            text = script if chosen is None else chosen.text
-            entries = entries[: max(MOST_FILLED // len(text), 1)]
+            text = reply.script if chosen is None else chosen.text
+            entries = reply.entries[: max(MOST_FILLED // len(text), 1)]
             events = [rendered(event_of(entry)) for entry in entries]
             step = self._agent(
                 Turn(
                     session_id=session_id,
                     script=text,
-                    state=json.loads(state),
+                    state=json.loads(reply.state),
                     unseen=[event for event in events if event["type"].startswith(FROM_CLIENTS)],
-                    now=int(now),
-                    cloud=bool(cloud),
-                    held_since=int(held_since) if held_since else None,
-                    metadata=json.loads(metadata),
+                    now=reply.now,
+                    cloud=reply.cloud,
+                    held_since=reply.held_since,
+                    metadata=json.loads(reply.metadata),
                 )
             )
-            await self._access.run(
-                _COMMIT,
-                environment_id,
-                TRUSTED,
-                session_id,
-                item,
-                version,
-                entries[-1][0].partition("-")[0] if entries else seen,
-                json.dumps(step.state, ensure_ascii=False),
-                step.status,
-                "" if step.due_at_us is None else step.due_at_us,
-                "1" if step.busy else "",
-                "" if chosen is None else chosen.text,
-                "" if chosen is None else chosen.source,
-                *[_said(session_id, version, n, event) for n, event in enumerate(step.events)],
+            commit = SessionCommit(
+                session_id=session_id,
+                work_id=item,
+                version=reply.version,
+                last_read=int(entries[-1][0].partition("-")[0]) if entries else reply.seen,
+                state=json.dumps(step.state, ensure_ascii=False),
+                status=step.status,
+                due_at=step.due_at_us,
+                busy=step.busy,
+                script="" if chosen is None else chosen.text,
+                source="" if chosen is None else chosen.source,
+                events=[_said(session_id, reply.version, n, event) for n, event in enumerate(step.events)],
             )
+            await self._access.run(commit, environment_id, TRUSTED)
             if step.due_at_us is not None:
                 self.look(environment_id)
         raise StorageUnavailable
@@ -169,8 +164,8 @@ class Turns:
         due = {""}
         while due:
             try:
-                _, ahead_us, *found = await self._access.run(_DUE, environment_id, TRUSTED, _DUE_BATCH)
-                due = set(found) - failed
+                reply = await self._access.run(SessionDue(most=_DUE_BATCH), environment_id, TRUSTED)
+                due = set(reply.session_ids) - failed
                 for session_id in due:
                     try:
                         await self.take(environment_id, session_id)
@@ -182,7 +177,7 @@ class Turns:
                         failed.add(session_id)
             except EnvironmentNotFound:
                 return
-        self._set_timer(environment_id, ahead_us)
+        self._set_timer(environment_id, reply.ahead_us)
 
     async def make_good(self) -> None:
         """Take every turn that a crash, or the end of a server, has left."""
@@ -226,8 +221,8 @@ class Turns:
             _log.warning("agents of %s did not act (%s); they will at the next access", environment_id, error)
 
 
-def _said(session_id: str, version: str, number: int, event: Event) -> str:
+def _said(session_id: str, version: int, number: int, event: Event) -> str:
     """Return an agent's event as it is stored: with an id, and without its date, which its entry has."""
-    identified = {"id": "sevt_" + derived_suffix("event", session_id, version, str(number)), **event}
+    identified = {"id": "sevt_" + derived_suffix("event", session_id, str(version), str(number)), **event}
     identified.pop("processed_at", None)
     return json.dumps(identified, ensure_ascii=False, separators=(",", ":"))

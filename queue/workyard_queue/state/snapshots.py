@@ -18,6 +18,7 @@ from typing import Any
 
 from workyard_store.access import TRUSTED, Access
 from workyard_store.engine.engine import Reply
+from workyard_store.engine.lua import Value
 from workyard_store.engine.wake import AgentDue, Changed
 from workyard_store.errors import (
     EnvironmentElsewhere,
@@ -27,14 +28,12 @@ from workyard_store.errors import (
     RestoreUnderWay,
 )
 from workyard_store.keys import EXPORTED_HASHES
+from workyard_store.lua.heads import EnvironmentHead
 from workyard_store.workspaces.workspaces import PROFILE, WorkspaceStore
 
-from ..lua.binder import queue_script
+from ..lua.state import StateRead, StateWrite
 from ..timeline.events import as_event, fields_of
 from ..work.work_queue import WorkQueue
-
-_READ = queue_script("state_read")
-_WRITE = queue_script("state_write")
 
 #: Rows that one step reads: some ten milliseconds at most.
 _PART = 1000
@@ -185,13 +184,14 @@ class Snapshots:
             rows: list[Any] = []
             while section:
                 try:
-                    reply = await self._access.run(_READ, environment_id, TRUSTED, mark, section, place, most)
+                    call = StateRead(mark=mark, section=section, place=place, left=most)
+                    reply = await self._access.run(call, environment_id, TRUSTED)
                 except EnvironmentNotFound:
                     return None  # Being created or deleted.
-                if reply[0] == "CHANGED":
+                if reply.word == "CHANGED":
                     break
-                _, section, place, part = reply
-                rows += part
+                section, place = reply.section, reply.place
+                rows += reply.rows
             else:
                 return _environment_of(environment_id, rows)
         raise EnvironmentInMotion(environment_id)
@@ -322,10 +322,11 @@ class Snapshots:
         await self._workspaces.follow(workspace, profile)
 
     async def _put(self, environment_id: str, writer: str, part: list[Words], *, first: bool = False) -> None:
-        words = [word for command in part for word in (len(command), *command)]
-        key = self._keys.environment(environment_id)
-        reply = await self._engine.run(_WRITE, key, writer, "1" if first else "", *words)
-        match reply[0]:
+        words: list[Value] = [word for command in part for word in (len(command), *command)]
+        call = StateWrite(restore=writer, first=first, words=words)
+        head = EnvironmentHead(wall=self._access.wall())
+        reply = await self._engine.run(call, self._keys.environment(environment_id), head)
+        match reply.word:
             case "LIVE":
                 raise RestoreUnderWay
             case "PURGED":

@@ -6,16 +6,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from workyard_store.access import TRUSTED, Access
-from workyard_store.engine.engine import Reply
+from workyard_store.engine.lua import Refused
 from workyard_store.errors import WorkNotFound
 from workyard_store.ids import is_id
 from workyard_store.workspaces.workspaces import WorkspaceStore
 
-from ..lua.binder import queue_script
+from ..lua.binder import MISSING
+from ..lua.timeline import Life, LifeRead
 from .diagnosis import Finding, Present, diagnose
 from .events import Event, attributed, event_of, is_first
 
-_LIFE = queue_script("life")
 #: Events of the environment that one step looks through.
 _LOOK_BATCH = 500
 #: Events of an item that are told; older ones count as lost.
@@ -60,30 +60,36 @@ class Timelines:
         if not is_id("work", work_item_id):
             raise WorkNotFound(work_item_id)
         events: list[Event] = []
-        below, first = "", True
-        head: Reply = []
-        while first or below:
-            reply = await self._access.run(_LIFE, environment_id, TRUSTED, work_item_id, below, _LOOK_BATCH)
-            if reply[0] == "MISSING":
-                raise WorkNotFound(work_item_id)
-            head, first = reply if first else head, False
-            below = reply[7]
-            events += [event_of(environment_id, entry, event) for entry, event in reply[8]]
+        below = ""
+        item: LifeRead | None = None
+        while item is None or below:
+            part = await self._read(environment_id, work_item_id, below)
+            item = item or part
+            below = part.below
+            events += [event_of(environment_id, row.entry, row.event) for row in part.events]
             if len(events) >= MOST_EVENTS or (events and is_first(events[-1])):
                 break
-        _, now, frozen, state, session_id, lease_end, polling, _, _ = head
         complete = bool(events) and is_first(events[-1]) and len(events) <= MOST_EVENTS
         told = attributed(reversed(events[:MOST_EVENTS]))
         present = Present(
-            now=int(now),
-            stands_still=frozen == "1",
-            state=state,
-            lease_ends=int(float(lease_end)) if lease_end else None,
-            workers_polling=polling,
+            now=item.now,
+            stands_still=item.stands_still,
+            state=item.state,
+            lease_ends=item.lease_ends,
+            workers_polling=item.workers_polling,
             poll_faults=poll_faults,
         )
         findings = diagnose(told, present, complete=complete)
-        return Timeline(work_item_id, environment_id, session_id, state, int(now), complete, told, findings)
+        return Timeline(work_item_id, environment_id, item.session_id, item.state, item.now, complete, told, findings)
+
+    async def _read(self, environment_id: str, work_item_id: str, below: str) -> LifeRead:
+        call = Life(work_id=work_item_id, below=below, count=_LOOK_BATCH)
+        try:
+            return await self._access.run(call, environment_id, TRUSTED)
+        except Refused as refused:
+            if refused.word == MISSING:
+                raise WorkNotFound(work_item_id) from None
+            raise
 
     async def environment_of(self, work_item_id: str, workspaces: Iterable[str]) -> str:
         """Return the environment that has an item, of those of some workspaces.

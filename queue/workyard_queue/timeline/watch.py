@@ -21,9 +21,7 @@ from workyard_store.engine.wake import Changed, Missed, Watched
 from workyard_store.errors import EnvironmentNotFound, StorageUnavailable, WorkNotFound
 from workyard_store.workspaces.workspaces import WorkspaceStore
 
-from ..lua.binder import queue_script
-
-_LOOK = queue_script("look")
+from ..lua.timeline import Look as LookCall
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 #: The scope of who watches the environments of all workspaces.
@@ -267,11 +265,20 @@ class Watching:
         Raises:
             EnvironmentNotFound: it is gone.
         """
-        until = "" if once else self._access.wall() + _WATCHED_US
-        reply = await self._access.run(_LOOK, environment_id, TRUSTED, until, work_id, since, _EVENTS_BATCH)
-        _, there, state, entered, reached, depth, pending, leased, items, polling, due = reply
-        due_us = due if due >= 0 else math.inf
-        return Look(state if there else None, tuple(entered), reached, depth, pending, leased, items, polling, due_us)
+        until = None if once else self._access.wall() + _WATCHED_US
+        call = LookCall(watch_until=until, work_id=work_id, since=since, count=_EVENTS_BATCH)
+        seen = await self._access.run(call, environment_id, TRUSTED)
+        return Look(
+            state=seen.state if seen.there else None,
+            entered=tuple(seen.entered),
+            reached=seen.reached,
+            depth=seen.depth,
+            pending=seen.pending,
+            leased=seen.leased,
+            items=seen.items,
+            workers_polling=seen.workers_polling,
+            due_us=seen.due_us if seen.due_us >= 0 else math.inf,
+        )
 
     async def look_at(self, environment_ids: Iterable[str], *, once: bool = False) -> dict[str, Look]:
         """Look at many environments as `look` does, and leave those out that are gone."""

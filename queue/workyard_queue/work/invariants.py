@@ -27,9 +27,7 @@ from workyard_store.access import TRUSTED, Access
 from workyard_store.errors import EnvironmentNotFound
 from workyard_store.workspaces.workspaces import WorkspaceStore
 
-from ..lua.binder import queue_script
-
-_INVARIANTS = queue_script("invariants")
+from ..lua.work import Recount as RecountCall
 
 #: Items, and stream entries, of one environment that are all looked at; of more, this many items in `_WINDOWS` parts.
 MOST_ITEMS = 10_000
@@ -97,21 +95,22 @@ class Invariants:
     async def _environment(self, environment_id: str, total: Recount) -> None:
         windows = [random.randrange(1_000_000) for _ in range(_WINDOWS)]
         try:
-            reply = await self._access.run(_INVARIANTS, environment_id, TRUSTED, MOST_ITEMS, MOST_NAMED, *windows)
+            call = RecountCall(most=MOST_ITEMS, shown=MOST_NAMED, windows=windows)
+            reply = await self._access.run(call, environment_id, TRUSTED)
         except EnvironmentNotFound:
             return  # Being created or deleted.
-        _, named, (violations, items, looked_at, queued, leases, stopped, ends) = reply
+        named, counted = reply.named, reply.counted
         for rule, work_id, message in zip(named[::3], named[1::3], named[2::3], strict=True):
             total.violations.append(Violation(rule, environment_id, work_id or None, message))
-        total.violations_found += violations
+        total.violations_found += counted.violations
         total.environments += 1
-        total.items += items
-        total.items_looked_at += looked_at
-        total.queued += queued
-        total.leases += leases
-        total.stopped += stopped
-        total.entries_into_stopped += ends
-        if looked_at < items:
+        total.items += counted.items
+        total.items_looked_at += counted.looked_at
+        total.queued += counted.queued
+        total.leases += counted.leases
+        total.stopped += counted.stopped
+        total.entries_into_stopped += counted.entries_into_stopped
+        if counted.looked_at < counted.items:
             total.sampled.append(environment_id)
 
     async def _orphans(self, total: Recount) -> None:

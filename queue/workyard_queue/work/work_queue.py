@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal, TypeVar
 
 from workyard_store.access import TRUSTED, Access, Caller, digest, sessions_token
 from workyard_store.clock import format_instant, rendered_instant
-from workyard_store.engine.engine import Reply, Script
+from workyard_store.engine.lua import Refused, Word
 from workyard_store.errors import (
     AckOutOfState,
     DeleteRefused,
@@ -29,26 +30,39 @@ from workyard_store.errors import (
     WorkPollingUnsupported,
 )
 from workyard_store.ids import derived_suffix, is_id, work_id
+from workyard_store.lua.heads import Archived, Full
 from workyard_store.metadata import metadata_problems, too_many_keys
 from workyard_store.pages import decode_cursor, encode_cursor
 from workyard_store.seeds import Fresh, fresh
 from workyard_store.workspaces.workspaces import WorkspaceStore
 
-from ..lua.binder import queue_script
+from ..lua.binder import MISSING, ItemCall
+from ..lua.work import (
+    Ack,
+    BeatEnded,
+    Change,
+    Cloud,
+    Delete,
+    Enqueue,
+    Enqueued,
+    Extended,
+    Fault,
+    Get,
+    HandedOut,
+    Heartbeat,
+    List,
+    NewItem,
+    NothingToDo,
+    Pair,
+    Poll,
+    ReadFigures,
+    Stats,
+    Stop,
+    Update,
+)
 from .states import LONGEST_TTL_S, NO_HEARTBEAT, SHORTEST_TTL_S, UNAPPLIED_TTL_S, State
 
-_ENQUEUE = queue_script("enqueue")
-_POLL = queue_script("poll")
-_ACK = queue_script("ack")
-_HEARTBEAT = queue_script("heartbeat")
-_STOP = queue_script("stop")
-_GET = queue_script("get")
-_UPDATE = queue_script("update")
-_LIST = queue_script("list")
-_STATS = queue_script("stats")
-_FIGURES = queue_script("figures")
-_DELETE = queue_script("delete")
-_FAULT = queue_script("fault")
+T = TypeVar("T")
 
 #: Items one enqueue script makes: ten thousand at once would hold Redis up for a tenth of a second.
 ENQUEUE_BATCH = 250
@@ -149,8 +163,7 @@ def _refused_by(refusal: str, state: str) -> str | None:
     return "work.heartbeat.queued" if state == State.QUEUED else None
 
 
-def _item(environment_id: str, work_item_id: str, fields: list[str], token: str | None = None) -> WorkItem:
-    record = dict(zip(fields[::2], fields[1::2], strict=True))
+def _item(environment_id: str, work_item_id: str, record: dict[str, str], token: str | None = None) -> WorkItem:
     read = record.get
     return WorkItem(
         id=work_item_id,
@@ -213,35 +226,35 @@ class WorkQueue:
             return ["session_" + derived_suffix("session", environment_id, idempotency_key, str(n)) for n in numbers]
 
         limits = self._access.limits
-        pairs = [part for pair in (metadata or {}).items() for part in pair]
+        pairs = [Pair(key, value) for key, value in (metadata or {}).items()]
         fingerprint = hashlib.sha256(
             json.dumps([count, session_id, metadata or {}], sort_keys=True).encode()
         ).hexdigest()
         items: list[WorkItem] = []
-        batch: list[tuple[str, str]] = []
+        batch: list[NewItem] = []
 
-        async def put(new: Fresh, start: int) -> Reply:
+        async def put(
+            new: Fresh, start: int
+        ) -> Enqueued | Word[Cloud] | Word[Archived] | Word[Literal["REUSED"]] | Word[Full]:
             nonlocal batch
-            batch = [(work_item_id or work_id(environment_id, session), session) for session in sessions(new, start)]
-            return await self._access.run(
-                _ENQUEUE,
-                environment_id,
-                TRUSTED,
-                "0" if session_id is None else "1",
-                idempotency_key or "",
-                fingerprint,
-                limits.items,
+            batch = [
+                NewItem(work_item_id or work_id(environment_id, session), session) for session in sessions(new, start)
+            ]
+            call = Enqueue(
+                message=session_id is not None,
+                idempotency_key=idempotency_key or "",
+                fingerprint=fingerprint,
+                most_items=limits.items,
                 # A key may stand for items that an earlier try has made.
-                len(batch) if idempotency_key is not None else count - start,
-                len(pairs),
-                *pairs,
-                *[part for pair in batch for part in pair],
-                seeded=new.seeded,
+                number=len(batch) if idempotency_key is not None else count - start,
+                metadata=pairs,
+                items=batch,
             )
+            return await self._access.run(call, environment_id, TRUSTED, seeded=new.seeded)
 
         for start in range(0, count, ENQUEUE_BATCH):
             reply = await fresh(environment_id, partial(put, start=start))
-            match reply[0]:
+            match reply.word:
                 case "CLOUD":
                     raise InvalidRequest(
                         f"Environment {environment_id} is not self-hosted.", rule="control.enqueue.kind"
@@ -254,7 +267,9 @@ class WorkQueue:
                     raise InvalidRequest(
                         "idempotency_key: Was used before for a different request", rule="control.enqueue.key-reused"
                     )
-            items += [_item(environment_id, id_, fields) for (id_, _), fields in zip(batch, reply[1:], strict=True)]
+                case "OK":
+                    made = zip(batch, reply.items, strict=True)
+                    items += [_item(environment_id, item.work_id, fields) for item, fields in made]
         return items
 
     async def poll(
@@ -267,27 +282,24 @@ class WorkQueue:
         """
         secret = ""
 
-        async def hand_out(new: Fresh) -> Reply:
+        async def hand_out(new: Fresh) -> HandedOut | NothingToDo | Word[Cloud]:
             nonlocal secret
             secret = new.secret()
-            return await self._access.run(
-                _POLL,
-                environment_id,
-                caller,
-                worker_id or "",
-                "" if reclaim_older_than_ms is None else reclaim_older_than_ms * 1000,
-                self._defaults.reclaim_ms * 1000,
-                digest(secret),
-                seeded=new.seeded,
+            call = Poll(
+                worker_id=worker_id or "",
+                reclaim_us=None if reclaim_older_than_ms is None else reclaim_older_than_ms * 1000,
+                default_reclaim_us=self._defaults.reclaim_ms * 1000,
+                token_sha=digest(secret),
             )
+            return await self._access.run(call, environment_id, caller, seeded=new.seeded)
 
         reply = await fresh(environment_id, hand_out)
-        if reply[0] == "NONE":
-            return NoWork(*reply[1:])
-        if reply[0] == "CLOUD":
+        if reply.word == "NONE":
+            return NoWork(reply.lease_ends_us, reply.handed_out_us, reply.default_reclaim_us, reply.auto)
+        if reply.word == "CLOUD":
             raise WorkPollingUnsupported(environment_id)
-        _, handed_out, fields = reply
-        return _item(environment_id, handed_out, fields, sessions_token(environment_id, handed_out, secret))
+        token = sessions_token(environment_id, reply.work_id, secret)
+        return _item(environment_id, reply.work_id, reply.fields, token)
 
     async def ack(self, environment_id: str, work_item_id: str, caller: Caller) -> WorkItem:
         """Acknowledge a queued item: it leaves the queue and its startup lease begins.
@@ -295,10 +307,11 @@ class WorkQueue:
         Raises:
             AckOutOfState: it is not queued.
         """
-        reply = await self._on_item(_ACK, environment_id, work_item_id, caller, self._defaults.startup_s * 1_000_000)
-        if reply[0] == "STATE":
-            raise AckOutOfState(work_item_id, reply[1])
-        return _item(environment_id, work_item_id, reply[1])
+        call = Ack(work_id=_known(work_item_id), startup_us=self._defaults.startup_s * 1_000_000)
+        reply = await self._on_item(call, environment_id, work_item_id, caller)
+        if reply.word == "STATE":
+            raise AckOutOfState(work_item_id, reply.state)
+        return _item(environment_id, work_item_id, reply.fields)
 
     async def heartbeat(
         self,
@@ -322,42 +335,47 @@ class WorkQueue:
         Raises:
             HeartbeatPreconditionFailed: *expected* is not what is stored, or the item is queued.
         """
+        expectation: int | Literal["ANY", "NONE", "OTHER"]
         if not expected:
-            expectation: str | int = "ANY"
+            expectation = "ANY"
         elif expected == NO_HEARTBEAT:
             expectation = "NONE"
         else:
             instant = rendered_instant(expected)
             expectation = "OTHER" if instant is None else instant
-        ttl = "" if desired_ttl_s is None else min(max(desired_ttl_s, SHORTEST_TTL_S), LONGEST_TTL_S)
-        reply = await self._on_item(
-            _HEARTBEAT, environment_id, work_item_id, caller, expectation, ttl, self._defaults.ttl_s
+        call = Heartbeat(
+            work_id=_known(work_item_id),
+            expected=expectation,
+            ttl_s=None if desired_ttl_s is None else min(max(desired_ttl_s, SHORTEST_TTL_S), LONGEST_TTL_S),
+            default_ttl_s=self._defaults.ttl_s,
         )
-        match reply:
-            case ["OK", stamp, applied]:
-                return HeartbeatAnswer(State.ACTIVE, format_instant(int(stamp)), True, int(applied))
-            case ["ENDED", state, stored]:
-                rendered = format_instant(int(stored)) if stored else ""
-                return HeartbeatAnswer(State(state), rendered, False, UNAPPLIED_TTL_S)
-            case [refusal, state, stored, applied]:
-                raise HeartbeatPreconditionFailed(
-                    expected=expected or NO_HEARTBEAT,
-                    stored=format_instant(int(stored)) if stored else None,
-                    state=state,
-                    ttl_seconds=int(applied) if applied else UNAPPLIED_TTL_S,
-                    rule=_refused_by(refusal, state),
-                )
-        raise AssertionError(reply)
+        reply = await self._on_item(call, environment_id, work_item_id, caller)
+        if isinstance(reply, Extended):
+            return HeartbeatAnswer(State.ACTIVE, format_instant(reply.stamp), True, reply.ttl_s)
+        stored = None if reply.stored is None else format_instant(reply.stored)
+        if isinstance(reply, BeatEnded):
+            return HeartbeatAnswer(State(reply.state), stored or "", False, UNAPPLIED_TTL_S)
+        raise HeartbeatPreconditionFailed(
+            expected=expected or NO_HEARTBEAT,
+            stored=stored,
+            state=reply.state,
+            ttl_seconds=UNAPPLIED_TTL_S if reply.ttl_s is None else reply.ttl_s,
+            rule=_refused_by(reply.word, reply.state),
+        )
 
     async def stop(self, environment_id: str, work_item_id: str, caller: Caller, *, force: bool) -> WorkItem:
         """Stop an item; what is already stopped, or cannot be stopped gracefully any more, stays as it is."""
-        reply = await self._on_item(_STOP, environment_id, work_item_id, caller, "1" if force else "0")
-        return _item(environment_id, work_item_id, reply[1])
+        call = Stop(work_id=_known(work_item_id), force=force)
+        return _item(
+            environment_id, work_item_id, (await self._on_item(call, environment_id, work_item_id, caller)).fields
+        )
 
     async def get(self, environment_id: str, work_item_id: str, caller: Caller) -> WorkItem:
         """Return an item as the clock has it."""
-        reply = await self._on_item(_GET, environment_id, work_item_id, caller)
-        return _item(environment_id, work_item_id, reply[1])
+        call = Get(work_id=_known(work_item_id))
+        return _item(
+            environment_id, work_item_id, (await self._on_item(call, environment_id, work_item_id, caller)).fields
+        )
 
     async def update(
         self, environment_id: str, work_item_id: str, caller: Caller, patch: Mapping[str, str | None]
@@ -369,13 +387,16 @@ class WorkQueue:
         """
         problems = metadata_problems({key: value for key, value in patch.items() if value is not None})
         most = self._access.limits.metadata_keys
-        triples = [part for key, value in patch.items() for part in (key, "0" if value is None else "1", value or "")]
-        reply = await self._on_item(
-            _UPDATE, environment_id, work_item_id, caller, most, "0" if problems else "1", *triples
+        call = Update(
+            work_id=_known(work_item_id),
+            most_keys=most,
+            refused=bool(problems),
+            patch=[Change(key, value is not None, value or "") for key, value in patch.items()],
         )
-        if reply[0] == "REFUSED":
-            raise InvalidMetadata(too_many_keys(reply[1], most) + problems)
-        return _item(environment_id, work_item_id, reply[1])
+        reply = await self._on_item(call, environment_id, work_item_id, caller)
+        if reply.word == "REFUSED":
+            raise InvalidMetadata(too_many_keys(reply.keys, most) + problems)
+        return _item(environment_id, work_item_id, reply.fields)
 
     async def list(
         self, environment_id: str, caller: Caller, *, limit: int, page: str | None
@@ -387,41 +408,44 @@ class WorkQueue:
             InvalidRequest: an archived cloud environment; *page* is not a cursor of this list.
         """
         name = f"work {environment_id}"
-        below = "" if page is None else decode_cursor(name, page)
-        reply = await self._access.run(_LIST, environment_id, caller, below, limit + 1)
-        if reply[0] == "CLOUD":
+        below = None if page is None else decode_cursor(name, page)
+        reply = await self._access.run(List(below=below, count=limit + 1), environment_id, caller)
+        if reply.word == "CLOUD":
             raise WorkListingUnsupported(environment_id)
-        if reply[0] == "ARCHIVED":
+        if reply.word == "ARCHIVED":
             raise InvalidRequest(f"Environment {environment_id} is archived.", rule="work.list.cloud-archived")
-        items = [_item(environment_id, id_, fields) for id_, fields in zip(reply[1::2], reply[2::2], strict=True)]
+        items = [_item(environment_id, row.work_id, row.fields) for row in reply.rows]
         shown = items[:limit]
         return shown, encode_cursor(name, shown[-1].sequence) if len(items) > limit else None
 
     async def stats(self, environment_id: str, caller: Caller) -> QueueStats:
         """Return the queue's figures; zeros for a cloud environment."""
-        reply = await self._access.run(_STATS, environment_id, caller)
-        if reply[0] == "CLOUD":
+        reply = await self._access.run(Stats(), environment_id, caller)
+        if reply.word == "CLOUD":
             return QueueStats(0, 0, None, None)
-        _, depth, pending, oldest, workers = reply
-        return QueueStats(depth, pending, _instant(oldest), workers)
+        return QueueStats(reply.depth, reply.pending, reply.oldest_at, reply.workers_polling)
 
     async def fault(self, environment_id: str, work_item_id: str, *, rule: str, kind: str, worker_id: str) -> None:
         """Note that a fault rule was applied to a call on an item, and do what its *kind* does to the item (`fault.lua`).
 
         Nothing happens where there is no such item.
         """
-        with suppress(EnvironmentNotFound):
-            await self._access.run(_FAULT, environment_id, TRUSTED, work_item_id, rule, kind, worker_id)
+        call = Fault(work_id=work_item_id, rule=rule, kind=kind, worker_id=worker_id)
+        with suppress(EnvironmentNotFound, WorkNotFound):
+            await self._on_item(call, environment_id, work_item_id, TRUSTED)
 
     async def figures(self, environment_id: str) -> QueueFigures | None:
         """Return what a monitor shows; None for a cloud environment."""
-        reply = await self._access.run(_FIGURES, environment_id, TRUSTED, _MOST_LEASES)
-        if reply[0] == "CLOUD":
+        reply = await self._access.run(ReadFigures(most_leases=_MOST_LEASES), environment_id, TRUSTED)
+        if reply.word == "CLOUD":
             return None
-        _, depth, pending, oldest, workers, leases, *by_state = reply
-        of_state = dict(zip((State.STARTING, State.ACTIVE, State.STOPPING), by_state, strict=True))
-        leased = {state.value: count for state, count in of_state.items()} | {"unread": leases - sum(by_state)}
-        return QueueFigures(depth, pending, int(oldest or 0), workers, leased)
+        leased = {
+            State.STARTING.value: reply.starting,
+            State.ACTIVE.value: reply.active,
+            State.STOPPING.value: reply.stopping,
+        }
+        leased["unread"] = reply.leases - sum(leased.values())
+        return QueueFigures(reply.depth, reply.pending, reply.oldest_us or 0, reply.workers_polling, leased)
 
     async def delete_environment(
         self, environment_id: str, caller: Caller, *, force: bool, workspace: str, quietly: bool = False
@@ -436,10 +460,10 @@ class WorkQueue:
             DeleteRefused: work is queued, and not *force*.
         """
         await self._workspaces.intend_purge(workspace, environment_id)
-        reply = await self._access.run(_DELETE, environment_id, caller, "1" if force else "0", "1" if quietly else "0")
-        if reply[0] != "OK":
+        reply = await self._access.run(Delete(force=force, quietly=quietly), environment_id, caller)
+        if reply.word != "OK":
             await self._workspaces.abandon_purge(workspace, environment_id)
-            raise SessionsActive(reply[1]) if reply[0] == "SESSIONS" else DeleteRefused
+            raise SessionsActive(reply.active) if reply.word == "SESSIONS" else DeleteRefused
         return 1 + await self._workspaces.purge(workspace, environment_id)
 
     async def remove_environment(self, environment_id: str, *, workspace: str, quietly: bool = False) -> int:
@@ -451,12 +475,16 @@ class WorkQueue:
         except EnvironmentNotFound:
             return await self._workspaces.purge(workspace, environment_id)
 
-    async def _on_item(
-        self, script: Script, environment_id: str, work_item_id: str, caller: Caller, *arguments: str | int
-    ) -> Reply:
-        known = work_item_id if is_id("work", work_item_id) else "-"
-        reply = await self._access.run(script, environment_id, caller, known, *arguments)
-        if reply[0] == "MISSING":
-            # A sessions token is minted for an item that is there.
-            raise TokenRevoked if caller.strict and caller.work_id == work_item_id else WorkNotFound(work_item_id)
-        return reply
+    async def _on_item(self, call: ItemCall[T], environment_id: str, work_item_id: str, caller: Caller) -> T:
+        try:
+            return await self._access.run(call, environment_id, caller)
+        except Refused as refused:
+            if refused.word != MISSING:
+                raise
+        # A sessions token is minted for an item that is there.
+        raise TokenRevoked if caller.strict and caller.work_id == work_item_id else WorkNotFound(work_item_id)
+
+
+def _known(work_item_id: str) -> str:
+    """Return the id of a work item, or what no item has as its id."""
+    return work_item_id if is_id("work", work_item_id) else "-"

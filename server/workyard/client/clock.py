@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from workyard_queue.clock.timers import TimerKind
+from workyard_queue.lua.clock import TimerKind
 
 from ..schemas.clock import ClockAhead, ClockMoved
 from . import calls

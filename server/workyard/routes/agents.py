@@ -26,9 +26,7 @@ async def create_agent(body: AgentCreate, call: Call) -> Response:
     services = call.services
     call.checked_metadata(body.metadata or {})
     workspace = await services.access.workspace(call.caller)
-    return JsonResponse(
-        render_agent(await services.agents.create(workspace, definition_of(body), services.access.wall()))
-    )
+    return JsonResponse(render_agent(await services.agents.create(workspace, definition_of(body))))
 
 
 @router.get(

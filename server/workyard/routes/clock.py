@@ -78,7 +78,8 @@ async def change_clock(body: ClockChange, call: Call, workspace: WorkspaceName =
         if body.advance_seconds is not None:
             moved = await clocks.change(name, "advance", round(body.advance_seconds * 1_000_000))
         else:
-            moved = await clocks.change(name, str(body.mode), None if body.at is None else parse_instant(body.at))
+            assert body.mode is not None
+            moved = await clocks.change(name, body.mode, None if body.at is None else parse_instant(body.at))
         return render_clock_moved(*moved)
 
     return await each_workspace(call.services, workspace_to_write(await workspace_meant(call, workspace)), one)

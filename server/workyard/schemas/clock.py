@@ -8,7 +8,8 @@ from pydantic import ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
-from workyard_queue.clock.timers import MOST_FIRED, Timer, TimerKind, Timers
+from workyard_queue.clock.timers import MOST_FIRED, Timer, Timers
+from workyard_queue.lua.clock import TimerKind
 from workyard_store.clock import LAST_INSTANT, format_instant
 from workyard_store.workspaces.workspaces import ClockReading
 

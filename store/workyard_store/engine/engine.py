@@ -7,25 +7,24 @@ How commands travel is `lanes.py`; which node of a cluster gets them, `cluster.p
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import suppress
-from importlib.resources.abc import Traversable
-from typing import Literal
+from typing import Literal, TypeVar
 
 from redis.exceptions import NoPermissionError, NoScriptError, ReadOnlyError, RedisError
 
 from ..calls import CURRENT
 from ..errors import StartupRefused, StorageUnavailable
-from ..keys import Keys, lua_locals
+from ..keys import Keys
 from .batching import CONNECT_TIMEOUT_S, LOST, SOCKET_TIMEOUT_S, Command, Lane, Reply, lane_to
 from .cluster import Cluster
+from .lua import LuaArguments, LuaCall
 from .requirements import acl_rule, check_server, lacks_permission, missing_permission
 from .urls import RedisUrl
 from .wake import Heard, Message, Missed, decode, encode
 
-__all__ = ["DATA_FORMAT", "Engine", "Reply", "Script"]
+__all__ = ["DATA_FORMAT", "Engine", "Reply"]
 
 _log = logging.getLogger("workyard.redis")
 
@@ -35,34 +34,7 @@ _RESUBSCRIBE_PAUSE_S = 0.2
 _LISTEN_S = 30.0
 _SCAN_COUNT = 1000
 
-#: In a cluster, the first thing a script does. While a slot is moved to another node, each node has some of its keys,
-#: and a script would fail half way, at the first key that is not there. No key is missing but this one in other times.
-_WHOLE_SLOT = """
-if type(redis.pcall('EXISTS', BASE .. 'none')) == 'table' then
-  return redis.error_reply('TRYAGAIN The slot is being moved')
-end
-"""
-
-
-class Script:
-    """A Lua script: the prelude of key names, the shared parts it names, and its own file.
-
-    Attributes:
-        plain: the text, and the hash Redis knows it by, for one server.
-        in_cluster: the same, which runs only where the whole slot is.
-    """
-
-    def __init__(self, name: str, *files: Traversable) -> None:
-        self.name = name
-        base = "local BASE = string.match(KEYS[1], '^(.*:)[a-z]+$')\n"
-        body = "\n".join(file.read_text(encoding="utf-8") for file in files)
-        body = f"{lua_locals(body)}\n{body}"
-        self.plain = _with_hash(base + body)
-        self.in_cluster = _with_hash(base + _WHOLE_SLOT + body)
-
-
-def _with_hash(text: str) -> tuple[str, str]:
-    return text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+T = TypeVar("T")
 
 
 def _count() -> None:
@@ -190,18 +162,23 @@ class Engine:
                 raise await self._translated(reply)
         return replies
 
-    async def run(self, script: Script, key: str, *arguments: str | int) -> Reply:
-        """Run a script on the slot of *key*, once.
+    async def run(self, call: LuaCall[T], key: str, *heads: LuaArguments) -> T:
+        """Run a script on the slot of *key*, once, and return its reply. *heads*: the arguments of its heads."""
+        return call.read(await self.reply(call, key, *heads))
+
+    async def reply(self, call: LuaCall[object], key: str, *heads: LuaArguments) -> Reply:
+        """Run a script as `run` does, and return its reply as Redis gives it.
 
         Redis forgets its scripts when it restarts; then nothing has run and the text is sent instead of the hash.
         """
-        text, sha = script.in_cluster if self.spans_nodes else script.plain
+        text, sha = call.bound.in_cluster if self.spans_nodes else call.bound.plain
+        arguments = [value for head in heads for value in head.encoded] + call.encoded
         _count()
         reply = await self._enqueue(("EVALSHA", sha, 1, key, *arguments))
         if isinstance(reply, NoScriptError):
             reply = await self._enqueue(("EVAL", text, 1, key, *arguments))
         if isinstance(reply, RedisError):
-            raise await self._translated(reply, script.name)
+            raise await self._translated(reply, call.bound.name)
         return reply
 
     async def scan(self, pattern: str) -> AsyncIterator[list[str]]:

@@ -1,11 +1,6 @@
 -- Shared head of every script about one environment. KEYS[1]: its hash `…:{env_…}:env`.
--- ARGV[1]: wall clock, microseconds. ARGV[2], lines: the caller's workspace, or '' where the caller may act anywhere, or
--- the work id and the digest of a sessions token of this environment (`E.item`, `E.digest`), which is good while it is on
--- record, or '!' and the digest of a key of this environment, which has to be good; '?' if the call has not been asked
--- about faults yet, and '=' if the ids and secrets that the script is given follow from the workspace's seed
--- (`E.seeded`); how many events the timeline keeps, '' for none (`E.keep`); the call's traceparent, if it has one
--- (`E.trace`); and who calls, as JSON, to the end (`E.by`: where it begins). A step that the server takes by itself may
--- leave out all but the first.
+-- Arguments (`EnvironmentHead` in `heads.py` has the units): `wall`, `caller_workspace`, `token_work`, `token_digest`, `asks_faults`,
+-- `seeded`, `timeline_events`, `trace`, `called_by`.
 --
 -- begin() reads the environment and decides the instant of this step: the environment's clock applied to the wall
 -- clock, never before the last instant that changed anything here. Answer words it may give instead of nil:
@@ -25,11 +20,12 @@ local function us(number)
   return string.format('%.0f', number)
 end
 
--- What is wrong with a caller that is not of the environment's workspace; nil: it has a good key.
-local function unfit(scope)
-  local digest = string.match(scope, '^!(%x+)$')
-  if not digest then return 'FOREIGN' end
-  local key = call('HGET', KEYS_, digest)
+-- What is wrong with the caller of a step in an environment of this workspace; nil: nothing, or the caller has a sessions
+-- token, which is for another part to judge.
+local function unfit(workspace)
+  if token_work ~= '' then return nil end
+  if token_digest == '' then return caller_workspace ~= '' and caller_workspace ~= workspace and 'FOREIGN' or nil end
+  local key = call('HGET', KEYS_, token_digest)
   if not key then return 'UNISSUED' end
   if not string.find(key, '"revoked_at":null}$') then return 'REVOKED' end
 end
@@ -39,14 +35,10 @@ local function begin()
     'entry', 'delivered', 'tombs', 'seq', 'waiting', 'faults', 'watched', 'twice', 'seed', 'whole',
     'auto')
   if not v[1] then return 'GONE' end
-  local scope, asks, keep, trace, by = string.match(ARGV[2], '^([^\n]*)\n([?=]*)\n(%d*)\n([^\n]*)\n()')
-  if not scope then scope = ARGV[2] end
-  E.item, E.digest = string.match(scope, '^(%S+) (%x+)$')
-  local refusal = not E.item and scope ~= '' and scope ~= v[1] and unfit(scope)
+  local refusal = unfit(v[1])
   if refusal then return refusal end
-  if string.sub(asks or '', 1, 1) == '?' and v[15] and v[15] ~= '' then return 'FAULTS' end
-  E.keep, E.by, E.trace, E.watched = keep ~= '' and keep, by, trace or '', tonumber(v[16] or '')
-  E.seed, E.seeded, E.whole = v[18] ~= '' and v[18], string.sub(asks or '', -1) == '=', v[19]
+  if asks_faults and v[15] and v[15] ~= '' then return 'FAULTS' end
+  E.watched, E.seed, E.whole = tonumber(v[16] or ''), v[18] ~= '' and v[18], v[19]
   E.kind, E.archived, E.frozen = v[2], v[3] ~= '', v[5] ~= ''
   E.auto = E.frozen and v[20] == '1'
   E.ttl, E.startup, E.reclaim = tonumber(v[7]), tonumber(v[8]), tonumber(v[9])
@@ -54,13 +46,13 @@ local function begin()
   E.tombs, E.seq, E.waiting = tonumber(v[12]) or 0, tonumber(v[13]) or 0, tonumber(v[14]) or 0
   E.twice = v[17] or ''
   E.last = tonumber(v[6]) or 0
-  E.now = math.max(E.frozen and tonumber(v[5]) or tonumber(ARGV[1]) + tonumber(v[4]), E.last)
+  E.now = math.max(E.frozen and tonumber(v[5]) or wall + tonumber(v[4]), E.last)
 end
 
 -- Remember the instant of a step that changes something, in mode auto also the wall clock's; and tell who reads the environment
 -- in parts.
 local function touch()
-  if E.auto then call('HSET', ENV, 'stirred', ARGV[1]) end
+  if E.auto then call('HSET', ENV, 'stirred', us(wall)) end
   if E.whole then call('HDEL', ENV, 'whole') end
   if E.now > E.last then
     call('HSET', ENV, 'last', us(E.now))
@@ -80,23 +72,22 @@ end
 
 -- Tell those who watch the environment that something has changed.
 local function tell()
-  if E.watched and E.watched > tonumber(ARGV[1]) then announce('watched', ENV_ID) end
+  if E.watched and E.watched > wall then announce('watched', ENV_ID) end
 end
 
 -- Ids and secrets of a workspace with a seed follow from it. Answer what the caller is to make them of, having done nothing
 -- but count; nil if it has, or there is no seed.
 local function seed(kind)
-  if not E.seed or E.seeded then return nil end
+  if not E.seed or seeded then return nil end
   return {'SEED', E.seed, kind .. ' ' .. us(call('HINCRBY', ENV, 'seeded:' .. kind, 1))}
 end
 
 -- Add an event to the timeline of an item: its kind, the instant it took effect, the item's states before and after or '',
--- and pairs of a name and a value. `workyard_queue/timeline.py` tells how it is written, and what each kind says.
+-- and pairs of a name and a value. `workyard_queue/timeline/` describes how it is written, and each kind.
 local function note(kind, id, date, before, after, ...)
-  if E.keep then
-    local by = string.sub(ARGV[2], E.by)
-    local event = table.concat({kind, id, us(date), ARGV[1], by, before, after, ...}, '\n')
-    call('XADD', LIFE, 'MAXLEN', '~', E.keep, '*', 'e', event)
+  if timeline_events then
+    local event = table.concat({kind, id, us(date), us(wall), called_by, before, after, ...}, '\n')
+    call('XADD', LIFE, 'MAXLEN', '~', timeline_events, '*', 'e', event)
   end
   tell()
 end

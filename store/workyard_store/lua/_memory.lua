@@ -1,4 +1,4 @@
--- Head of the scripts about memory stores, behind that of workspaces. ARGV[2]: the store's id.
+-- Head of the scripts about memory stores, after that of workspaces. Argument: `store_id`.
 --
 -- A store's record is `<sequence> <created> <updated> <archived or -> <JSON>`, a memory's
 -- `<store> <created> <updated> <version> <SHA-256> <bytes> <path>`. Answer words they share:
@@ -8,7 +8,7 @@
 --   CHANGED   the stored value is not the expected one
 local STORES, SIZES = BASE .. 'stores', BASE .. 'store_sizes'
 local MEMORIES, TEXTS, PATHS = BASE .. 'memories', BASE .. 'memory_texts', BASE .. 'memory_paths'
-local STORE = ARGV[2]
+local STORE = store_id
 
 -- Return a memory of the store by its members, or nil.
 local function memory(id)

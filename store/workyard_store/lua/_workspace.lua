@@ -1,4 +1,4 @@
--- Shared head of every script about one workspace. KEYS[1]: its hash `…:{workspace}:state`. ARGV[1]: wall clock, us.
+-- Shared head of every script about one workspace. KEYS[1]: its hash `…:{workspace}:state`. Argument: `wall`: wall clock, us.
 --
 -- The generation orders changes of clock and settings, so that an environment never takes an older one. It grows with
 -- the wall clock, so it stays ahead even of what a reset workspace once had.
@@ -15,7 +15,7 @@ end
 -- Return the instant of this step: the workspace's clock, never before its last.
 local function instant()
   local v = call('HMGET', STATE, 'shift', 'frozen', 'last')
-  return math.max(tonumber(v[2] or '') or tonumber(ARGV[1]) + tonumber(v[1] or '0'), tonumber(v[3] or '0'))
+  return math.max(tonumber(v[2] or '') or wall + tonumber(v[1] or '0'), tonumber(v[3] or '0'))
 end
 
 -- Return what an environment copies: shift, frozen, ttl, startup, reclaim, generation, faults, seed, auto, and the
@@ -28,15 +28,15 @@ local function profile()
 end
 
 -- Ids of a workspace with a seed follow from it. Answer what the caller is to make them of, having done nothing but count; nil
--- if it has (`seeded` is '1'), or there is no seed.
+-- if it has (`seeded`), or there is no seed.
 local function seed(kind, seeded)
   local value = call('HGET', STATE, 'seed') or ''
-  if value == '' or seeded == '1' then return nil end
+  if value == '' or seeded then return nil end
   return {'SEED', value, kind .. ' ' .. us(call('HINCRBY', STATE, 'seeded:' .. kind, 1))}
 end
 
 local function next_generation()
-  local generation = math.max((tonumber(call('HGET', STATE, 'generation')) or 0) + 1, tonumber(ARGV[1]))
+  local generation = math.max((tonumber(call('HGET', STATE, 'generation')) or 0) + 1, wall)
   call('HSET', STATE, 'generation', us(generation))
   return us(generation)
 end

@@ -1,6 +1,6 @@
 -- Archive an environment; a repeat changes nothing.
 -- Atomic: the two stamps and the version belong together.
--- KEYS[1] environment. ARGV[1] wall us; [2] workspace or ''.
+-- KEYS[1]: environment. Arguments: none.
 -- Answer: {'OK', record} | {'GONE'} | {'FOREIGN'}.
 local refusal = begin()
 if refusal then return {refusal} end

@@ -1,7 +1,8 @@
 -- Remove a part of what a deleted environment left, and name the next part; the rest when there is none.
 -- Atomic: an item or session is unlinked together with its place in the index, so a crash between two parts forgets none.
--- KEYS[1] environment. ARGV[1] how many items or sessions at most to name; then pairs of work id and session id ('' where
--- there is none, or one that nobody has looked for and that has no place, therefore): what an earlier answer named.
+-- KEYS[1]: environment. Arguments: `most`: how many items or sessions at most to name; `named`: rows of `work_id` and
+-- `session_id` ('' where there is none, or one that nobody has looked for and that has no place, therefore): what an earlier
+-- answer named.
 -- Answer: {'LIVE', 0}: it is not deleted, nothing was touched | {'MORE', keys removed, work id, session id, …}: what to
 -- remove next | {'DONE', keys removed}.
 if call('EXISTS', ENV) == 1 then return {'LIVE', 0} end
@@ -9,8 +10,8 @@ if call('EXISTS', ENV) == 1 then return {'LIVE', 0} end
 local removed = call('UNLINK', RESTORE)
 -- The last member takes the index itself with it, which counts as a removed key too.
 local indexes = call('EXISTS', INDEX, SESSIONS, DUE)
-for i = 2, #ARGV, 2 do
-  local work, session, keys = ARGV[i], ARGV[i + 1], {}
+for _, row in ipairs(named) do
+  local work, session, keys = row.work_id, row.session_id, {}
   for _, key in ipairs(PURGED_PER_WORK) do keys[#keys + 1] = key .. work end
   for _, key in ipairs(PURGED_PER_SESSION) do keys[#keys + 1] = key .. session end
   removed = removed + call('UNLINK', unpack(keys))
@@ -20,14 +21,14 @@ for i = 2, #ARGV, 2 do
 end
 removed = removed + indexes - call('EXISTS', INDEX, SESSIONS, DUE)
 local answer = {'MORE', removed}
-for _, work in ipairs(call('ZRANGE', INDEX, 0, tonumber(ARGV[1]) - 1)) do
+for _, work in ipairs(call('ZRANGE', INDEX, 0, most - 1)) do
   local item = call('HMGET', WORK_ .. work, 'session', 'gone')
   local has_been = item[1] and (item[2] or call('ZSCORE', SESSIONS, item[1]))
   answer[#answer + 1] = work
   answer[#answer + 1] = has_been and item[1] or ''
 end
 if #answer == 2 then
-  for _, session in ipairs(call('ZRANGE', SESSIONS, 0, tonumber(ARGV[1]) - 1)) do
+  for _, session in ipairs(call('ZRANGE', SESSIONS, 0, most - 1)) do
     answer[#answer + 1] = ''
     answer[#answer + 1] = session
   end

@@ -1,9 +1,10 @@
 -- Remove the entries of the journal; numbers go on from where they are.
 -- Atomic: what is written meanwhile is either told as removed or kept.
--- KEYS[1] workspace. ARGV[1] wall us; [2] how many entries are kept. Answer: how many entries went.
+-- KEYS[1]: workspace. Arguments: `keeps`: how many entries are kept.
+-- Answer: how many entries went.
 local REQUESTS, JOURNAL = BASE .. 'requests', BASE .. 'journal'
 local v = redis.call('HMGET', JOURNAL, 'total', 'cleared')
 if not v[1] then return 0 end
 redis.call('UNLINK', REQUESTS)
-redis.call('HSET', JOURNAL, 'cleared', v[1], 'since', ARGV[1])
-return math.min(tonumber(v[1]) - tonumber(v[2] or 0), tonumber(ARGV[2]))
+redis.call('HSET', JOURNAL, 'cleared', v[1], 'since', string.format('%.0f', wall))
+return math.min(tonumber(v[1]) - tonumber(v[2] or 0), keeps)

@@ -1,5 +1,5 @@
 -- Read an environment's keys.
--- KEYS[1] environment. ARGV[1] wall us; [2] ''.
+-- KEYS[1]: environment. Arguments: none.
 -- Answer: {'OK', {record, record, …}} (each JSON) | {'GONE'}.
 local refusal = begin()
 if refusal then return {refusal} end

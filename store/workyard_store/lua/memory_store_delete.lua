@@ -1,6 +1,6 @@
 -- Remove a memory store with all its memories.
 -- Atomic: no memory is left of a store that is gone.
--- KEYS[1] workspace. ARGV[1] wall us; [2] store id.
+-- KEYS[1]: workspace. Arguments: none.
 -- Answer: {'OK'} | {'STORE'}.
 if not call('HGET', STORES, STORE) then return {'STORE'} end
 for _, member in ipairs(call('ZRANGE', PATHS, '[' .. STORE .. ' ', '(' .. STORE .. '!', 'BYLEX')) do

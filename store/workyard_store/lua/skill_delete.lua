@@ -1,11 +1,11 @@
 -- Remove a skill with all its versions.
 -- Atomic: no version is left of a skill that is gone.
--- KEYS[1] workspace. ARGV[1] wall us; [2] skill id.
+-- KEYS[1]: workspace. Arguments: `skill_id`.
 -- Answer: 1, or 0 if there is no such skill.
-local stored = call('HGET', BASE .. 'skills', ARGV[2])
+local stored = call('HGET', BASE .. 'skills', skill_id)
 if not stored then return 0 end
 for version in string.gmatch(string.match(stored, '^%S+ %S+ %S+ (%S+)'), '[^,]+') do
-  call('HDEL', BASE .. 'skill_versions', ARGV[2] .. ' ' .. version)
-  call('HDEL', BASE .. 'skill_archives', ARGV[2] .. ' ' .. version)
+  call('HDEL', BASE .. 'skill_versions', skill_id .. ' ' .. version)
+  call('HDEL', BASE .. 'skill_archives', skill_id .. ' ' .. version)
 end
-return call('HDEL', BASE .. 'skills', ARGV[2])
+return call('HDEL', BASE .. 'skills', skill_id)

@@ -1,10 +1,10 @@
 -- Change a workspace's settings.
 -- Atomic: the settings and their generation belong together.
--- KEYS[1] workspace. ARGV[1] wall us; then pairs of field (ttl|startup|reclaim|faults|seed) and value ('' = the server's
+-- KEYS[1]: workspace. Arguments: `changes`: rows of `field` (ttl|startup|reclaim|faults|seed) and `value` ('' = the server's
 -- default, or none).
 -- Answer: {what an environment copies (`profile`)}.
-for i = 2, #ARGV, 2 do
-  call('HSET', STATE, ARGV[i], ARGV[i + 1])
+for _, change in ipairs(changes) do
+  call('HSET', STATE, change.field, change.value)
 end
 next_generation()
 return profile()

@@ -6,13 +6,11 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from ..access import SCRIPTS
-from ..engine.engine import Engine, Reply, Script
+from ..engine.engine import Engine
 from ..ids import is_id
+from ..lua.resources import AgentCreate, AgentCreated
 from ..seeds import Fresh, fresh
 from ..workspaces.workspaces import WorkspaceStore
-
-_CREATE = Script("agent_create", SCRIPTS / "_workspace.lua", SCRIPTS / "agent_create.lua")
 
 Definition = dict[str, Any]
 
@@ -33,18 +31,19 @@ class AgentStore:
         self._engine = engine
         self._workspaces = workspaces
 
-    async def create(self, workspace: str, definition: Definition, wall: int) -> Agent:
+    async def create(self, workspace: str, definition: Definition) -> Agent:
         """Keep a definition under a new id."""
         agent_id = ""
         text = json.dumps(definition, ensure_ascii=False, separators=(",", ":"))
 
-        async def create(new: Fresh) -> Reply:
+        async def create(new: Fresh) -> AgentCreated:
             nonlocal agent_id
             agent_id = new.id("agent")
-            return await self._workspaces.write(_CREATE, workspace, wall, agent_id, text, new.seeded)
+            call = AgentCreate(agent_id=agent_id, definition=text, seeded=new.seeded)
+            return await self._workspaces.write(call, workspace)
 
         created = await fresh(workspace, create)
-        return Agent(agent_id, definition, int(created))
+        return Agent(agent_id, definition, created.now)
 
     async def find(self, workspace: str, agent_id: str) -> Agent | None:
         """Return an agent, or None if the workspace has none of this id."""

@@ -9,9 +9,10 @@ import json
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
-from ..access import SCRIPTS, Access
-from ..engine.engine import Reply, Script
+from ..access import Access
+from ..engine.lua import Refused, Word
 from ..errors import (
     InvalidRequest,
     MemoryNotFound,
@@ -23,15 +24,26 @@ from ..errors import (
     TooLarge,
 )
 from ..ids import is_id
+from ..lua.heads import NO_STORE, Archived, Full, MemoryCall, MemoryHead
+from ..lua.resources import (
+    Changed,
+    MemoryChanged,
+    MemoryDelete,
+    MemoryFull,
+    MemoryPut,
+    MemoryRead,
+    MemoryStoreDelete,
+    MemoryStorePut,
+    MemoryTaken,
+    NoMemory,
+    StoredMemory,
+    StoredRecord,
+)
 from ..pages import decode_text_cursor, encode_text_cursor, page_of
 from ..seeds import Fresh, fresh
 from ..workspaces.workspaces import WorkspaceStore
 
-_HEADS = (SCRIPTS / "_workspace.lua", SCRIPTS / "_memory.lua")
-_STORE_PUT, _STORE_DELETE, _PUT, _DELETE, _READ = (
-    Script(name, *_HEADS, SCRIPTS / f"{name}.lua")
-    for name in ("memory_store_put", "memory_store_delete", "memory_put", "memory_delete", "memory_read")
-)
+T = TypeVar("T")
 
 MOST_STORES = 100
 MOST_MEMORIES = 2000
@@ -116,7 +128,6 @@ class MemoryStores:
 
     def __init__(self, access: Access, workspaces: WorkspaceStore) -> None:
         self._engine = access.engine
-        self._wall = access.wall
         self._workspaces = workspaces
 
     # -- stores -----------------------------------------------------------------------------------------------
@@ -130,16 +141,16 @@ class MemoryStores:
         store_id = ""
         text = _dump(name, description, metadata)
 
-        async def create(new: Fresh) -> Reply:
+        async def create(new: Fresh) -> StoredRecord | Word[Full] | Word[Changed]:
             nonlocal store_id
             store_id = new.id("memstore")
-            arguments = (self._wall(), store_id, "", text, "0", MOST_STORES, new.seeded)
-            return await self._workspaces.write(_STORE_PUT, workspace, *arguments)
+            call = MemoryStorePut(expected="", content=text, archive=False, most=MOST_STORES, seeded=new.seeded)
+            return await self._workspaces.write(call, workspace, MemoryHead(store_id=store_id))
 
         reply = await fresh(workspace, create)
-        if reply[0] == "FULL":
+        if reply.word != "OK":
             raise InvalidRequest(f"A workspace has {MOST_STORES} memory stores at most", rule="memory.store.bounds")
-        return MemoryStore.of(store_id, reply[1])
+        return MemoryStore.of(store_id, reply.record)
 
     async def get(self, workspace: str, store_id: str) -> MemoryStore:
         """Return a memory store."""
@@ -209,7 +220,7 @@ class MemoryStores:
 
     async def delete(self, workspace: str, store_id: str) -> None:
         """Remove a memory store with all its memories."""
-        await self._run(_STORE_DELETE, workspace, store_id)
+        await self._run(MemoryStoreDelete(), workspace, store_id)
 
     async def _change(
         self, workspace: str, store_id: str, text: Callable[[MemoryStore], str], *, archive: bool
@@ -217,9 +228,11 @@ class MemoryStores:
         for _ in range(_MOST_TRIES):
             record = await self._record(workspace, store_id)
             said = text(MemoryStore.of(store_id, record))
-            reply = await self._run(_STORE_PUT, workspace, store_id, record, said, int(archive), MOST_STORES)
-            if reply[0] == "OK":
-                return MemoryStore.of(store_id, reply[1])
+            # Only a new store has an id that may follow from a seed.
+            call = MemoryStorePut(expected=record, content=said, archive=archive, most=MOST_STORES, seeded=False)
+            reply = await self._run(call, workspace, store_id)
+            if reply.word == "OK":
+                return MemoryStore.of(store_id, reply.record)
         raise StorageUnavailable
 
     async def _record(self, workspace: str, store_id: str) -> str:
@@ -263,38 +276,40 @@ class MemoryStores:
             raise MemoryNotFound(memory_id)
         chosen = memory_id or ""
 
-        async def put(new: Fresh) -> Reply:
+        async def put(
+            new: Fresh,
+        ) -> StoredMemory | Word[NoMemory] | Word[Archived] | MemoryChanged | MemoryTaken | MemoryFull:
             nonlocal chosen
             chosen = memory_id or new.id("mem")
-            return await self._run(
-                _PUT,
-                workspace,
-                store_id,
-                chosen,
-                "create" if memory_id is None else "update",
-                path or "",
-                "" if content is None else hashlib.sha256(data).hexdigest(),
-                content or "",
-                len(data),
-                new.id("memver"),
-                expected_sha256 or "",
-                MOST_MEMORIES,
-                MOST_STORE_BYTES,
-                new.seeded,
+            call = MemoryPut(
+                memory_id=chosen,
+                action="create" if memory_id is None else "update",
+                path=path or "",
+                content_sha="" if content is None else hashlib.sha256(data).hexdigest(),
+                content=content or "",
+                size=len(data),
+                version_id=new.id("memver"),
+                expected=expected_sha256 or "",
+                most_memories=MOST_MEMORIES,
+                most_bytes=MOST_STORE_BYTES,
+                seeded=new.seeded,
             )
+            return await self._run(call, workspace, store_id)
 
         reply = await fresh(workspace, put)
-        match reply[0]:
-            case "TAKEN":
-                raise MemoryPathTaken(path or "", reply[1], reply[2])
-            case "FULL" if reply[1] == "count":
+        if isinstance(reply, MemoryTaken):
+            raise MemoryPathTaken(path or "", reply.memory_id, reply.path)
+        if isinstance(reply, MemoryFull):
+            if reply.of == "count":
                 raise InvalidRequest(f"path: A memory store has {MOST_MEMORIES} memories at most", rule="memory.bounds")
-            case "FULL":
-                raise TooLarge(
-                    f"content: A memory store has {MOST_STORE_BYTES} bytes of content at most", rule="memory.bounds"
-                )
-        _check(reply, store_id, chosen, expected_sha256)
-        return Memory.of(chosen, reply[1], reply[2])
+            raise TooLarge(
+                f"content: A memory store has {MOST_STORE_BYTES} bytes of content at most", rule="memory.bounds"
+            )
+        if reply.word == "ARCHIVED":
+            raise MemoryStoreIsArchived(store_id)
+        if reply.word != "OK":
+            raise _refusal(reply, chosen, expected_sha256)
+        return Memory.of(chosen, reply.record, reply.content)
 
     async def read(self, workspace: str, store_id: str, memory_id: str, *, full: bool) -> Memory:
         """Return a memory.
@@ -317,8 +332,10 @@ class MemoryStores:
         if not is_id("mem", memory_id):
             await self._record(workspace, store_id)
             raise MemoryNotFound(memory_id)
-        reply = await self._run(_DELETE, workspace, store_id, memory_id, expected_sha256 or "")
-        _check(reply, store_id, memory_id, expected_sha256)
+        call = MemoryDelete(memory_id=memory_id, expected=expected_sha256 or "")
+        reply = await self._run(call, workspace, store_id)
+        if reply.word != "OK":
+            raise _refusal(reply, memory_id, expected_sha256)
 
     async def memories(
         self, workspace: str, store_id: str, *, limit: int, page: str | None, prefix: str, depth: int, full: bool
@@ -352,28 +369,26 @@ class MemoryStores:
         return [each for each in listed if each is not None], more
 
     async def _read(self, workspace: str, store_id: str, ids: Sequence[str], *, full: bool) -> list[Memory]:
-        _, *rows = await self._run(_READ, workspace, store_id, "1" if full else "0", *ids)
-        return [Memory.of(rows[i], rows[i + 1], rows[i + 2] if full else None) for i in range(0, len(rows), 3)]
+        reply = await self._run(MemoryRead(full=full, memory_ids=list(ids)), workspace, store_id)
+        return [Memory.of(row.memory_id, row.record, row.content if full else None) for row in reply.rows]
 
-    async def _run(self, script: Script, workspace: str, store_id: str, *arguments: str | int) -> Reply:
+    async def _run(self, call: MemoryCall[T], workspace: str, store_id: str) -> T:
         if not is_id("memstore", store_id):
             raise MemoryStoreNotFound(store_id)
-        reply = await self._engine.run(
-            script, self._engine.keys.workspace(workspace), self._wall(), store_id, *arguments
-        )
-        if reply[0] == "STORE":
-            raise MemoryStoreNotFound(store_id)
-        return reply
+        try:
+            return await self._workspaces.run(call, workspace, MemoryHead(store_id=store_id))
+        except Refused as refused:
+            if refused.word == NO_STORE:
+                raise MemoryStoreNotFound(store_id) from None
+            raise
 
 
-def _check(reply: Reply, store_id: str, memory_id: str, expected: str | None) -> None:
-    match reply[0]:
-        case "MEMORY":
-            raise MemoryNotFound(memory_id)
-        case "ARCHIVED":
-            raise MemoryStoreIsArchived(store_id)
-        case "CHANGED":
-            raise MemoryPreconditionFailed(memory_id, expected or "", reply[1])
+def _refusal(
+    reply: Word[NoMemory] | MemoryChanged, memory_id: str, expected: str | None
+) -> MemoryNotFound | MemoryPreconditionFailed:
+    if reply.word == "MEMORY":
+        return MemoryNotFound(memory_id)
+    return MemoryPreconditionFailed(memory_id, expected or "", reply.sha)
 
 
 def _dump(name: str, description: str, metadata: dict[str, str]) -> str:

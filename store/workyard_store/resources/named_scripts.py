@@ -5,11 +5,9 @@ Every method raises `StorageUnavailable` when Redis does not answer.
 
 from __future__ import annotations
 
-from ..access import SCRIPTS
-from ..engine.engine import Engine, Script
+from ..engine.engine import Engine
+from ..lua.resources import ScriptPut
 from ..workspaces.workspaces import WorkspaceStore
-
-_PUT = Script("script_put", SCRIPTS / "_workspace.lua", SCRIPTS / "script_put.lua")
 
 
 class NamedScripts:
@@ -40,8 +38,8 @@ class NamedScripts:
 
     async def put(self, workspace: str, name: str, text: str, *, most: int) -> bool:
         """Keep a script in place of any of that name. Return False if it would be one more than *most*."""
-        reply: str = await self._workspaces.write(_PUT, workspace, 0, name, text, most)
-        return reply == "OK"
+        reply = await self._workspaces.write(ScriptPut(name=name, script=text, most=most), workspace)
+        return reply.word == "OK"
 
     async def delete(self, workspace: str, name: str) -> bool:
         """Remove a script. Return whether there was one."""

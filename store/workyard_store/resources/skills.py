@@ -11,16 +11,12 @@ import json
 import re
 from dataclasses import dataclass
 
-from ..access import SCRIPTS, Access
-from ..engine.engine import Script
+from ..access import Access
 from ..errors import InvalidRequest, SkillNotFound, SkillVersionNotFound
 from ..ids import derived_suffix, is_id
+from ..lua.resources import SkillDelete, SkillPut
 from ..pages import page_of
 from ..workspaces.workspaces import WorkspaceStore
-
-_HEAD = SCRIPTS / "_workspace.lua"
-_PUT = Script("skill_put", _HEAD, SCRIPTS / "skill_put.lua")
-_DELETE = Script("skill_delete", _HEAD, SCRIPTS / "skill_delete.lua")
 
 MOST_SKILLS = 100
 MOST_VERSIONS = 10
@@ -77,7 +73,6 @@ class SkillStore:
 
     def __init__(self, access: Access, workspaces: WorkspaceStore) -> None:
         self._engine = access.engine
-        self._wall = access.wall
         self._workspaces = workspaces
 
     async def put(
@@ -97,26 +92,24 @@ class SkillStore:
             InvalidRequest: the workspace has `MOST_SKILLS` others, or the skill has another name.
         """
         rest = json.dumps({"display_name": display_name, "source": source}, ensure_ascii=False, separators=(",", ":"))
-        reply = await self._workspaces.write(
-            _PUT,
-            workspace,
-            self._wall(),
-            skill_id,
-            name,
-            rest,
-            description,
-            base64.b64encode(archive).decode(),
-            hashlib.sha256(archive).hexdigest(),
-            MOST_SKILLS,
-            MOST_VERSIONS,
+        call = SkillPut(
+            skill_id=skill_id,
+            name=name,
+            rest=rest,
+            description=description,
+            archive=base64.b64encode(archive).decode(),
+            sha=hashlib.sha256(archive).hexdigest(),
+            most_skills=MOST_SKILLS,
+            most_versions=MOST_VERSIONS,
         )
-        if reply[0] == "FULL":
+        reply = await self._workspaces.write(call, workspace)
+        if reply.word == "FULL":
             raise InvalidRequest(f"A workspace has {MOST_SKILLS} skills at most", rule="skills.bounds")
-        if reply[0] == "NAME":
+        if reply.word == "NAME":
             raise InvalidRequest(
-                f"files.SKILL.md: name: Skill {skill_id} is named {reply[1]}, and keeps that name", rule="skills.name"
+                f"files.SKILL.md: name: Skill {skill_id} is named {reply.name}, and keeps that name", rule="skills.name"
             )
-        return Skill.of(skill_id, reply[1])
+        return Skill.of(skill_id, reply.record)
 
     async def delete(self, workspace: str, skill_id: str) -> None:
         """Remove a skill with all its versions.
@@ -125,7 +118,7 @@ class SkillStore:
             SkillNotFound: the workspace has none of this id.
         """
         # Not `write`: what removes something need not enter the workspace into the register.
-        if not await self._engine.run(_DELETE, self._engine.keys.workspace(workspace), self._wall(), skill_id):
+        if not await self._workspaces.run(SkillDelete(skill_id=skill_id), workspace):
             raise SkillNotFound(skill_id)
 
     async def get(self, workspace: str, skill_id: str) -> Skill:

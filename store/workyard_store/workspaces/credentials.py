@@ -8,16 +8,11 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from ..access import SCRIPTS, TRUSTED, Access, digest, environment_key
-from ..engine.engine import Reply, Script
+from ..access import TRUSTED, Access, digest, environment_key
 from ..errors import KeyNotFound
 from ..ids import is_id
+from ..lua.environments import Issued, KeyIssue, KeyList, KeyRevoke
 from ..seeds import Fresh, fresh
-
-_HEAD = SCRIPTS / "_environment.lua"
-_ISSUE = Script("key_issue", _HEAD, SCRIPTS / "key_issue.lua")
-_REVOKE = Script("key_revoke", _HEAD, SCRIPTS / "key_revoke.lua")
-_LIST = Script("key_list", _HEAD, SCRIPTS / "key_list.lua")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +36,20 @@ class CredentialStore:
         """Issue a key for an environment of either kind (a cloud one's key can be issued, but takes no work)."""
         made = ("", "")
 
-        async def issue(new: Fresh) -> Reply:
+        async def issue(new: Fresh) -> Issued:
             nonlocal made
             key_id, value = made = new.id("envkey"), environment_key(environment_id, new.secret())
-            arguments = (digest(value), key_id, json.dumps(name))
-            return await self._access.run(_ISSUE, environment_id, TRUSTED, *arguments, seeded=new.seeded)
+            call = KeyIssue(sha=digest(value), key_id=key_id, name=json.dumps(name))
+            return await self._access.run(call, environment_id, TRUSTED, seeded=new.seeded)
 
         reply = await fresh(environment_id, issue)
         key_id, value = made
-        return EnvironmentKey(key_id, name, int(reply[1]), None, value)
+        return EnvironmentKey(key_id, name, reply.created_at, None, value)
 
     async def list(self, environment_id: str) -> list[EnvironmentKey]:
         """Return all keys, revoked ones too, newest first."""
-        _, records = await self._access.run(_LIST, environment_id, TRUSTED)
-        keys = [EnvironmentKey(**json.loads(record)) for record in records]
+        reply = await self._access.run(KeyList(), environment_id, TRUSTED)
+        keys = [EnvironmentKey(**json.loads(record)) for record in reply.records]
         return sorted(keys, key=lambda key: (key.created_at, key.id), reverse=True)
 
     async def revoke(self, environment_id: str, key_id: str) -> None:
@@ -63,6 +58,7 @@ class CredentialStore:
         Raises:
             KeyNotFound: the environment never had it.
         """
-        reply = await self._access.run(_REVOKE, environment_id, TRUSTED, key_id if is_id("envkey", key_id) else "-")
-        if reply[0] == "MISSING":
+        call = KeyRevoke(key_id=key_id if is_id("envkey", key_id) else "-")
+        reply = await self._access.run(call, environment_id, TRUSTED)
+        if reply.word == "MISSING":
             raise KeyNotFound(key_id)

@@ -9,18 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..access import SCRIPTS, Access, Caller
-from ..engine.engine import Script
+from ..access import Access, Caller
 from ..errors import EnvironmentNotFound, StorageUnavailable
 from ..ids import is_id
+from ..lua.environments import EnvironmentArchive, EnvironmentCreate, EnvironmentUpdate
+from ..lua.heads import EnvironmentHead
 from ..pages import decode_cursor, encode_cursor
 from .configs import Config
 from .workspaces import WorkspaceStore
-
-_HEAD = SCRIPTS / "_environment.lua"
-_CREATE = Script("environment_create", _HEAD, SCRIPTS / "environment_create.lua")
-_UPDATE = Script("environment_update", _HEAD, SCRIPTS / "environment_update.lua")
-_ARCHIVE = Script("environment_archive", _HEAD, SCRIPTS / "environment_archive.lua")
 
 #: Times an update is tried again after another one came between. Each turn at least one update succeeds.
 _MOST_TRIES = 1000
@@ -49,9 +45,8 @@ class Environment:
         return kind
 
     @classmethod
-    def of(cls, environment_id: str, fields: list[str]) -> Environment:
-        """Read a record as Redis answers it: name, value, name, value, …"""
-        record = dict(zip(fields[::2], fields[1::2], strict=True))
+    def of(cls, environment_id: str, record: dict[str, str]) -> Environment:
+        """Read a record as Redis stores it."""
         return cls(
             id=environment_id,
             workspace=record["ws"],
@@ -95,32 +90,29 @@ class EnvironmentStore:
         no record is ever out of reach.
         """
         environment_id, sequence, profile = await self._workspaces.reserve(workspace, environment_id)
-        reply = await self._engine.run(
-            _CREATE,
-            self._keys.environment(environment_id),
-            self._access.wall(),
-            "",
-            workspace,
-            config["type"],
-            name,
-            description,
-            _dump(config),
-            _dump(metadata),
-            scope,
-            sequence,
-            *profile.fields,
+        call = EnvironmentCreate(
+            workspace=workspace,
+            kind=config["type"],
+            name=name,
+            description=description,
+            config=_dump(config),
+            metadata=_dump(metadata),
+            scope=scope,
+            number=sequence,
         )
-        if reply[0] != "OK":
+        key = self._keys.environment(environment_id)
+        reply = await self._engine.run(call, key, EnvironmentHead(wall=self._access.wall()), profile.head)
+        if reply.word != "OK":
             raise StorageUnavailable  # A second environment of the same id.
         await self._workspaces.confirm(workspace, environment_id, sequence, profile)
-        return Environment.of(environment_id, reply[1])
+        return Environment.of(environment_id, reply.fields)
 
     async def get(self, environment_id: str, caller: Caller) -> Environment:
         """Return an environment, archived or not."""
         if is_id("env", environment_id):
             fields = await self._engine.command("HGETALL", self._keys.environment(environment_id))
             if fields:
-                environment = _read(environment_id, fields)
+                environment = Environment.of(environment_id, fields)
                 if await self._access.may_enter(caller, environment_id, environment.workspace):
                     if fields.get("faults"):
                         await self._access.ask(environment.workspace)
@@ -147,7 +139,7 @@ class EnvironmentStore:
                 below = sequence
                 if not fields:
                     continue  # Being created or deleted.
-                environment = _read(environment_id, fields)
+                environment = Environment.of(environment_id, fields)
                 if include_archived or environment.archived_at is None:
                     found.append((sequence, environment))
             if not places:
@@ -168,31 +160,22 @@ class EnvironmentStore:
         for _ in range(_MOST_TRIES):
             stored = await self.get(environment_id, caller)
             wanted = change(stored)
-            reply = await self._access.run(
-                _UPDATE,
-                environment_id,
-                caller,
-                stored.version,
-                wanted.name,
-                wanted.description,
-                _dump(wanted.config),
-                _dump(wanted.metadata),
-                wanted.scope,
+            call = EnvironmentUpdate(
+                version=stored.version,
+                name=wanted.name,
+                description=wanted.description,
+                config=_dump(wanted.config),
+                metadata=_dump(wanted.metadata),
+                scope=wanted.scope,
             )
-            if reply[0] == "OK":
-                return _read(environment_id, reply[1])
+            reply = await self._access.run(call, environment_id, caller)
+            if reply.word == "OK":
+                return Environment.of(environment_id, reply.fields)
         raise StorageUnavailable
 
     async def archive(self, environment_id: str, caller: Caller) -> Environment:
         """Archive an environment; a repeat changes nothing."""
-        reply = await self._access.run(_ARCHIVE, environment_id, caller)
-        environment = _read(environment_id, reply[1])
+        reply = await self._access.run(EnvironmentArchive(), environment_id, caller)
+        environment = Environment.of(environment_id, reply.fields)
         await self._workspaces.hide_archived(environment.workspace, environment_id)
         return environment
-
-
-def _read(environment_id: str, fields: Any) -> Environment:
-    """Read a record from a command (redis-py answers HGETALL with a dict) or from a script (a flat list)."""
-    if isinstance(fields, dict):
-        fields = [part for pair in fields.items() for part in pair]
-    return Environment.of(environment_id, fields)

@@ -11,27 +11,33 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
-from ..access import SCRIPTS, Access
+from ..access import Access
 from ..clock import LAST_INSTANT, Clock, format_instant
-from ..engine.engine import Reply, Script
+from ..engine.lua import LuaArguments, LuaCall, Word
 from ..errors import InvalidRequest
 from ..keys import WORKSPACE_NAMES
+from ..lua.environments import EnvironmentApply, EnvironmentPurge, Left
+from ..lua.heads import EnvironmentHead, Full, ProfileHead, WorkspaceHead
+from ..lua.workspaces import (
+    ClockChange,
+    ProfileFields,
+    Reserved,
+    Setting,
+    WorkspaceClock,
+    WorkspaceConfirm,
+    WorkspaceDisplace,
+    WorkspaceList,
+    WorkspaceReserve,
+    WorkspaceSession,
+    WorkspaceSettings,
+    WorkspaceSpread,
+)
 from ..seeds import Fresh, fresh
 from .session_index import SessionPlaces
 
-_HEAD = SCRIPTS / "_workspace.lua"
-_RESERVE = Script("workspace_reserve", _HEAD, SCRIPTS / "workspace_reserve.lua")
-_SESSION = Script("workspace_session", _HEAD, SCRIPTS / "workspace_session.lua")
-_CONFIRM = Script("workspace_confirm", _HEAD, SCRIPTS / "workspace_confirm.lua")
-_CLOCK = Script("workspace_clock", _HEAD, SCRIPTS / "workspace_clock.lua")
-_SETTINGS = Script("workspace_settings", _HEAD, SCRIPTS / "workspace_settings.lua")
-_LIST = Script("workspace_list", _HEAD, SCRIPTS / "workspace_list.lua")
-_DISPLACE = Script("workspace_displace", _HEAD, SCRIPTS / "workspace_displace.lua")
-_SPREAD = Script("workspace_spread", _HEAD, SCRIPTS / "workspace_spread.lua")
-_APPLY_HEADS = (SCRIPTS / "_environment.lua", SCRIPTS / "_profile.lua")
-_APPLY = Script("environment_apply", *_APPLY_HEADS, SCRIPTS / "environment_apply.lua")
-_PURGE = Script("environment_purge", SCRIPTS / "_environment.lua", SCRIPTS / "environment_purge.lua")
+T = TypeVar("T")
 
 #: ZADD, in a full Redis too, for deleting is what makes room: it lets a script go on that has begun to write, and ZREM
 #: needs no memory.
@@ -57,7 +63,7 @@ _ABANDONED_US = 60_000_000
 
 #: The fields of a workspace that its environments copy, in the order in which the scripts answer them. `ticked`: the
 #: generation of the last change of the clock.
-PROFILE = ("shift", "frozen", "ttl", "startup", "reclaim", "generation", "faults", "seed", "auto", "ticked")
+PROFILE = ProfileFields._fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,29 +80,37 @@ class Profile:
     generation: int
     faults: bool
     seed: str | None
-    fields: tuple[str, ...]
+    fields: ProfileFields
 
     @classmethod
-    def of(cls, fields: list[str]) -> Profile:
-        """Read shift, frozen, ttl, startup, reclaim, generation, faults, seed, auto and the clock's own generation as the
-        scripts answer them."""
-        shift, frozen, ttl, startup, reclaim, generation, faults, seed, auto, _ = fields
+    def of(cls, fields: ProfileFields) -> Profile:
+        """Read it as the scripts answer it."""
         return cls(
-            Clock(int(shift), int(frozen) if frozen else None, auto == "1"),
-            int(ttl) if ttl else None,
-            int(startup) if startup else None,
-            int(reclaim) if reclaim else None,
-            int(generation),
-            bool(faults),
-            seed or None,
-            tuple(fields),
+            Clock(int(fields.shift), int(fields.frozen) if fields.frozen else None, fields.auto == "1"),
+            int(fields.ttl) if fields.ttl else None,
+            int(fields.startup) if fields.startup else None,
+            int(fields.reclaim) if fields.reclaim else None,
+            int(fields.generation),
+            bool(fields.faults),
+            fields.seed or None,
+            fields,
         )
 
     @property
-    def copied(self) -> tuple[str, ...]:
-        """Return what a script that copies it to an environment is given: generation, then the others in their order."""
-        shift, frozen, ttl, startup, reclaim, generation, *others = self.fields
-        return (generation, shift, frozen, ttl, startup, reclaim, *others)
+    def head(self) -> ProfileHead:
+        """Return it as the arguments of a script that copies it to an environment."""
+        return ProfileHead(
+            generation=self.fields.generation,
+            shift=self.fields.shift,
+            frozen=self.fields.frozen,
+            ttl=self.fields.ttl,
+            startup=self.fields.startup,
+            reclaim=self.fields.reclaim,
+            faults=self.fields.faults,
+            id_seed=self.fields.seed,
+            auto=self.fields.auto,
+            ticked=self.fields.ticked,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,14 +139,20 @@ class WorkspaceStore:
         self._keys = access.keys
         self.places = SessionPlaces(access.engine, access.keys)
 
-    async def write(self, script: Script, workspace: str, *arguments: str | int) -> Reply:
-        """Run a workspace script that may write its first key, after entering the workspace into the register.
+    async def write(self, call: LuaCall[T], workspace: str, *heads: LuaArguments) -> T:
+        """Run a workspace script that may write its first key, after entering the workspace into the register. *heads*: the
+        arguments of heads other than `_workspace.lua`.
 
         Raises:
             LimitReached: it would be one too many.
         """
         await self._enter(workspace)
-        return await self._engine.run(script, self._keys.workspace(workspace), *arguments)
+        return await self.run(call, workspace, *heads)
+
+    async def run(self, call: LuaCall[T], workspace: str, *heads: LuaArguments) -> T:
+        """Run a workspace script that writes no key unless the workspace has been written to before."""
+        head = WorkspaceHead(wall=self._access.wall())
+        return await self._engine.run(call, self._keys.workspace(workspace), head, *heads)
 
     async def _enter(self, workspace: str) -> None:
         most = self._access.limits.workspaces
@@ -152,7 +172,7 @@ class WorkspaceStore:
         """
         environment_id, free = "", False
 
-        async def reserve(new: Fresh) -> Reply:
+        async def reserve(new: Fresh) -> Reserved | Word[Full] | None:
             nonlocal environment_id, free
             environment_id = given or new.id("env")
             # One that follows from the seed may have come into another workspace, with the state of this one.
@@ -165,37 +185,33 @@ class WorkspaceStore:
             if there:
                 return None
             most = self._access.limits.environments
-            return await self.write(_RESERVE, workspace, self._access.wall(), environment_id, new.seeded, most)
+            call = WorkspaceReserve(environment_id=environment_id, seeded=new.seeded, most=most)
+            return await self.write(call, workspace)
 
         while not free:
             reply = await fresh(workspace, reserve)
-        if reply[0] == "FULL":
+        assert reply is not None
+        if reply.word == "FULL":
             raise self._access.limits.full_of_environments()
-        return environment_id, int(reply[0]), Profile.of(reply[1:])
+        return environment_id, reply.number, Profile.of(reply.profile)
 
     async def confirm(self, workspace: str, environment_id: str, sequence: int, copied: Profile) -> None:
         """Keep the place of an environment whose record now exists, and repeat a change that missed it."""
-        current = Profile.of(await self.write(_CONFIRM, workspace, self._access.wall(), environment_id, sequence))
+        call = WorkspaceConfirm(environment_id=environment_id, number=sequence)
+        current = Profile.of(await self.write(call, workspace))
         if current.generation != copied.generation:
             await self._apply_all([environment_id], current)
 
     async def reserve_session(self, workspace: str, environment_id: str, session_id: str) -> int:
         """Give a new session its creation sequence, and its place in the workspace."""
-        return int(await self.write(_SESSION, workspace, self._access.wall(), f"{session_id} {environment_id}"))
+        return await self.write(WorkspaceSession(session_id=session_id, environment_id=environment_id), workspace)
 
     async def page(
         self, workspace: str, *, below: int | None, count: int, include_archived: bool
     ) -> list[tuple[str, int]]:
         """Return up to *count* places (environment id, sequence), newest first."""
-        reply = await self._engine.run(
-            _LIST,
-            self._keys.workspace(workspace),
-            self._access.wall(),
-            "" if below is None else below,
-            count,
-            "1" if include_archived else "0",
-        )
-        return [(reply[i], int(reply[i + 1])) for i in range(0, len(reply), 2)]
+        call = WorkspaceList(below=below, count=count, include_archived=include_archived)
+        return [(place.environment_id, place.number) for place in (await self.run(call, workspace)).rows]
 
     async def hide_archived(self, workspace: str, environment_id: str) -> None:
         """Take an archived environment out of the default list (which checks the record as well)."""
@@ -215,7 +231,7 @@ class WorkspaceStore:
             for name, value in zip(PROFILE, stored, strict=True)
         }
         fields["ticked"] = fields["ticked"] or fields["generation"]
-        return Profile.of(list(fields.values()))
+        return Profile.of(ProfileFields(**fields))
 
     async def clock(self, workspace: str) -> ClockReading:
         """Read the workspace's clock."""
@@ -223,7 +239,7 @@ class WorkspaceStore:
         profile = await self.profile(workspace)
         return self._reading(profile, profile.clock.now(wall), wall)
 
-    async def change_clock(self, workspace: str, change: str, value: int | None, apply: Spread) -> ClockReading:
+    async def change_clock(self, workspace: str, change: ClockChange, value: int | None, apply: Spread) -> ClockReading:
         """Change the clock, and every copy of it. What follows from that is the business of `workyard_queue.timers`.
 
         Args:
@@ -245,7 +261,7 @@ class WorkspaceStore:
             )
         return reading
 
-    async def move_clock(self, workspace: str, change: str, instant: int, apply: Spread) -> ClockReading | None:
+    async def move_clock(self, workspace: str, change: ClockChange, instant: int, apply: Spread) -> ClockReading | None:
         """Move the clock to a later *instant*, in whatever mode (`reach`), or in mode auto only (`jump`).
 
         Return None if it is that late already, or the mode is another: then nothing was changed.
@@ -257,26 +273,26 @@ class WorkspaceStore:
         return None if isinstance(reading, int) else reading
 
     async def _change_clock(
-        self, workspace: str, change: str, value: int | None, field: str, apply: Spread
+        self, workspace: str, change: ClockChange, value: int | None, field: str, apply: Spread
     ) -> ClockReading | int:
         """Change the clock; return its reading, or its instant where time would go back."""
         wall = self._access.wall()
-        reply = await self.write(_CLOCK, workspace, wall, change, "" if value is None else value, LAST_INSTANT)
-        if reply[0] == "BACK":
-            return int(reply[1])
-        if reply[0] == "FAR":
+        call = WorkspaceClock(op=change, value=value, last=LAST_INSTANT)
+        await self._enter(workspace)
+        reply = await self._engine.run(call, self._keys.workspace(workspace), WorkspaceHead(wall=wall))
+        if reply.word == "BACK":
+            return reply.now
+        if reply.word == "FAR":
             raise InvalidRequest(f"{field}: A clock stops at {format_instant(LAST_INSTANT)}", rule="clock.last-instant")
-        profile = Profile.of(reply[2:])
+        profile = Profile.of(reply.profile)
         await self.spread(workspace, profile, apply)
-        return self._reading(profile, int(reply[1]), wall)
+        return self._reading(profile, reply.now, wall)
 
     async def change_settings(self, workspace: str, changes: dict[str, int | str | None]) -> Profile:
         """Change what environments copy: `ttl`, `startup` in seconds, `reclaim` in ms, `faults`, `seed` (see `Profile`);
         None: the server's default again, or none."""
-        fields: list[str | int] = []
-        for name, value in changes.items():
-            fields += [name, "" if value is None else value]
-        profile = Profile.of(await self.write(_SETTINGS, workspace, self._access.wall(), *fields))
+        settings = [Setting(name, "" if value is None else value) for name, value in changes.items()]
+        profile = Profile.of(await self.write(WorkspaceSettings(changes=settings), workspace))
         await self.spread(workspace, profile)
         return profile
 
@@ -315,18 +331,15 @@ class WorkspaceStore:
         while environment_ids := await self._engine.command("ZRANGE", key, start, start + _APPLY_BATCH - 1):
             await (apply or self._apply)(environment_ids, profile)
             start += _APPLY_BATCH
-        whole = "" if apply is None else "1"
-        await self._engine.run(_SPREAD, self._keys.workspace(workspace), profile.generation, whole)
+        await self.run(WorkspaceSpread(generation=profile.generation, clock=apply is not None), workspace)
 
-    async def _apply(self, environment_ids: list[str], profile: Profile, clock: str = "") -> None:
-        wall = self._access.wall()
-        copied = (*profile.copied, clock)
-        await asyncio.gather(
-            *[self._engine.run(_APPLY, self._keys.environment(id_), wall, "", *copied) for id_ in environment_ids]
-        )
+    async def _apply(self, environment_ids: list[str], profile: Profile, *, clock: bool = False) -> None:
+        call, heads = EnvironmentApply(clock=clock), (EnvironmentHead(wall=self._access.wall()), profile.head)
+        keys = map(self._keys.environment, environment_ids)
+        await asyncio.gather(*[self._engine.run(call, key, *heads) for key in keys])
 
     async def _apply_all(self, environment_ids: list[str], profile: Profile) -> None:
-        await self._apply(environment_ids, profile, "1")
+        await self._apply(environment_ids, profile, clock=True)
 
     def _reading(self, profile: Profile, now: int, wall: int) -> ClockReading:
         return ClockReading(profile.clock.mode, now, now - wall)
@@ -349,21 +362,23 @@ class WorkspaceStore:
         One that has been created anew under its id meanwhile keeps its place, and what it has.
         """
         removed = 0
-        count: int
         key = self._keys.environment(environment_id)
         place = await self._engine.command("ZSCORE", self._keys.workspace(workspace, "envs"), environment_id)
-        ready: list[str] = []
+        named: list[Left] = []
         while True:
-            word, count, *ready = await self._engine.run(_PURGE, key, _PURGE_BATCH, *ready)
-            removed += count
-            if word == "LIVE":
+            call = EnvironmentPurge(most=_PURGE_BATCH, named=named)
+            reply = await self._engine.run(call, key, EnvironmentHead(wall=self._access.wall()))
+            removed += reply.removed
+            if reply.word == "LIVE":
                 return removed
-            if word == "DONE":
+            if reply.word == "DONE":
                 break
+            named = reply.named
             # Their places first: once the script has removed them, nothing tells any more where they were.
-            removed += await self.places.remove(workspace, environment_id, [id_ for id_ in ready[1::2] if id_])
+            sessions = [row.session_id for row in named if row.session_id]
+            removed += await self.places.remove(workspace, environment_id, sessions)
         sequence = "" if place is None else f"{float(place):.0f}"
-        await self._engine.run(_DISPLACE, self._keys.workspace(workspace), environment_id, sequence)
+        await self.run(WorkspaceDisplace(environment_id=environment_id, number=sequence), workspace)
         await self._engine.command("ZREM", self._keys.purge, f"{workspace} {environment_id}")
         return removed
 
