@@ -28,18 +28,18 @@ class Fresh:
     """Makes the ids and secrets of one step.
 
     Attributes:
-        seeded: whether they follow from a seed.
+        seeded: whether they are derived from a seed.
     """
 
     def __init__(self, *parts: str) -> None:
-        """Make them of *parts*: the seed and the place in it; of none, by chance."""
+        """Derive them from *parts* (the seed and the place in it); without parts they are random."""
         self.seeded = bool(parts)
         self._parts = parts
         self._made = 0
 
     @classmethod
     def of(cls, owner: str, refused: Refused) -> Fresh:
-        """Return what makes ids and secrets by the seed of *owner*, a workspace or an environment, which a script has answered.
+        """Return the maker of ids and secrets for the seed that a script answered; *owner*: a workspace or an environment.
 
         Raises:
             Refused: the script has refused something else.
@@ -61,7 +61,7 @@ class Fresh:
         return base64.urlsafe_b64encode(data).decode().rstrip("=")
 
     def event(self, event: Event) -> dict[str, Any]:
-        """Return an event that has ids by chance with those that it gets here."""
+        """Return an event with its random ids replaced by new ones."""
         if not self._parts:
             return dict(event)
         outcome = {"outcome_id": self.id("outc")} if "outcome_id" in event else {}
@@ -73,7 +73,7 @@ class Fresh:
 
 
 async def fresh(owner: str, step: Callable[[Fresh], Awaitable[T]]) -> T:
-    """Take a step that makes something in *owner*, a workspace or an environment, and return its reply."""
+    """Run a step that creates a resource in *owner*, a workspace or an environment, and return its reply."""
     try:
         return await step(Fresh())
     except Refused as refused:

@@ -1,7 +1,7 @@
 """Engines: commands, scripts and publish/subscribe on a Redis, embedded or real, alone or a cluster; and the edge where
 redis-py's errors become ours. Knows no key but the format marker and no rule of the API.
 
-How commands travel is `lanes.py`; which node of a cluster gets them, `cluster.py`; what a Redis must be, `startup.py`.
+`batching.py` sends the commands, `cluster.py` chooses the node of a cluster, `requirements.py` says what Redis must offer.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Engine:
 
     Attributes:
         where: the address without any credential.
-        errors: how many commands and scripts Redis did not carry out.
+        errors: number of commands and scripts that Redis failed to run.
         spans_nodes: whether keys of different environments and workspaces may lie on different servers.
 
     Raises (every call): StorageUnavailable, when Redis did not answer or refused the command.
@@ -67,7 +67,7 @@ class Engine:
 
     @staticmethod
     def preload() -> None:
-        """Import what the embedded engine is made of, which takes longer than its start."""
+        """Import the modules of the embedded engine, which takes longer than starting it."""
         import fakeredis.commands_mixins.scripting_mixin  # noqa: F401
 
     @classmethod

@@ -33,7 +33,7 @@ class SessionPlaces:
     async def with_item(self, session_id: str, environment_ids: Iterable[str]) -> list[str]:
         """Return those of the given environments that have a work item for a session of this id."""
         every, found = list(environment_ids), list[str]()
-        # In parts, so that many environments do not hold up what else this process does.
+        # In parts, so that many environments do not stall the rest of this process.
         for start in range(0, len(every), _LOOK_BATCH):
             ids = every[start : start + _LOOK_BATCH]
             items = (self._keys.environment(id_, f"work:{work_id(id_, session_id)}") for id_ in ids)
@@ -42,11 +42,11 @@ class SessionPlaces:
         return found
 
     async def add(self, environment_id: str, session_ids: Iterable[str]) -> None:
-        """Enter sessions of an environment. The caller sees to it that the environment's index has them first."""
+        """Enter sessions of an environment. The caller must have put them into the environment's own index first."""
         ids = list(session_ids)
         await self._engine.commands(("SADD", self._keys.session_at(id_), environment_id) for id_ in ids)
         if not await self._engine.command("EXISTS", self._keys.environment(environment_id)):
-            # Deleted meanwhile, and perhaps purged: nobody else will remove what was just entered.
+            # Deleted meanwhile, and perhaps purged: no later step would remove the entries just made.
             await self._engine.commands(("SREM", self._keys.session_at(id_), environment_id) for id_ in ids)
 
     async def remove(self, workspace: str, environment_id: str, session_ids: Iterable[str]) -> int:
@@ -62,7 +62,7 @@ class SessionPlaces:
     async def page(
         self, workspace: str, *, behind: int | None, count: int, newest_first: bool
     ) -> list[tuple[str, str, int]]:
-        """Return up to *count* places of a workspace (session id, environment id, sequence) behind one, in either order."""
+        """Return up to *count* places of a workspace (session id, environment id, sequence) after *behind*, in either order."""
         command, first, last = (
             ("ZREVRANGEBYSCORE", "+inf", "-inf") if newest_first else ("ZRANGEBYSCORE", "-inf", "+inf")
         )
