@@ -17,7 +17,7 @@ _RULE = "agent.script.form"
 
 
 def parse_script(text: str) -> Script:
-    """Return the script that *text* holds as YAML or JSON.
+    """Return the script in *text*, which is YAML or JSON.
 
     Raises:
         InvalidRequest: it is neither, or not a script; the message names each step and field.
