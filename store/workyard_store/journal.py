@@ -1,8 +1,8 @@
-"""The journal of a workspace: a ring of the last requests, as texts. Owns their numbers; what a text says is the server's.
+"""The journal of a workspace: a ring of the last requests, as texts. Owns their numbers; the server owns the texts.
 
-Entries are numbered from 1 in the order they were written, which is that of their answers within one server process. A
-number is never used again until a reset. They are stored in batches, as they were written: one entry of a stream each,
-whose id is the number of its last. So what a request costs Redis hardly depends on the journal.
+Entries are numbered from 1 in the order they were written, which within one server process is the order of their
+answers. A number is not reused before a reset. Entries are stored in the batches they were written in. A batch is one
+stream entry, and its id is the number of its last journal entry. So the journal adds little to a request's cost in Redis.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .access import Access
 from .lua.journal import JournalClear, JournalRead, JournalWrite, WrittenBatch
 from .workspaces.workspaces import WorkspaceStore
 
-#: Batches that one script reads: few enough not to hold Redis up.
+#: Batches that one script reads: few enough not to block Redis.
 _READ_BATCHES = 20
 
 
