@@ -331,5 +331,5 @@ class Access:
 
 
 def _never_issued(caller: Caller) -> AuthenticationFailed:
-    """Return what is wrong with a token that is not on record: nobody knows whether a sessions token ever was."""
+    """Return what is wrong with a token that is not on record: a sessions token may have been issued once."""
     return TokenUnknown() if caller.work_id is None else TokenRevoked()

@@ -1,8 +1,9 @@
-"""Where the random part of new ids and secrets comes from: chance, or the seed of a workspace, which makes them repeatable.
+"""The source of the random part of new ids and secrets: the system's randomness, or the seed of a workspace.
 
-A script that makes something answers {'SEED', seed, place} while it has done nothing, if its workspace has a seed and what it
-was given is by chance. The place is what it makes and the next number of that in the workspace or environment. It is run again with what follows
-from that, and told so. Without a seed there is no second run. Rules: `state.id-seed`, `state.id-taken`.
+A script that creates a resource gets random ids first. If its workspace has a seed, the script writes nothing and answers
+{'SEED', seed, place}; the place is the kind of resource and its next number in the workspace or environment. The script
+then runs again with ids derived from seed and place, and a flag that says so. Without a seed there is no second run.
+Rules: `state.id-seed`, `state.id-taken`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _SECRET_BYTES = 32
 
 Event = Mapping[str, Any]
 T = TypeVar("T")
-#: The word with which a script refuses ids by chance.
+#: The answer of a script that refuses random ids.
 SEED = "SEED"
 
 

@@ -24,7 +24,7 @@ from .urls import Address, RedisUrl, address_text
 
 #: Commands in one pipeline: more would only make the first of them wait for the last.
 _BATCH = 64
-#: Seconds an answer may take. A lost Redis is noticed at once; this is for one that hangs.
+#: Seconds an answer may take. A lost connection is noticed immediately; this is for a Redis that hangs.
 SOCKET_TIMEOUT_S = 2.0
 CONNECT_TIMEOUT_S = 1.0
 #: Seconds a Sentinel may take to answer; several of them may have to be asked in turn.

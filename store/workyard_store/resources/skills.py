@@ -20,9 +20,9 @@ from ..workspaces.workspaces import WorkspaceStore
 
 MOST_SKILLS = 100
 MOST_VERSIONS = 10
-#: What stands for the newest version.
+#: The word for the newest version.
 LATEST = "latest"
-#: A skill's name: lower case letters, digits and single hyphens between them. Skills of Anthropic's have it as their id.
+#: A skill's name: lower case letters, digits and single hyphens between them. Anthropic's skills use it as their id.
 SLUG = re.compile(r"(?=.{1,64}\Z)[a-z0-9]+(?:-[a-z0-9]+)*", re.ASCII)
 
 

@@ -1,9 +1,9 @@
-"""Where sessions are: the environments of a session id, and the sessions of a workspace. Owns no session: a place may be
-without a record, while that is being made or removed.
+"""An index of sessions: the environments of a session id, and the sessions of a workspace. It owns no session: a place
+(an entry of the index) may have no record while the session is being created or removed.
 
 A session's keys lie in its environment's slot, so its id alone does not lead to them. A place is entered before the
-record and removed after it; what a crash leaves in between is removed with the environment, whose index knows it too.
-The session of work that the control plane enqueued has no place until somebody looks for it without an environment.
+record and removed after it. Places that a crash leaves without a record are removed with the environment, which indexes
+them too. The session of work that the control plane enqueued gets its place on the first look-up without an environment.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ..engine.engine import Engine
 from ..ids import work_id
 from ..keys import Keys
 
-#: Environments that one look goes through.
+#: Environments that one look-up reads.
 _LOOK_BATCH = 500
 
 

@@ -53,11 +53,11 @@ if redis.call('SCARD', KEYS[1]) >= tonumber(ARGV[2]) then return 'FULL' end
 redis.call('SADD', KEYS[1], ARGV[1])
 return 'OK'
 """
-#: Items that one purge step removes: few enough not to hold Redis up.
+#: Items that one purge step removes: few enough not to block Redis.
 _PURGE_BATCH = 500
-#: Environments that one pipeline of a change is sent to.
+#: Environments that one pipeline of a change covers.
 _APPLY_BATCH = 200
-#: After this long an intent to delete, whose environment still lives, is taken for abandoned. Microseconds.
+#: Age at which an intent to delete counts as abandoned if its environment still exists. Microseconds.
 _ABANDONED_US = 60_000_000
 
 
