@@ -1,6 +1,6 @@
 """The closed list of findings on the life of a work item. docs/ has the same table; a test compares them.
 
-A finding is a *problem* where something went otherwise than a worker wants it, else a *note*.
+A finding is a *problem* if something went wrong for a worker, else a *note*.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ and what it does.
 
 Whose events: a call's `worker_id` is its header `Anthropic-Worker-ID` if it has one; else that of the poll whose sessions token it
 comes with; else that of the poll with the same credential and client (`User-Agent`) that took the item in this life, or else
-in the last one in which there was any, if these were of one worker only. None where that tells nothing. What the clock does (`lapsed`) has no caller.
+in the last one that had any, if these were of one worker only. None where that tells nothing. What the clock does (`lapsed`) has no caller.
 """
 
 from __future__ import annotations
