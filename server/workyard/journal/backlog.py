@@ -37,13 +37,13 @@ EVERY = "*"
 _MOST_WAITING = 5000
 #: Size of the backlog at which the writer is woken early.
 _MANY_WAITING = 4096
-#: Seconds after which the workspaces of requests are looked up together, and after which these are written, unless somebody
-#: asks: where they are few, and where they are many. What the ring would by then have lost is never written, so the longer
-#: the less work.
+#: Seconds after which the workspaces of requests are looked up together, and after which the requests are written unless a
+#: client reads earlier: if there are few, and if there are many. Requests that the ring would have lost by then are never
+#: written, so a longer interval means less work.
 _EVERY_S = 1.0
 _WRITE_FEW_S, _WRITE_MANY_S = 5.0, 15.0
 _MANY_A_SECOND = 100
-#: Seconds until Redis is asked again that could not be reached.
+#: Seconds between two attempts to reach Redis.
 _RETRY_S = 2.0
 #: Callers and environments whose workspaces are looked up together.
 _LOOK_UP = 512

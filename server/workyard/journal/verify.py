@@ -30,7 +30,7 @@ def _words() -> frozenset[str]:
     return frozenset(operations | groups | {ANY})
 
 
-#: What `on` may say: an operation, a group of them such as `environments` or `sessions.events`, or `any`.
+#: Values of `on`: an operation, a group of them such as `environments` or `sessions.events`, or `any`.
 WORDS = _words()
 
 
