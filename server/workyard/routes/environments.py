@@ -34,7 +34,7 @@ _NO_ENVIRONMENT = {404: "No such environment for this caller."}
 EnvironmentId = Annotated[
     str, Path(description="The environment's id, `env_…`.", examples=["env_011CZkZ9X2dpNyB7HsEFoRfW"])
 ]
-Limit = Annotated[int, Field(ge=1, le=MOST_PER_PAGE), AS_QUERY_INTEGER, Query(description="Most rows in the answer.")]
+Limit = Annotated[int, Field(ge=1, le=MOST_PER_PAGE), AS_QUERY_INTEGER, Query(description="Maximum number of rows.")]
 Page = Annotated[
     str | None,
     Query(
@@ -75,7 +75,7 @@ async def list_environments(
     call: Call,
     limit: Limit = DEFAULT_LIMIT,
     page: Page = None,
-    include_archived: Annotated[QueryBoolean, Query(description="Whether archived ones are listed too.")] = False,
+    include_archived: Annotated[QueryBoolean, Query(description="Whether to include archived ones.")] = False,
 ) -> Response:
     """List the environments of the caller's workspace, newest first."""
     rows, next_page = await call.services.environments.list(
@@ -118,7 +118,7 @@ async def update_environment(
 
 @router.delete(
     "/{environment_id}",
-    responses=success(EnvironmentDeleted, "It is gone.")
+    responses=success(EnvironmentDeleted, "It was deleted.")
     | refusals(400, 401, 404, 409, because=_NO_ENVIRONMENT | {409: "Work is queued, and `force` was not given."}),
 )
 async def delete_environment(

@@ -33,7 +33,7 @@ from .scripts import TEXT_TYPES
 router = APIRouter(prefix="/_emulator", route_class=ControlRoute)
 
 _TAGS: list[str | Enum] = ["Faults"]
-_NO_WORKSPACE = {400: "No workspace is named."}
+_NO_WORKSPACE = {400: "The request names no workspace."}
 
 
 @router.post(
@@ -94,7 +94,7 @@ async def clear_faults(call: Call, workspace: WorkspaceName = None) -> Response:
 @router.delete(
     "/faults/{fault_id}",
     tags=_TAGS,
-    responses=success(FaultsDeleted, "It is gone.")
+    responses=success(FaultsDeleted, "It was deleted.")
     | refusals(400, 404, because=_NO_WORKSPACE | {404: "The workspace has no such rule."}),
 )
 async def delete_fault(

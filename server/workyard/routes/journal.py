@@ -43,7 +43,7 @@ On = Annotated[Operation | None, Query(description="The operation, a group such 
 Status = Annotated[StatusText | None, Query(description="Status of the answer: `409`, or `4xx` for a class.")]
 OfEnvironment = Annotated[Named | None, Query(description="The environment.")]
 OfWork = Annotated[Named | None, Query(description="The work item.")]
-OfSession = Annotated[Named | None, Query(description="The session; calls about its work item count too.")]
+OfSession = Annotated[Named | None, Query(description="The session; calls on its work item match too.")]
 OfWorker = Annotated[Named | None, Query(description="Header `Anthropic-Worker-ID`.")]
 OfRequest = Annotated[Named | None, Query(description="The request's id.")]
 Since = Annotated[QueryInstant | None, Query(description="Came at this instant of wall time or later.")]

@@ -49,7 +49,7 @@ _TOO_LARGE = {413: "The body, the content, or that of the whole store exceeds it
 _OF_STORE = {
     name: link(text, operation, memory_store_id="id")
     for name, operation, text in (
-        ("read", "get_memory_store", "See how it is."),
+        ("read", "get_memory_store", "Read it."),
         ("change", "update_memory_store", "Rename it."),
         ("fill", "create_memory", "Put a memory into it."),
         ("list", "list_memories", "See what is in it."),
@@ -69,7 +69,7 @@ StoreId = Annotated[
     str, Path(description="The store's id, `memstore_…`.", examples=["memstore_011CZkZ9X2dpNyB7HsEFoRfW"])
 ]
 MemoryId = Annotated[str, Path(description="The memory's id, `mem_…`.", examples=["mem_011CZkZ9X2dpNyB7HsEFoRfW"])]
-Limit = Annotated[int, Field(ge=1, le=100), AS_QUERY_INTEGER, Query(description="Most rows in the answer.")]
+Limit = Annotated[int, Field(ge=1, le=100), AS_QUERY_INTEGER, Query(description="Maximum number of rows.")]
 _VIEW = Query(description="`full`: with the content.")
 
 
@@ -101,7 +101,7 @@ async def list_memory_stores(
     call: Call,
     limit: Limit = DEFAULT_LIMIT,
     page: Page = None,
-    include_archived: Annotated[QueryBoolean, Query(description="Whether archived ones are listed too.")] = False,
+    include_archived: Annotated[QueryBoolean, Query(description="Whether to include archived ones.")] = False,
     since: Since = None,
     until: Until = None,
 ) -> Response:
@@ -142,7 +142,7 @@ async def update_memory_store(memory_store_id: StoreId, call: Call, body: Memory
 
 @router.delete(
     "/{memory_store_id}",
-    responses=success(MemoryStoreDeleted, "It is gone.") | refusals(401, 404, because=_NO_STORE),
+    responses=success(MemoryStoreDeleted, "It was deleted.") | refusals(401, 404, because=_NO_STORE),
 )
 async def delete_memory_store(memory_store_id: StoreId, call: Call) -> Response:
     """Delete a memory store with all its memories."""
@@ -268,7 +268,7 @@ async def update_memory(
 
 @router.delete(
     "/{memory_store_id}/memories/{memory_id}",
-    responses=success(MemoryDeleted, "It is gone.")
+    responses=success(MemoryDeleted, "It was deleted.")
     | refusals(400, 401, 404, 409, because=_NO_MEMORY | {409: "The content is not the expected one."}),
 )
 async def delete_memory(

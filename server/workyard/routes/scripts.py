@@ -86,7 +86,7 @@ async def put_session_script(session_id: SessionId, call: Call) -> Response:
     "/scripts",
     tags=_TAGS,
     responses=success(NamedScriptList, "The scripts, by name.")
-    | refusals(400, because={400: "No workspace is named."}),
+    | refusals(400, because={400: "The request names no workspace."}),
 )
 async def list_scripts(call: Call, workspace: WorkspaceName = None) -> Response:
     """List the scripts of a workspace."""
@@ -133,7 +133,7 @@ async def put_script(name: ScriptName, call: Call, workspace: WorkspaceName = No
 @router.delete(
     "/scripts/{name}",
     tags=_TAGS,
-    responses=success(ScriptDeleted, "It is gone.")
+    responses=success(ScriptDeleted, "It was deleted.")
     | refusals(400, 404, because=_NO_SCRIPT | {400: "No workspace is named, or the name cannot be one."}),
 )
 async def delete_script(name: ScriptName, call: Call, workspace: WorkspaceName = None) -> Response:

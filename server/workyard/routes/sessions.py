@@ -49,7 +49,7 @@ _STATE = {400: "The request breaks a rule, or the session's status does not allo
 _GOES_ON = {
     name: link(text, operation, session_id="id")
     for name, operation, text in (
-        ("read", "get_session", "See how it is."),
+        ("read", "get_session", "Read it."),
         ("change", "update_session", "Rename it."),
         ("send", "send_events", "Give it something to do."),
         ("list", "list_events", "See what it has done."),
@@ -113,7 +113,7 @@ async def create_session(body: SessionCreate, call: Call) -> Response:
     "",
     responses=success(
         SessionPage,
-        "A page of sessions, newest first unless asked otherwise.",
+        "A page of sessions, newest first by default.",
         next_page=link("Go on while `next_page` is not null.", "list_sessions", page="next_page"),
     )
     | refusals(400, 401),
@@ -123,7 +123,7 @@ async def list_sessions(
     limit: Limit = DEFAULT_LIMIT,
     page: Page = None,
     order: Annotated[Order, Query(description=_ORDERS)] = "desc",
-    include_archived: Annotated[QueryBoolean, Query(description="Whether archived ones are listed too.")] = False,
+    include_archived: Annotated[QueryBoolean, Query(description="Whether to include archived ones.")] = False,
     statuses: Annotated[list[Status], Query(description=f"Only those that do one of these. {_REPEATED}")] = _ANY,
     agent_id: Annotated[str | None, Query(description="Only those of this agent.")] = None,
     agent_version: Annotated[
@@ -171,7 +171,7 @@ async def update_session(session_id: SessionId, call: Call, body: SessionUpdate 
 
 @router.delete(
     "/{session_id}",
-    responses=success(SessionDeleted, "It is gone.")
+    responses=success(SessionDeleted, "It was deleted.")
     | refusals(400, 401, 404, because=_NO_SESSION | {400: "The session is running."}),
 )
 async def delete_session(session_id: SessionId, call: Call) -> Response:

@@ -69,7 +69,9 @@ async def get_skill(skill_id: SkillId, call: Call) -> Response:
     return JsonResponse(render_skill(await call.services.skills.get(workspace, skill_id)))
 
 
-@router.delete("/{skill_id}", responses=success(SkillDeleted, "It is gone.") | refusals(401, 404, because=_NO_SKILL))
+@router.delete(
+    "/{skill_id}", responses=success(SkillDeleted, "It was deleted.") | refusals(401, 404, because=_NO_SKILL)
+)
 async def delete_skill(skill_id: SkillId, call: Call) -> Response:
     """Delete a skill with all its versions."""
     await call.services.skills.delete(await call.workspace_of_worker(), skill_id)

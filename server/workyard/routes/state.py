@@ -34,7 +34,7 @@ MOST_STATE_BYTES = 67_108_864
         400,
         409,
         because={
-            400: "No workspace is named.",
+            400: "The request names no workspace.",
             409: "An environment is too large for one step, and changes faster than it can be read in parts.",
         },
     ),

@@ -23,31 +23,31 @@ _TOOLSET: dict[str, Any] = {
 
 
 class Policy(Body):
-    """Whether calls of a tool need a confirmation."""
+    """Whether calls of a tool need confirmation."""
 
     type: Literal["always_allow", "always_ask", "auto"] = Field(description="The policy.")
 
 
 class ToolDefaults(Body):
-    """What holds for the tools of a set that have no setting of their own."""
+    """Defaults for the tools of a set that have no settings of their own."""
 
-    enabled: bool | None = Field(None, description="Whether the tools may be used; true unless given.")
-    permission_policy: Policy | None = Field(None, description="Whether calls need a confirmation; never unless given.")
+    enabled: bool | None = Field(None, description="Whether the tools can be used; default: true.")
+    permission_policy: Policy | None = Field(None, description="Whether calls need confirmation; default: never.")
 
 
 class ToolConfig(ToolDefaults):
-    """The setting of one built-in tool."""
+    """The settings of one built-in tool."""
 
     name: Literal["bash", "edit", "read", "write", "glob", "grep", "web_fetch", "web_search"] = Field(
         description="The tool."
     )
     type: Literal["bash", "edit", "read", "write", "glob", "grep", "web_fetch", "web_search"] | None = Field(
-        None, description="Equal to `name`."
+        None, description="Must equal `name`."
     )
 
 
 class McpToolConfig(ToolDefaults):
-    """The setting of one tool of an MCP server."""
+    """The settings of one tool of an MCP server."""
 
     name: str = Field(description="The tool.")
 
@@ -55,43 +55,43 @@ class McpToolConfig(ToolDefaults):
 class AgentToolset(Body):
     """The built-in tools, which a worker runs in a self-hosted environment."""
 
-    type: Literal["agent_toolset_20260401"] = Field(description="The kind of tool.")
-    configs: list[ToolConfig] = Field([], description="Settings of single tools.")
-    default_config: ToolDefaults | None = Field(None, description="What holds for the others.")
+    type: Literal["agent_toolset_20260401"] = Field(description="The type of tool.")
+    configs: list[ToolConfig] = Field([], description="Settings of individual tools.")
+    default_config: ToolDefaults | None = Field(None, description="Defaults for the other tools.")
 
 
 class McpToolset(Body):
-    """The tools of an MCP server. Kept, never connected to."""
+    """The tools of an MCP server. Stored only; the emulator never connects to it."""
 
-    type: Literal["mcp_toolset"] = Field(description="The kind of tool.")
+    type: Literal["mcp_toolset"] = Field(description="The type of tool.")
     mcp_server_name: Annotated[str, Field(min_length=1, max_length=255)] = Field(description="The server's name.")
-    configs: list[McpToolConfig] = Field([], description="Settings of single tools.")
-    default_config: ToolDefaults | None = Field(None, description="What holds for the others.")
+    configs: list[McpToolConfig] = Field([], description="Settings of individual tools.")
+    default_config: ToolDefaults | None = Field(None, description="Defaults for the other tools.")
 
 
 class CustomTool(Body):
-    """A tool of the client's own, which it answers by `user.custom_tool_result`."""
+    """A tool that the client implements and answers with `user.custom_tool_result`."""
 
-    type: Literal["custom"] = Field(description="The kind of tool.")
+    type: Literal["custom"] = Field(description="The type of tool.")
     name: Annotated[str, Field(pattern=r"^[0-9A-Za-z_-]{1,128}$")] = Field(description="The tool's name.")
     description: str = Field(description="What it does.")
-    input_schema: dict[str, Any] = Field(description="JSON Schema of its input, an object.")
+    input_schema: dict[str, Any] = Field(description="JSON Schema of its input; must describe an object.")
 
 
 class McpServer(Body):
-    """An MCP server. Kept, never connected to."""
+    """An MCP server. Stored only; the emulator never connects to it."""
 
-    type: Literal["url"] = Field(description="The kind of address.")
+    type: Literal["url"] = Field(description="The type of address.")
     name: str = Field(description="Its name.")
     url: str = Field(description="Its address.")
 
 
 class Skill(Body):
-    """A skill that the agent has."""
+    """A skill of the agent."""
 
-    type: Literal["anthropic", "custom"] = Field(description="Whose skill it is.")
+    type: Literal["anthropic", "custom"] = Field(description="Who provides the skill.")
     skill_id: str = Field(description="The skill.")
-    version: str | None = Field(None, description="Its version; the latest unless given.")
+    version: str | None = Field(None, description="Its version; default: the latest.")
 
 
 def _form(value: Any) -> str | None:
@@ -113,20 +113,20 @@ class EffortLevel(Body):
 
 
 class ModelConfig(Body):
-    """The model with its settings. Kept, never called."""
+    """The model with its settings. Stored only; no model is called."""
 
     id: Annotated[str, Field(min_length=1)] = Field(description="The model.")
     effort: Annotated[Annotated[Effort, _TEXT] | Annotated[EffortLevel, _OBJECT], _TEXT_OR_OBJECT] | None = Field(
-        None, description="How hard it works."
+        None, description="Reasoning effort."
     )
-    inference_geo: str | None = Field(None, description="Where it runs.")
-    speed: Literal["standard", "fast"] | None = Field(None, description="How fast it answers.")
+    inference_geo: str | None = Field(None, description="Inference region.")
+    speed: Literal["standard", "fast"] | None = Field(None, description="Speed setting.")
 
 
 class ServiceAccount(Body):
-    """The identity that runs use by default, the only one here."""
+    """The identity that runs use by default; the only one supported."""
 
-    type: Literal["service_account"] = Field(description="The kind of identity.")
+    type: Literal["service_account"] = Field(description="The type of identity.")
 
 
 Model = Annotated[
@@ -139,41 +139,41 @@ McpServers = Annotated[list[McpServer], Field(max_length=20)]
 
 
 class AgentCreate(Body):
-    """Request to create an agent. What it says of a model is kept and shown; no model is called."""
+    """Request to create an agent. Model settings are stored and returned; no model is called."""
 
-    name: Annotated[str, Field(min_length=1, max_length=256)] = Field(description="Name for people.")
+    name: Annotated[str, Field(min_length=1, max_length=256)] = Field(description="Display name.")
     model: Model = Field(description="The model.")
     description: str | None = Field(None, description="What the agent does.")
     system: Annotated[str, Field(max_length=100_000)] | None = Field(None, description="System prompt.")
     tools: Tools = Field([], description="The tools it has.")
-    mcp_servers: McpServers = Field([], description="The MCP servers of its toolsets.")
+    mcp_servers: McpServers = Field([], description="The MCP servers that its toolsets use.")
     skills: list[Skill] = Field([], description="The skills it has.")
-    metadata: Metadata | None = Field(None, description="Own key-value pairs.")
-    multiagent: None = Field(None, description="Null: agents are alone here.")
-    execution_identity: ServiceAccount | None = Field(None, description="Whose identity runs use.")
+    metadata: Metadata | None = Field(None, description="Custom key-value pairs.")
+    multiagent: None = Field(None, description="Must be null; multi-agent set-ups are not supported.")
+    execution_identity: ServiceAccount | None = Field(None, description="The identity that runs use.")
 
 
 class AgentReference(Body):
-    """An agent, by its id and perhaps its version. There is one version of each here."""
+    """An agent by its id, optionally with its version. Each agent has a single version."""
 
     type: Literal["agent"] = Field(description="Always `agent`.")
-    id: AgentId = Field(description="The agent; one that was never created stands for a default one.")
+    id: AgentId = Field(description="The agent; an id that was never created stands for a default agent.")
     version: Annotated[int, Field(ge=1)] | None = Field(None, description="Its version.")
 
 
 class AgentOverrides(Body):
-    """An agent, some of whose members are replaced for one session."""
+    """An agent with some members replaced for one session."""
 
     type: Literal["agent_with_overrides"] = Field(description="Always `agent_with_overrides`.")
     id: AgentId = Field(description="The agent.")
     version: Annotated[int, Field(ge=1)] | None = Field(None, description="Its version.")
-    model: Model | None = Field(None, description="The model instead of the agent's.")
+    model: Model | None = Field(None, description="Replaces the agent's model.")
     system: Annotated[str, Field(max_length=100_000)] | None = Field(
-        None, description="The prompt instead; null: none."
+        None, description="Replaces the agent's prompt; null removes it."
     )
-    tools: Tools | None = Field(None, description="The tools instead.")
-    mcp_servers: McpServers | None = Field(None, description="The MCP servers instead.")
-    skills: list[Skill] | None = Field(None, description="The skills instead.")
+    tools: Tools | None = Field(None, description="Replaces the agent's tools.")
+    mcp_servers: McpServers | None = Field(None, description="Replaces the agent's MCP servers.")
+    skills: list[Skill] | None = Field(None, description="Replaces the agent's skills.")
 
 
 def _kind(value: Any) -> str:
@@ -198,35 +198,35 @@ class AgentModel(Shape):
     """The model with its settings."""
 
     id: str = Field(description="The model.")
-    effort: EffortLevel = Field(description="How hard it works.")
-    inference_geo: str | None = Field(description="Where it runs.")
-    speed: Literal["standard", "fast"] = Field(description="How fast it answers.")
+    effort: EffortLevel = Field(description="Reasoning effort.")
+    inference_geo: str | None = Field(description="Inference region.")
+    speed: Literal["standard", "fast"] = Field(description="Speed setting.")
 
 
 class SessionAgent(Shape):
-    """An agent as a session has it: a copy from when the session was created."""
+    """The agent of a session: a copy made when the session was created."""
 
     id: str = Field(description="Identifier.")
     type: Literal["agent"] = Field(description="Always `agent`.")
-    name: str = Field(description="Name for people.")
+    name: str = Field(description="Display name.")
     description: str | None = Field(description="What the agent does.")
     model: AgentModel = Field(description="The model.")
     system: str | None = Field(description="System prompt.")
-    tools: list[dict[str, Any]] = Field(description="The tools, as they were given, with their defaults.")
+    tools: list[dict[str, Any]] = Field(description="The tools as given, with defaults filled in.")
     mcp_servers: list[McpServer] = Field(description="The MCP servers.")
     skills: list[dict[str, Any]] = Field(description="The skills.")
-    multiagent: None = Field(description="Always null: the agent is alone.")
-    execution_identity: ServiceAccount = Field(description="Whose identity runs use.")
-    version: Annotated[int, Field(ge=1)] = Field(description="Always 1: agents are not changed here.")
+    multiagent: None = Field(description="Always null; multi-agent set-ups are not supported.")
+    execution_identity: ServiceAccount = Field(description="The identity that runs use.")
+    version: Annotated[int, Field(ge=1)] = Field(description="Always 1; agents never change.")
 
 
 class Agent(SessionAgent):
     """An agent."""
 
-    metadata: Metadata = Field(description="Own key-value pairs.")
+    metadata: Metadata = Field(description="Custom key-value pairs.")
     created_at: Timestamp = Field(description="When it was created.")
     updated_at: Timestamp = Field(description="When it was last changed.")
-    archived_at: Timestamp | None = Field(description="Always null: agents are not archived here.")
+    archived_at: Timestamp | None = Field(description="Always null; agents cannot be archived.")
 
 
 def definition_of(body: AgentCreate) -> Definition:

@@ -36,18 +36,21 @@ class ClockChange(Body):
 
     mode: Literal["real", "frozen", "auto"] | None = Field(
         None,
-        description="real: tick on from the current instant. frozen: stand still. auto: stand still, and jump to the next "
-        "timer by itself when every poll waits, nothing is in flight and no item is leased.",
+        description="real: tick on from the current instant. frozen: stand still. auto: stand still, and jump to the "
+        "next timer automatically when every poll waits, no other request is in progress and no item is "
+        "leased.",
     )
-    at: Rfc3339 | None = Field(None, description="With `frozen`: the instant to stand at; null for the current one.")
+    at: Rfc3339 | None = Field(
+        None, description="With `frozen`: the instant at which the clock stands still; null for the current one."
+    )
     advance_seconds: Annotated[float, Field(ge=0, le=_LONGEST_ADVANCE_S, allow_inf_nan=False)] | None = Field(
-        None, description="Move the clock forward by this many seconds, at once."
+        None, description="Move the clock forward immediately by this many seconds."
     )
     advance_to_next: OnlyTrue | None = Field(
-        None, description="Move the clock to the next timer; if none is pending, it stays as it is."
+        None, description="Move the clock to the next timer; if none is pending, the clock does not change."
     )
     timer: TimerKind | None = Field(
-        None, description="With `advance_to_next`: go to the next timer of this kind; those before it fire, too."
+        None, description="With `advance_to_next`: go to the next timer of this kind; timers before it fire too."
     )
     model_config = ConfigDict(
         json_schema_extra={
@@ -71,63 +74,64 @@ class ClockChange(Body):
     @model_validator(mode="after")
     def _one_change(self) -> ClockChange:
         if [self.mode, self.advance_seconds, self.advance_to_next].count(None) != 2:
-            raise PydanticCustomError("clock", "mode: Give one of mode, advance_seconds and advance_to_next")
+            raise PydanticCustomError("clock", "mode: Give exactly one of mode, advance_seconds and advance_to_next")
         if self.at is not None and self.mode != "frozen":
-            raise PydanticCustomError("clock", "at: Goes with mode frozen only")
+            raise PydanticCustomError("clock", "at: Only allowed with mode frozen")
         if self.timer is not None and self.advance_to_next is None:
-            raise PydanticCustomError("clock", "timer: Goes with advance_to_next only")
+            raise PydanticCustomError("clock", "timer: Only allowed with advance_to_next")
         return self
 
 
 class FiredTimer(Shape):
-    """Something that time alone brings about."""
+    """An event that the passage of time causes."""
 
-    at: Timestamp = Field(description="When it is, or was, time.")
+    at: Timestamp = Field(description="When it is, or was, due.")
     timer: TimerKind = Field(
-        description="startup_lease, lapse: the lease of an item that is starting, active; it is queued again. wind_down: that "
-        "of one that is stopping; it is stopped. reclaim: a poll may take over an item that was handed out and not "
-        "acknowledged. poller_window: a worker has not polled for 30 s and counts no more. agent: an agent acts."
+        description="startup_lease, lapse: the lease of an item that is starting (startup_lease) or active (lapse) "
+        "ends; the item is queued again. wind_down: the lease of a stopping item ends; the item is "
+        "stopped. reclaim: a poll can take over an item that was handed out and not acknowledged. "
+        "poller_window: a worker has not polled for 30 s and no longer counts. agent: an agent acts."
     )
     environment_id: str = Field(description="Its environment.", pattern=ENVIRONMENT_ID)
-    work_id: Annotated[str, Field(pattern=WORK_ID)] | None = Field(description="Its work item; null where it has none.")
-    session_id: str | None = Field(description="The session; null of a poller's window.")
-    worker_id: str | None = Field(description="The worker, of a poller's window; else null.")
+    work_id: Annotated[str, Field(pattern=WORK_ID)] | None = Field(description="Its work item; null if it has none.")
+    session_id: str | None = Field(description="The session; null for a poller's window.")
+    worker_id: str | None = Field(description="The worker, for a poller's window; otherwise null.")
 
 
 class PendingTimer(FiredTimer):
-    """A timer that waits for its time."""
+    """A pending timer."""
 
-    in_seconds: float = Field(ge=0, description="How long that is by the workspace's clock.")
+    in_seconds: float = Field(ge=0, description="Seconds until it is due, by the workspace's clock.")
 
 
 class Clock(Shape):
     """A workspace's clock."""
 
     mode: Literal["real", "frozen", "auto"] = Field(
-        description="real: ticking. frozen: standing still. auto: standing still until everybody waits."
+        description="real: ticking. frozen: standing still. auto: standing still until every request waits."
     )
-    now: Timestamp = Field(description="The workspace's instant.")
-    ahead_seconds: float = Field(description="How far it is before wall time.")
+    now: Timestamp = Field(description="The workspace's current instant.")
+    ahead_seconds: float = Field(description="How far the clock is ahead of wall time, in seconds.")
 
 
 class ClockAhead(Clock):
-    """A workspace's clock, and what waits for it."""
+    """A workspace's clock and its pending timers."""
 
-    timers: list[PendingTimer] = Field(description="What is pending, soonest first.", max_length=MOST_PENDING)
-    more: bool = Field(description=f"Whether more than {MOST_PENDING} are.")
+    timers: list[PendingTimer] = Field(description="Pending timers, soonest first.", max_length=MOST_PENDING)
+    more: bool = Field(description=f"Whether more than {MOST_PENDING} timers are pending.")
 
 
 class ClockMoved(Clock):
-    """A workspace's clock after a change, and what that fired."""
+    """A workspace's clock after a change, and the timers that the change fired."""
 
-    fired: list[FiredTimer] = Field(description="In the order of their instants.", max_length=MOST_FIRED)
+    fired: list[FiredTimer] = Field(description="Fired timers, in the order of their instants.", max_length=MOST_FIRED)
     more: bool = Field(
-        description=f"Whether more than {MOST_FIRED:_} fired; the first ones are shown.".replace("_", " ")
+        description=f"Whether more than {MOST_FIRED:_} timers fired; only the first ones are listed.".replace("_", " ")
     )
 
 
 class WorkspaceClock(Clock):
-    """One workspace's clock among all."""
+    """The clock of one workspace in a list."""
 
     workspace: WorkspaceId = Field(description="Public id of the workspace.")
 
@@ -135,11 +139,11 @@ class WorkspaceClock(Clock):
 class Clocks(Shape):
     """The clocks of all workspaces."""
 
-    data: list[WorkspaceClock] = Field(description="One row a workspace.")
+    data: list[WorkspaceClock] = Field(description="One row per workspace.")
 
 
 class WorkspaceClockMoved(ClockMoved):
-    """One workspace's clock after a change of all."""
+    """The changed clock of one workspace in a list."""
 
     workspace: WorkspaceId = Field(description="Public id of the workspace.")
 
@@ -147,7 +151,7 @@ class WorkspaceClockMoved(ClockMoved):
 class ClocksMoved(Shape):
     """The clocks of all workspaces after a change."""
 
-    data: list[WorkspaceClockMoved] = Field(description="One row a workspace.")
+    data: list[WorkspaceClockMoved] = Field(description="One row per workspace.")
 
 
 def render_clock(reading: ClockReading) -> dict[str, Any]:

@@ -81,7 +81,7 @@ Timestamp = Annotated[
 ]
 NextPage = Annotated[
     Annotated[str, Field(pattern="^page_")] | None,
-    Field(description="Cursor of the next page for `page`; null exactly when no row follows."),
+    Field(description="Cursor of the next page, for `page`; null exactly when no row follows."),
 ]
 
 ErrorType = Literal[
@@ -97,18 +97,18 @@ ErrorType = Literal[
 
 
 class ErrorDetails(Shape):
-    """What a program can tell errors apart by."""
+    """Details that a program can use to tell errors apart."""
 
     error_code: Literal["invalid_config_type_change", "environment_archived", "invalid_metadata"] = Field(
-        description="Which rule was broken."
+        description="The rule that was broken."
     )
 
 
 class ErrorBody(Shape):
-    """What went wrong."""
+    """The error."""
 
-    type: ErrorType = Field(description="The class of the error.")
-    message: str = Field(description="What is wrong, for people; a validation error names each field.")
+    type: ErrorType = Field(description="The error type.")
+    message: str = Field(description="Human-readable message; a validation error names each field.")
     details: ErrorDetails | SkipJsonSchema[None] = Field(
         None, description="Present only where a program needs more than the type."
     )
@@ -119,7 +119,7 @@ class Error(Shape):
     """The envelope of every error."""
 
     type: Literal["error"] = Field(description="Always `error`.")
-    error: ErrorBody = Field(description="What went wrong.")
+    error: ErrorBody = Field(description="The error.")
     request_id: str = Field(description="Equal to the response header `request-id`.", pattern=REQUEST_ID)
 
 

@@ -76,25 +76,29 @@ _CLOSED_MEANS_NO_PACKAGES: JsonDict = {
 
 
 class UnrestrictedNetwork(Body):
-    """No limit on outbound traffic."""
+    """No restriction of outbound traffic."""
 
-    type: Literal["unrestricted"] = Field(description="The kind of network policy.")
+    type: Literal["unrestricted"] = Field(description="The type of network policy.")
 
 
 class LimitedNetworkParams(Body):
-    """Outbound traffic only to named places. Omitted or null keeps what is stored, or false, false and none."""
+    """Outbound traffic only to listed destinations. In an update, omitted or null members keep the stored values;
+    otherwise they default to false, false and an empty list.
+    """
 
-    type: Literal["limited"] = Field(description="The kind of network policy.")
+    type: Literal["limited"] = Field(description="The type of network policy.")
     allow_mcp_servers: bool | None = Field(None, description="Also allow the agent's MCP servers.")
     allow_package_managers: bool | None = Field(None, description="Also allow the public package registries.")
     allowed_hosts: list[Host] | None = Field(
         None,
-        description="Host names that may be reached; a leading `*.` stands for any sub-domain. Stored, never looked up.",
+        description="Host names that can be reached; a leading `*.` stands for any subdomain. Stored, never looked up.",
     )
 
 
 class PackagesParams(Body):
-    """Packages to have, by manager. Omitted or null keeps what is stored; `[]` clears. Stored, never installed."""
+    """Packages to install, by package manager. Omitted or null lists keep the stored ones; `[]` clears. Stored,
+    never installed.
+    """
 
     type: Literal["packages"] | None = Field(None, description="Always `packages`.")
     apt: PackageList = Field(None, description="Debian packages.")
@@ -106,19 +110,19 @@ class PackagesParams(Body):
 
 
 class CloudConfigParams(Body):
-    """An environment whose sandboxes the service runs."""
+    """An environment whose sandboxes the service hosts."""
 
-    type: Literal["cloud"] = Field(description="The kind of environment; it never changes.")
+    type: Literal["cloud"] = Field(description="The type of environment; it never changes.")
     networking: Annotated[UnrestrictedNetwork | LimitedNetworkParams, Field(discriminator="type")] | None = Field(
         None, description="Outbound network policy."
     )
-    packages: PackagesParams | None = Field(None, description="Packages to have.")
+    packages: PackagesParams | None = Field(None, description="Packages to install.")
 
 
 class SelfHostedConfigParams(Body):
-    """An environment whose sandboxes the customer runs: a work queue."""
+    """An environment whose sandboxes the customer hosts: a work queue."""
 
-    type: Literal["self_hosted"] = Field(description="The kind of environment; it never changes.")
+    type: Literal["self_hosted"] = Field(description="The type of environment; it never changes.")
 
 
 ConfigParams = Annotated[CloudConfigParams | SelfHostedConfigParams, Field(discriminator="type")]
@@ -127,16 +131,16 @@ ConfigParams = Annotated[CloudConfigParams | SelfHostedConfigParams, Field(discr
 class EnvironmentCreate(Body):
     """Request to create an environment."""
 
-    name: Name = Field(description="Name for people; need not be unique.")
-    config: ConfigParams | None = Field(None, description="Kind and configuration; a cloud environment when left out.")
-    description: Description | None = Field(None, description="What it is for.")
+    name: Name = Field(description="Display name; need not be unique.")
+    config: ConfigParams | None = Field(None, description="Type and configuration; default: a cloud environment.")
+    description: Description | None = Field(None, description="Its purpose.")
     metadata: Metadata | None = Field(
-        None, description="Own key-value pairs: at most 16, keys to 64, values to 512 characters."
+        None, description="Custom key-value pairs: at most 16, keys up to 64 and values up to 512 characters."
     )
     scope: Scope | None = Field(
         None,
-        description="Who sees it: `organization` unless given. `account` is for self-hosted environments only, and "
-        "changes nothing here.",
+        description="Who can see it; default: `organization`. `account` is for self-hosted environments only, and has "
+        "no effect in the emulator.",
     )
     model_config = ConfigDict(
         json_schema_extra={
@@ -162,17 +166,17 @@ class EnvironmentCreate(Body):
 
 
 class EnvironmentUpdate(Body):
-    """Request to change an environment; what is left out stays."""
+    """Request to change an environment; omitted fields stay."""
 
     name: Name | None = Field(None, description="New name; null keeps it.")
-    config: ConfigParams | None = Field(None, description="New configuration, of the same type; null keeps it.")
-    description: Description | None = Field(None, description="New description; null or an empty one clears it.")
+    config: ConfigParams | None = Field(None, description="New configuration of the same type; null keeps the old one.")
+    description: Description | None = Field(None, description="New description; null or an empty string clears it.")
     metadata: MetadataPatch | None = Field(
         None,
-        description="Patch: a string sets a key, null or an empty string deletes it, what is left out stays. At most 16 "
+        description="Patch: a string sets a key, null or an empty string deletes it, omitted keys stay. At most 16 "
         "keys in the result.",
     )
-    scope: Scope | None = Field(None, description="Who sees it; null keeps it.")
+    scope: Scope | None = Field(None, description="Who can see it; null keeps it.")
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [{"name": "renamed", "metadata": {"team": "release", "obsolete": None}}, {"description": None}]
@@ -181,16 +185,16 @@ class EnvironmentUpdate(Body):
 
 
 class LimitedNetwork(Shape):
-    """Outbound traffic only to named places."""
+    """Outbound traffic only to listed destinations."""
 
-    type: Literal["limited"] = Field(description="The kind of network policy.")
-    allow_mcp_servers: bool = Field(description="Whether the agent's MCP servers are allowed too.")
-    allow_package_managers: bool = Field(description="Whether the public package registries are allowed too.")
-    allowed_hosts: list[Host] = Field(description="Host names that may be reached.")
+    type: Literal["limited"] = Field(description="The type of network policy.")
+    allow_mcp_servers: bool = Field(description="Whether the agent's MCP servers are also allowed.")
+    allow_package_managers: bool = Field(description="Whether the public package registries are also allowed.")
+    allowed_hosts: list[Host] = Field(description="Host names that can be reached.")
 
 
 class Packages(Shape):
-    """Packages by manager."""
+    """Packages by package manager."""
 
     type: Literal["packages"] = Field(description="Always `packages`.")
     apt: list[str] = Field(description="Debian packages.")
@@ -204,17 +208,17 @@ class Packages(Shape):
 class CloudConfig(Shape):
     """Configuration of a cloud environment."""
 
-    type: Literal["cloud"] = Field(description="The kind of environment.")
+    type: Literal["cloud"] = Field(description="The type of environment.")
     networking: Annotated[UnrestrictedNetwork | LimitedNetwork, Field(discriminator="type")] = Field(
         description="Outbound network policy."
     )
-    packages: Packages = Field(description="Packages to have.")
+    packages: Packages = Field(description="Packages to install.")
 
 
 class SelfHostedConfig(Shape):
     """Configuration of a self-hosted environment."""
 
-    type: Literal["self_hosted"] = Field(description="The kind of environment.")
+    type: Literal["self_hosted"] = Field(description="The type of environment.")
 
 
 class Environment(Shape):
@@ -224,13 +228,13 @@ class Environment(Shape):
         description="Identifier, `env_…`.", pattern=ENVIRONMENT_ID, examples=["env_011CZkZ9X2dpNyB7HsEFoRfW"]
     )
     type: Literal["environment"] = Field(description="Always `environment`.")
-    name: Name = Field(description="Name for people.")
-    description: Description = Field(description="What it is for; empty when unset.")
+    name: Name = Field(description="Display name.")
+    description: Description = Field(description="Its purpose; empty if unset.")
     config: Annotated[CloudConfig | SelfHostedConfig, Field(discriminator="type")] = Field(
-        description="Kind and configuration."
+        description="Type and configuration."
     )
-    metadata: Metadata = Field(description="Own key-value pairs.")
-    scope: Scope = Field(description="Who sees it.")
+    metadata: Metadata = Field(description="Custom key-value pairs.")
+    scope: Scope = Field(description="Who can see it.")
     created_at: Timestamp = Field(description="When it was created.")
     updated_at: Timestamp = Field(description="When it was last changed.")
     archived_at: Timestamp | None = Field(description="When it was archived; null while it is live.")
@@ -246,7 +250,7 @@ class EnvironmentPage(Shape):
 class EnvironmentDeleted(Shape):
     """Confirmation of a deletion."""
 
-    id: str = Field(description="The environment that is gone.", pattern=ENVIRONMENT_ID)
+    id: str = Field(description="The deleted environment.", pattern=ENVIRONMENT_ID)
     type: Literal["environment_deleted"] = Field(description="Always `environment_deleted`.")
 
 

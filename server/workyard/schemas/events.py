@@ -20,46 +20,46 @@ _ACCOMPANIED = ("user.message", "user.tool_result", "user.custom_tool_result")
 class TextBlock(Body):
     """Text."""
 
-    type: Literal["text"] = Field(description="The kind of block.")
+    type: Literal["text"] = Field(description="The type of block.")
     text: str = Field(description="The text.")
 
 
 class ImageBlock(Body):
-    """An image. Kept, never looked at."""
+    """An image. Stored only."""
 
-    type: Literal["image"] = Field(description="The kind of block.")
+    type: Literal["image"] = Field(description="The type of block.")
     source: dict[str, Any] = Field(description="Where the image is.")
 
 
 class DocumentBlock(Body):
-    """A document. Kept, never looked at."""
+    """A document. Stored only."""
 
-    type: Literal["document"] = Field(description="The kind of block.")
+    type: Literal["document"] = Field(description="The type of block.")
     source: dict[str, Any] = Field(description="Where the document is.")
     title: str | None = Field(None, description="Its title.")
-    context: str | None = Field(None, description="What the model is told of it.")
+    context: str | None = Field(None, description="Context about the document for the model.")
 
 
 class Citations(Body):
-    """Whether a search result is to be cited."""
+    """Whether the model should cite a search result."""
 
-    enabled: bool = Field(description="Whether it is.")
+    enabled: bool = Field(description="Whether citations are enabled.")
 
 
 class SearchResultBlock(Body):
     """A search result."""
 
-    type: Literal["search_result"] = Field(description="The kind of block.")
+    type: Literal["search_result"] = Field(description="The type of block.")
     source: str = Field(description="Where it was found.")
     title: str = Field(description="Its title.")
     content: list[TextBlock] = Field(description="What was found.")
-    citations: Citations = Field(description="Whether it is to be cited.")
+    citations: Citations = Field(description="Whether to cite it.")
 
 
 class RedactedBlock(Body):
-    """Content that was taken out."""
+    """Content that was removed."""
 
-    type: Literal["redacted"] = Field(description="The kind of block.")
+    type: Literal["redacted"] = Field(description="The type of block.")
 
 
 MessageContent = list[Annotated[TextBlock | ImageBlock | DocumentBlock | RedactedBlock, Field(discriminator="type")]]
@@ -69,38 +69,38 @@ ResultContent = list[Annotated[TextBlock | ImageBlock | DocumentBlock | SearchRe
 class UserMessage(Body):
     """A message for the agent."""
 
-    type: Literal["user.message"] = Field(description="The kind of event.")
-    content: Annotated[MessageContent, Field(min_length=1)] = Field(description="What it says.")
+    type: Literal["user.message"] = Field(description="The type of event.")
+    content: Annotated[MessageContent, Field(min_length=1)] = Field(description="The content of the message.")
 
 
 class UserInterrupt(Body):
-    """Ends what the agent is doing."""
+    """Interrupts the agent's current activity."""
 
-    type: Literal["user.interrupt"] = Field(description="The kind of event.")
-    session_thread_id: str | None = Field(None, description="The thread to interrupt; all unless given.")
+    type: Literal["user.interrupt"] = Field(description="The type of event.")
+    session_thread_id: str | None = Field(None, description="The thread to interrupt; default: all.")
 
 
 class UserToolConfirmation(Body):
-    """Allows or denies a call that waits for it."""
+    """Allows or denies a waiting tool call."""
 
-    type: Literal["user.tool_confirmation"] = Field(description="The kind of event.")
-    tool_use_id: str = Field(description="The `agent.tool_use` event that waits.")
+    type: Literal["user.tool_confirmation"] = Field(description="The type of event.")
+    tool_use_id: str = Field(description="The waiting `agent.tool_use` event.")
     result: Literal["allow", "deny"] = Field(description="The decision.")
-    deny_message: str | None = Field(None, description="Why; only with `deny`.")
+    deny_message: str | None = Field(None, description="The reason; only with `deny`.")
 
     @field_validator("deny_message")
     @classmethod
     def _only_with_deny(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is not None and info.data.get("result") == "allow":
-            raise PydanticCustomError("deny_message", "Is only allowed when result is 'deny'")
+            raise PydanticCustomError("deny_message", "Only allowed when result is 'deny'")
         return value
 
 
 class UserToolResult(Body):
-    """The result of a built-in tool, which a worker ran."""
+    """The result of a built-in tool that a worker ran."""
 
-    type: Literal["user.tool_result"] = Field(description="The kind of event.")
-    tool_use_id: str = Field(description="The `agent.tool_use` event it answers.")
+    type: Literal["user.tool_result"] = Field(description="The type of event.")
+    tool_use_id: str = Field(description="The `agent.tool_use` event that it answers.")
     content: ResultContent | None = Field(None, description="The result.")
     is_error: bool | None = Field(None, description="Whether the tool failed.")
 
@@ -108,40 +108,40 @@ class UserToolResult(Body):
 class UserCustomToolResult(Body):
     """The result of a custom tool."""
 
-    type: Literal["user.custom_tool_result"] = Field(description="The kind of event.")
-    custom_tool_use_id: str = Field(description="The `agent.custom_tool_use` event it answers.")
+    type: Literal["user.custom_tool_result"] = Field(description="The type of event.")
+    custom_tool_use_id: str = Field(description="The `agent.custom_tool_use` event that it answers.")
     content: ResultContent | None = Field(None, description="The result.")
     is_error: bool | None = Field(None, description="Whether the tool failed.")
 
 
 class TextRubric(Body):
-    """A rubric in words."""
+    """A rubric as text."""
 
-    type: Literal["text"] = Field(description="The kind of rubric.")
+    type: Literal["text"] = Field(description="The type of rubric.")
     content: Annotated[str, Field(max_length=262_144)] = Field(description="The words.")
 
 
 class FileRubric(Body):
-    """A rubric in a file. Kept, never read."""
+    """A rubric in a file. Stored only; the file is never read."""
 
-    type: Literal["file"] = Field(description="The kind of rubric.")
+    type: Literal["file"] = Field(description="The type of rubric.")
     file_id: str = Field(description="The file.")
 
 
 class UserDefineOutcome(Body):
-    """Says what the agent should produce. Kept; nothing is evaluated."""
+    """Defines what the agent should produce. Stored only; nothing is evaluated."""
 
-    type: Literal["user.define_outcome"] = Field(description="The kind of event.")
+    type: Literal["user.define_outcome"] = Field(description="The type of event.")
     description: str = Field(description="What the agent should produce.")
     rubric: Annotated[TextRubric | FileRubric, Field(discriminator="type")] = Field(description="How it is graded.")
-    max_iterations: Annotated[int, Field(ge=1, le=20)] | None = Field(None, description="Tries at most.")
+    max_iterations: Annotated[int, Field(ge=1, le=20)] | None = Field(None, description="Maximum number of attempts.")
 
 
 class SystemMessage(Body):
-    """Context for the turn that it accompanies; the last event of its request."""
+    """Context for the turn that it accompanies; must be the last event of its request."""
 
-    type: Literal["system.message"] = Field(description="The kind of event.")
-    content: Annotated[list[TextBlock], Field(min_length=1)] = Field(description="What it says.")
+    type: Literal["system.message"] = Field(description="The type of event.")
+    content: Annotated[list[TextBlock], Field(min_length=1)] = Field(description="The content of the message.")
 
 
 SentEvent = Annotated[
@@ -164,7 +164,7 @@ def _in_order(events: list[SentEvent]) -> list[SentEvent]:
         ):
             raise PydanticCustomError(
                 "system_message_place",
-                "system.message must be the last event, right behind the message or result that it accompanies",
+                "system.message must be the last event, immediately after the message or result that it accompanies",
             )
     return events
 
@@ -173,14 +173,14 @@ class EventsSend(Body):
     """Request to send events to a session."""
 
     events: Annotated[list[SentEvent], Field(min_length=1, max_length=MOST_SENT), AfterValidator(_in_order)] = Field(
-        description="The events, taken in their order, all or none."
+        description="The events, in order; either all are accepted or none."
     )
 
 
 class EventsSent(Shape):
     """The events that were sent."""
 
-    data: list[dict[str, Any]] = Field(description="Each with its `id` and its date, `processed_at`.")
+    data: list[dict[str, Any]] = Field(description="Each event with its `id` and its date, `processed_at`.")
 
 
 #: Every type of event that the SDK knows, for filters; most are never met here.
@@ -230,10 +230,10 @@ EventType = Literal[
 
 
 class EventPage(Shape):
-    """A page of a session's events, oldest first unless asked otherwise."""
+    """A page of a session's events, oldest first by default."""
 
     data: list[dict[str, Any]] = Field(
-        description="The events: `id`, `type`, `processed_at`, and what their type has besides."
+        description="The events, each with `id`, `type`, `processed_at` and the other members of its type."
     )
     next_page: NextPage
 

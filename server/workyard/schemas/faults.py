@@ -13,12 +13,12 @@ from ..faults.scenarios import LONGEST_TEXT, Scenario
 from .common import Shape, Timestamp, optional_instant
 
 _SCHEMA = "Each is described by openapi/scenario.schema.json."
-_RULE = {"type": "object", "description": f"What the rule says. {_SCHEMA}"}
+_RULE = {"type": "object", "description": f"The rule. {_SCHEMA}"}
 #: Rules as a request brings them. What is in one, the schema of scenarios says.
 RULES_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": f"A rule, or a scenario, or the name of a ready one, as JSON or YAML of at most {LONGEST_TEXT} "
+        "description": f"A rule, a scenario, or the name of a ready scenario, as JSON or YAML of at most {LONGEST_TEXT} "
         "characters.",
         "content": {
             "application/json": {
@@ -26,18 +26,18 @@ RULES_BODY: dict[str, Any] = {
                     "type": "object",
                     "description": "Rules to add.",
                     "properties": {
-                        "name": {"type": "string", "description": "A name for the scenario, for people."},
-                        "description": {"type": "string", "description": "What it makes happen, for people."},
+                        "name": {"type": "string", "description": "Display name of the scenario."},
+                        "description": {"type": "string", "description": "Description of what it causes."},
                         "seed": {
                             "type": "integer",
-                            "description": "Seed of the random choices that `probability` makes.",
+                            "description": "Seed of the random choices for `probability`.",
                         },
                         "rules": {
                             "type": "array",
                             "minItems": 1,
                             "maxItems": MOST_RULES,
                             "items": {"type": "object"},
-                            "description": f"The rules, in their order. {_SCHEMA}",
+                            "description": f"The rules, in order. {_SCHEMA}",
                         },
                     },
                     "required": ["rules"],
@@ -48,42 +48,44 @@ RULES_BODY: dict[str, Any] = {
                     ],
                 }
             },
-            "application/yaml": {"schema": {"type": "string", "description": "The same as YAML, or a rule by itself."}},
+            "application/yaml": {"schema": {"type": "string", "description": "The same as YAML, or a single rule."}},
         },
     }
 }
 
 
 class FaultRule(Shape):
-    """A fault rule, and how often it has been applied."""
+    """A fault rule with its usage counts."""
 
     id: str = Field(description="Its id within the workspace.", pattern="^fault_[0-9]+$")
-    rule: Annotated[dict[str, Any], WithJsonSchema(_RULE)] = Field(description=f"What it says. {_SCHEMA}")
+    rule: Annotated[dict[str, Any], WithJsonSchema(_RULE)] = Field(description=f"The rule. {_SCHEMA}")
     when: Literal["before", "after"] = Field(description="When it acts.")
-    asked: int = Field(description="Matching calls so far.")
-    hits: int = Field(description="Calls that it was applied to.")
+    asked: int = Field(description="Number of matching calls so far.")
+    hits: int = Field(description="Number of calls that it was applied to.")
     left: int | None = Field(description="Remaining uses; null: no limit.")
-    ends_at: Timestamp | None = Field(description="When it ends, in the workspace's time; null: when it is removed.")
+    ends_at: Timestamp | None = Field(
+        description="When it ends, in the workspace's time; null: only when it is removed."
+    )
 
 
 class FaultRules(Shape):
-    """Fault rules of a workspace, in their order."""
+    """Fault rules of a workspace, in order."""
 
     data: list[FaultRule] = Field(description="The rules.")
 
 
 class FaultsDeleted(Shape):
-    """Confirmation that rules are gone."""
+    """Confirmation that rules were removed."""
 
     type: Literal["faults_deleted"] = Field(description="Always `faults_deleted`.")
-    removed: int = Field(description="How many there were.")
+    removed: int = Field(description="Number of rules removed.")
 
 
 class ReadyScenario(Shape):
     """A ready scenario."""
 
     name: str = Field(description="Its name.")
-    description: str = Field(description="What it makes happen.")
+    description: str = Field(description="Description of what it causes.")
     rules: list[Annotated[dict[str, Any], WithJsonSchema(_RULE)]] = Field(description=f"Its rules. {_SCHEMA}")
 
 

@@ -10,17 +10,17 @@ from .common import Shape
 
 
 class Health(Shape):
-    """The server and its Redis answer."""
+    """The server and its Redis are available."""
 
-    status: Literal["ok"] = Field(description="Always `ok`; anything else is an error.")
-    engine: Literal["embedded", "redis"] = Field(description="Where the state is kept.")
+    status: Literal["ok"] = Field(description="Always `ok`; any other condition is an error.")
+    engine: Literal["embedded", "redis"] = Field(description="The engine that stores the state.")
     version: str = Field(description="Workyard's version.")
     leniencies: dict[str, Annotated[int, Field(ge=1)]] = Field(
-        description="How often the server was lenient since it started, by the leniency's name in the header "
-        "`workyard-leniency`; always empty without `--fixtures`.",
+        description="How often the server has used each leniency since it started, by the leniency's name in the "
+        "header `workyard-leniency`; always empty without `--fixtures`.",
         examples=[{}, {"reserved-environment": 340, "reserved-work": 160, "unknown-cursor": 10}],
     )
     in_flight: int = Field(
-        ge=1, description="Requests that the server process which answers is answering, this one too."
+        ge=1, description="Requests in progress in the answering server process, including this one."
     )
-    polls_waiting: int = Field(ge=0, description="Polls that are blocked in it.")
+    polls_waiting: int = Field(ge=0, description="Polls that are blocked in that process.")

@@ -28,7 +28,9 @@ _STATUS = "^([1-5][0-9][0-9]|[1-5]xx)$"
 
 def _operation(value: str) -> str:
     if value not in WORDS:
-        raise PydanticCustomError("operation", "Not an operation, a group of them, or any; docs/journal.md lists them")
+        raise PydanticCustomError(
+            "operation", "Not an operation, a group of operations, or any; docs/journal.md lists them"
+        )
     return value
 
 
@@ -38,62 +40,70 @@ Named = Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class JournalError(Shape):
-    """What an answer that is an error says."""
+    """Summary of an error response."""
 
     type: str = Field(description="`error.type`.")
     message: str = Field(description="`error.message`, its first 500 characters.")
 
 
 class JournalEntry(Shape):
-    """One request to the API and its answer; secrets are masked by `***`."""
+    """One API request and its response; secrets are masked by `***`."""
 
     number: int = Field(ge=1, description="Its number in the workspace's journal.")
-    at: Timestamp = Field(description="When it came, wall time.")
-    on: str = Field(description="The operation, such as `poll` or `environments.create`; `unknown` without a route.")
+    at: Timestamp = Field(description="When it arrived, wall time.")
+    on: str = Field(
+        description="The operation, such as `poll` or `environments.create`; `unknown` if there is no route."
+    )
     method: str = Field(description="HTTP method.")
-    path: str = Field(description="Path, decoded; 512 characters at most.")
-    query: str = Field(description="Query without `?`; 1024 characters at most.")
-    status: int | None = Field(description="Status of the answer; null if there was none.")
-    duration_ms: float = Field(ge=0, description="From the request's head to the end of the answer.")
-    cut: bool = Field(description="Whether the answer did not come to its end, or the client was gone before.")
+    path: str = Field(description="Decoded path; at most 512 characters.")
+    query: str = Field(description="Query without `?`; at most 1024 characters.")
+    status: int | None = Field(description="Status of the response; null if there was none.")
+    duration_ms: float = Field(ge=0, description="Time from the request's head to the end of the response.")
+    cut: bool = Field(description="Whether the response was not completed, or the client disconnected first.")
     request_id: str = Field(description="Equal to the response header `request-id`.", pattern=REQUEST_ID)
-    environment_id: str | None = Field(description="The environment that it is about, if one is known.")
-    work_id: str | None = Field(description="The item in the path, or the one that a poll was given.")
-    session_id: str | None = Field(description="The session in the path, or of the item that a poll was given.")
+    environment_id: str | None = Field(description="The environment that it concerns, if known.")
+    work_id: str | None = Field(description="The item in the path, or the item that a poll received.")
+    session_id: str | None = Field(
+        description="The session in the path, or the session of the item that a poll received."
+    )
     worker_id: str | None = Field(description="Header `Anthropic-Worker-ID`.")
     user_agent: str | None = Field(description="Header `User-Agent`, its first 256 characters.")
-    helper: str | None = Field(description="Header `x-stainless-helper`: which of the SDKs' helpers calls.")
-    credential: str = Field(description="Kind of credential and the first digits of its SHA-256; `none`.")
-    retry_count: int | None = Field(description="Header `x-stainless-retry-count`: how often the SDK had tried before.")
+    helper: str | None = Field(description="Header `x-stainless-helper`: the SDK helper that made the call.")
+    credential: str = Field(description="Kind of credential and the first digits of its SHA-256, or `none`.")
+    retry_count: int | None = Field(
+        description="Header `x-stainless-retry-count`: number of earlier attempts by the SDK."
+    )
     faults: list[str] = Field(description="Names of the fault rules that were applied.")
-    error: JournalError | None = Field(description="What the answer says, if it is an error.")
-    rule: str | None = Field(description="The rule that such an answer is about: `workyard explain` tells more.")
-    request_bytes: int = Field(ge=0, description="Length of the request's body, as far as it was read.")
-    response_bytes: int = Field(ge=0, description="Length of the answer's body.")
+    error: JournalError | None = Field(description="Summary of the error, if the response is one.")
+    rule: str | None = Field(description="The rule behind the error; `workyard explain` shows it.")
+    request_bytes: int = Field(ge=0, description="Length of the request body, as far as it was read.")
+    response_bytes: int = Field(ge=0, description="Length of the response body.")
 
 
 class JournalEntryWithBodies(JournalEntry):
     """The same with the bodies, if `bodies=true`."""
 
-    request_body: str = Field(description="First bytes of the request's body (setting `journal_body_bytes`).")
-    response_body: str = Field(description="First bytes of the answer's body, if that is text.")
+    request_body: str = Field(description="First bytes of the request body (setting `journal_body_bytes`).")
+    response_body: str = Field(description="First bytes of the response body, if it is text.")
 
 
 class JournalPage(Shape):
-    """Requests, in the order they came."""
+    """Requests, in the order in which they arrived."""
 
     data: list[JournalEntryWithBodies | JournalEntry] = Field(description="The requests, newest last.")
-    dropped: int = Field(ge=0, description="How many the journal has lost to newer ones since the reset or clearing.")
-    first: int = Field(ge=1, description="Number of the oldest that is kept; `last` + 1 if none is.")
-    last: int = Field(ge=0, description="Number of the newest; `after` it come those that follow.")
+    dropped: int = Field(
+        ge=0, description="Number of requests dropped in favour of newer ones since the last reset or clearing."
+    )
+    first: int = Field(ge=1, description="Number of the oldest stored request; `last` + 1 if there is none.")
+    last: int = Field(ge=0, description="Number of the newest request; use it as `after` to read on.")
     complete: bool = Field(
-        description="Whether every request that was answered before is written. False if a server process did not answer in "
-        "time, Redis was away meanwhile, or the journal is off."
+        description="Whether every request answered before this one is in the journal. False if a server process did "
+        "not reply in time, Redis was unavailable, or the journal is off."
     )
 
 
 class WorkspaceJournalPage(JournalPage):
-    """One workspace's requests among all."""
+    """The requests of one workspace in a list."""
 
     workspace: WorkspaceId = Field(description="Public id of the workspace.")
 
@@ -101,19 +111,21 @@ class WorkspaceJournalPage(JournalPage):
 class JournalPages(Shape):
     """The requests of all workspaces."""
 
-    data: list[WorkspaceJournalPage] = Field(description="One row a workspace.")
+    data: list[WorkspaceJournalPage] = Field(description="One row per workspace.")
 
 
 class JournalCount(Shape):
-    """How many requests there are."""
+    """A count of requests."""
 
-    count: int = Field(ge=0, description="Requests that the journal keeps and the filters mean.")
-    dropped: int = Field(ge=0, description="How many the journal has lost to newer ones since the reset or clearing.")
-    complete: bool = Field(description="Whether every request that was answered before is written.")
+    count: int = Field(ge=0, description="Stored requests that match the filters.")
+    dropped: int = Field(
+        ge=0, description="Number of requests dropped in favour of newer ones since the last reset or clearing."
+    )
+    complete: bool = Field(description="Whether every request answered before this one is in the journal.")
 
 
 class WorkspaceJournalCount(JournalCount):
-    """One workspace's count among all."""
+    """The count of one workspace in a list."""
 
     workspace: WorkspaceId = Field(description="Public id of the workspace.")
 
@@ -121,25 +133,25 @@ class WorkspaceJournalCount(JournalCount):
 class JournalCounts(Shape):
     """The counts of all workspaces."""
 
-    data: list[WorkspaceJournalCount] = Field(description="One row a workspace.")
+    data: list[WorkspaceJournalCount] = Field(description="One row per workspace.")
 
 
 class JournalCleared(Shape):
-    """What was removed."""
+    """The result of clearing the journal."""
 
-    removed: int = Field(ge=0, description="Requests that went.")
+    removed: int = Field(ge=0, description="Number of requests removed.")
 
 
 class WorkspaceJournalCleared(JournalCleared):
-    """What was removed of one workspace among all."""
+    """The result for one workspace in a list."""
 
     workspace: WorkspaceId = Field(description="Public id of the workspace.")
 
 
 class JournalsCleared(Shape):
-    """What was removed of all workspaces."""
+    """The result for all workspaces."""
 
-    data: list[WorkspaceJournalCleared] = Field(description="One row a workspace.")
+    data: list[WorkspaceJournalCleared] = Field(description="One row per workspace.")
 
 
 def _no(*names: str) -> JsonDict:
@@ -147,23 +159,25 @@ def _no(*names: str) -> JsonDict:
 
 
 class Expect(Body):
-    """Requests that there must have been, or must not: all filters have to agree. Without a number: at least one."""
+    """An expectation about requests; all filters must match. Without a number: at least one request."""
 
     on: Operation | None = Field(None, description="The operation, a group such as `sessions`, or `any`.")
     status: StatusText | Annotated[int, Field(ge=100, le=599)] | None = Field(
-        None, description="Status of the answer: `409`, or `4xx` for a class."
+        None, description="Status of the response: `409`, or `4xx` for a class."
     )
     environment_id: Named | None = Field(None, description="The environment.")
     work_id: Named | None = Field(None, description="The work item.")
-    session_id: Named | None = Field(None, description="The session; calls about its work item count too.")
+    session_id: Named | None = Field(None, description="The session; calls on its work item match too.")
     worker_id: Named | None = Field(None, description="Header `Anthropic-Worker-ID`.")
     request_id: Named | None = Field(None, description="The request's id.")
-    at_least: Annotated[int, Field(ge=1, le=_MOST_COUNTED)] | None = Field(None, description="At least so many.")
-    at_most: Annotated[int, Field(ge=0, le=_MOST_COUNTED)] | None = Field(None, description="At most so many.")
-    exactly: Annotated[int, Field(ge=0, le=_MOST_COUNTED)] | None = Field(None, description="So many, alone.")
+    at_least: Annotated[int, Field(ge=1, le=_MOST_COUNTED)] | None = Field(None, description="At least this many.")
+    at_most: Annotated[int, Field(ge=0, le=_MOST_COUNTED)] | None = Field(None, description="At most this many.")
+    exactly: Annotated[int, Field(ge=0, le=_MOST_COUNTED)] | None = Field(None, description="Exactly this many.")
     never: OnlyTrue | None = Field(None, description="None, alone.")
     within_seconds: Annotated[float, Field(gt=0, le=_LONGEST_SPAN_S, allow_inf_nan=False)] | None = Field(
-        None, description="Count those only that came within one span of wall time so long, where it holds the most."
+        None,
+        description="Count only requests that arrived within one span of wall time of this length; the span with the "
+        "most requests is used.",
     )
     model_config = ConfigDict(
         json_schema_extra={
@@ -185,7 +199,7 @@ class Expect(Body):
     def _one_number(self) -> Expect:
         bounds = self.at_least is not None or self.at_most is not None
         if bounds + (self.exactly is not None) + (self.never is not None) > 1:
-            raise PydanticCustomError("number", "Give exactly, or never, or at_least and at_most")
+            raise PydanticCustomError("number", "Give either exactly, or never, or at_least and at_most")
         return self
 
     @property
@@ -212,12 +226,14 @@ class Expect(Body):
 
 
 class Verify(Body):
-    """Request to check what requests there were."""
+    """Request to check which requests were made."""
 
-    expect: list[Expect] = Field(min_length=1, max_length=_MOST_EXPECTED, description="What must hold, all of it.")
+    expect: list[Expect] = Field(
+        min_length=1, max_length=_MOST_EXPECTED, description="Expectations, all of which must hold."
+    )
     in_order: bool = Field(
         False,
-        description="Each expectation that wants requests must find one that came behind the one found for the one before.",
+        description="Each expectation of requests must find one after the request found for the previous expectation.",
     )
     model_config = ConfigDict(
         json_schema_extra={
@@ -234,33 +250,35 @@ class Verify(Body):
 
 
 class Nearest(Shape):
-    """The request that came nearest to what was expected: the newest that differs in the fewest respects."""
+    """The request that is nearest to the expectation: the newest one that differs in the fewest fields."""
 
     entry: JournalEntry = Field(description="The request.")
-    differs: list[str] = Field(description="In what it differs.")
+    differs: list[str] = Field(description="The fields in which it differs.")
 
 
 class ExpectationFailure(Shape):
-    """An expectation that is not met, or of which nobody can tell."""
+    """An expectation that is not met, or cannot be decided."""
 
-    index: int = Field(ge=0, description="Its place in `expect`.")
+    index: int = Field(ge=0, description="Its index in `expect`.")
     expected: dict[str, Any] = Field(description="The expectation, as given.")
-    found: int = Field(ge=0, description="How many requests there were.")
+    found: int = Field(ge=0, description="Number of matching requests.")
     result: Literal["failed", "unknown"] = Field(
-        description="unknown: the journal has lost requests that might have changed the answer."
+        description="failed: not met. unknown: the journal has dropped requests that could have changed the result."
     )
-    reason: str = Field(description="What is wrong, for people.")
-    matches: list[int] = Field(description="Numbers of the last 10 requests that it means.")
-    nearest: Nearest | None = Field(description="What came nearest, where too few were found.")
+    reason: str = Field(description="Human-readable message.")
+    matches: list[int] = Field(description="Numbers of the last 10 matching requests.")
+    nearest: Nearest | None = Field(description="The nearest request, if too few were found.")
 
 
 class Verified(Shape):
-    """What became of the expectations."""
+    """The result of checking the expectations."""
 
-    ok: bool = Field(description="Whether all are met for certain.")
-    failures: list[ExpectationFailure] = Field(description="Those that are not.")
-    dropped: int = Field(ge=0, description="How many the journal has lost to newer ones since the reset or clearing.")
-    complete: bool = Field(description="Whether every request that was answered before is written.")
+    ok: bool = Field(description="Whether all expectations are definitely met.")
+    failures: list[ExpectationFailure] = Field(description="Expectations that are not met.")
+    dropped: int = Field(
+        ge=0, description="Number of requests dropped in favour of newer ones since the last reset or clearing."
+    )
+    complete: bool = Field(description="Whether every request answered before this one is in the journal.")
 
 
 def render_entry(entry: Entry, *, bodies: bool) -> dict[str, Any]:

@@ -41,17 +41,17 @@ _Patch = Annotated[dict[str, str | None], WithJsonSchema(metadata_patch_schema(N
 class MemoryStoreCreate(Body):
     """Request to create a memory store."""
 
-    name: _Name = Field(description="Name for people; the folder on a worker is called after it.")
-    description: _Description | None = Field(None, description="What it is for.")
-    metadata: Metadata | None = Field(None, description="Own key-value pairs.")
+    name: _Name = Field(description="Display name; the folder on a worker is named after it.")
+    description: _Description | None = Field(None, description="Its purpose.")
+    metadata: Metadata | None = Field(None, description="Custom key-value pairs.")
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "User preferences"}]})
 
 
 class MemoryStoreUpdate(Body):
-    """Request to change a memory store; what is left out stays."""
+    """Request to change a memory store; omitted fields stay."""
 
     name: _Name | None = Field(None, description="New name.")
-    description: _Description | None = Field(None, description="New text; an empty one clears it.")
+    description: _Description | None = Field(None, description="New description; an empty string clears it.")
     metadata: _Patch | None = Field(None, description="Patch: a string sets a key, null deletes it.")
 
 
@@ -60,12 +60,12 @@ class MemoryStore(Shape):
 
     id: str = Field(description="Identifier, `memstore_…`.", pattern=_STORE_ID)
     type: Literal["memory_store"] = Field(description="Always `memory_store`.")
-    name: str = Field(description="Name for people.")
-    description: str = Field(description="What it is for.")
-    metadata: Metadata = Field(description="Own key-value pairs.")
+    name: str = Field(description="Display name.")
+    description: str = Field(description="Its purpose.")
+    metadata: Metadata = Field(description="Custom key-value pairs.")
     created_at: Timestamp = Field(description="When it was created.")
-    updated_at: Timestamp = Field(description="When it was last changed; its memories do not count.")
-    archived_at: Timestamp | None = Field(description="When it was archived; null while it is not.")
+    updated_at: Timestamp = Field(description="When it was last changed; changes of its memories do not count.")
+    archived_at: Timestamp | None = Field(description="When it was archived; null if it is not archived.")
 
 
 class MemoryStorePage(Shape):
@@ -78,52 +78,52 @@ class MemoryStorePage(Shape):
 class MemoryStoreDeleted(Shape):
     """Confirmation of a deletion."""
 
-    id: str = Field(description="The memory store that is gone.")
+    id: str = Field(description="The deleted memory store.")
     type: Literal["memory_store_deleted"] = Field(description="Always `memory_store_deleted`.")
 
 
 class MemoryCreate(Body):
     """Request to create a memory."""
 
-    path: _Path = Field(description=f"Its path: `/` and 1 to {MOST_SEGMENTS} segments.")
-    content: str | None = Field(description=f"Its text, at most {MOST_BYTES} bytes; null is an empty one.")
+    path: _Path = Field(description=f"Its path: `/` followed by 1 to {MOST_SEGMENTS} segments.")
+    content: str | None = Field(description=f"Its content, at most {MOST_BYTES} bytes; null means empty.")
 
 
 class Precondition(Body):
-    """What must hold for a change."""
+    """A condition for a change."""
 
-    type: Literal["content_sha256"] = Field(description="The kind of condition, the only one.")
+    type: Literal["content_sha256"] = Field(description="The type of condition; the only one.")
     content_sha256: Annotated[str, Field(pattern=SHA256)] = Field(description="SHA-256 of the stored content.")
 
 
 class MemoryUpdate(Body):
-    """Request to change a memory; what is left out stays."""
+    """Request to change a memory; omitted fields stay."""
 
     content: str | None = Field(None, description="New text.")
     path: _Path | None = Field(None, description="New path.")
-    precondition: Precondition | None = Field(None, description="Change it only if its content is still this.")
+    precondition: Precondition | None = Field(None, description="Change it only if its content still has this digest.")
 
 
 class Memory(Shape):
-    """A memory: a text at a path."""
+    """A memory: text stored under a path."""
 
     id: str = Field(description="Identifier, `mem_…`.", pattern="^mem_")
     type: Literal["memory"] = Field(description="Always `memory`.")
-    memory_store_id: str = Field(description="The store it is in.")
-    memory_version_id: str = Field(description="Changes with every change. Versions themselves are not kept here.")
+    memory_store_id: str = Field(description="The store that contains it.")
+    memory_version_id: str = Field(description="Changes with every change of the memory. Old versions are not stored.")
     path: str = Field(description="Its path in the store.")
-    content: str | None = Field(description="Its text; null with `view=basic`.")
-    content_sha256: Annotated[str, Field(pattern=SHA256)] = Field(description="SHA-256 of the text.")
-    content_size_bytes: Annotated[int, Field(ge=0)] = Field(description="Size of the text.")
+    content: str | None = Field(description="Its content; null with `view=basic`.")
+    content_sha256: Annotated[str, Field(pattern=SHA256)] = Field(description="SHA-256 of the content.")
+    content_size_bytes: Annotated[int, Field(ge=0)] = Field(description="Size of the content.")
     created_at: Timestamp = Field(description="When it was created.")
     updated_at: Timestamp = Field(description="When it was last changed.")
 
 
 class MemoryPrefix(Shape):
-    """A folder, in place of the memories in it that are deeper than `depth`."""
+    """A folder, in place of its memories that are deeper than `depth`."""
 
     type: Literal["memory_prefix"] = Field(description="Always `memory_prefix`.")
-    path: str = Field(description="The folder, with `/` at its end.")
+    path: str = Field(description="The folder, ending in `/`.")
 
 
 class MemoryPage(Shape):
@@ -138,7 +138,7 @@ class MemoryPage(Shape):
 class MemoryDeleted(Shape):
     """Confirmation of a deletion."""
 
-    id: str = Field(description="The memory that is gone.")
+    id: str = Field(description="The deleted memory.")
     type: Literal["memory_deleted"] = Field(description="Always `memory_deleted`.")
 
 

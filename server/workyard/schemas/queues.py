@@ -34,9 +34,11 @@ KeyName = Annotated[str, Field(min_length=1, max_length=256)]
 class WorkToEnqueue(Body):
     """Work without a session of the Sessions API."""
 
-    count: int = Field(1, ge=1, le=MOST_ENQUEUED, description="How many items.")
+    count: int = Field(1, ge=1, le=MOST_ENQUEUED, description="Number of items.")
     session_id: SessionId | None = Field(
-        None, description="The session to run, count 1 only. If it has an item, that gets a message. Null: made up."
+        None,
+        description="The session to run; only with count 1. If it has an item already, it gets a message instead. "
+        "Null: a made-up session.",
     )
     metadata: Metadata | None = Field(None, description="Metadata of each new item.")
 
@@ -52,8 +54,8 @@ class Enqueue(WorkToEnqueue):
 
     idempotency_key: Annotated[str, Field(min_length=1, max_length=256)] | None = Field(
         None,
-        description="A repeat with the same key enqueues nothing twice and answers the same items; with another count, "
-        "session or metadata it is refused.",
+        description="A repeat with the same key enqueues nothing twice and returns the same items; with a different "
+        "count, session or metadata it is refused.",
     )
     model_config = ConfigDict(
         json_schema_extra={
@@ -76,7 +78,7 @@ class Enqueued(Shape):
 class KeyCreate(Body):
     """Request to issue an environment key."""
 
-    name: KeyName = Field("key", description="Name for people.")
+    name: KeyName = Field("key", description="Display name.")
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "worker on my laptop"}]})
 
 
@@ -84,18 +86,18 @@ class IssuedKey(Shape):
     """A new environment key; its value is not shown again."""
 
     id: str = Field(description="Identifier, `envkey_…`.", pattern=KEY_ID)
-    name: KeyName = Field(description="Name for people.")
+    name: KeyName = Field(description="Display name.")
     key: str = Field(description="The key, `sk-ant-oat01-…`.", pattern="^sk-ant-oat01-")
     created_at: Timestamp = Field(description="When it was issued.")
 
 
 class KnownKey(Shape):
-    """An environment key without its value."""
+    """An environment key, without its value."""
 
     id: str = Field(description="Identifier, `envkey_…`.", pattern=KEY_ID)
-    name: KeyName = Field(description="Name for people.")
+    name: KeyName = Field(description="Display name.")
     created_at: Timestamp = Field(description="When it was issued.")
-    revoked_at: Timestamp | None = Field(description="When it was revoked; null while it is good.")
+    revoked_at: Timestamp | None = Field(description="When it was revoked; null while it is valid.")
 
 
 class Keys(Shape):
@@ -107,7 +109,7 @@ class Keys(Shape):
 class KeyRevoked(Shape):
     """Confirmation of a revocation."""
 
-    id: str = Field(description="The key that is no longer good.", pattern=KEY_ID)
+    id: str = Field(description="The revoked key.", pattern=KEY_ID)
     type: Literal["environment_key_revoked"] = Field(description="Always `environment_key_revoked`.")
 
 

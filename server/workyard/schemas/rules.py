@@ -12,22 +12,22 @@ from .common import Shape
 
 
 class LedgerRule(Shape):
-    """A rule that Workyard keeps, and its evidence."""
+    """A rule of Workyard's behaviour and its evidence."""
 
-    id: str = Field(description="Its id, as `workyard-rule` has it.", pattern=RULE_ID)
+    id: str = Field(description="Its id, as in the header `workyard-rule`.", pattern=RULE_ID)
     endpoint: str = Field(
-        description="What it is about: method and path; `*` for all of the API, `/_emulator/*` for all of the control plane; "
+        description="Its scope: method and path; `*` for the whole API, `/_emulator/*` for the whole control plane; "
         "`cli`, `python` or `server`."
     )
     rule: str = Field(description="The rule.")
     grade: ledger.Grade = Field(
-        description="Its best evidence: the API reference, what the service was seen to do, the SDKs, or a decision."
+        description="Its strongest evidence: the API reference, observations of the service, the SDKs, or a decision."
     )
-    source: str = Field(description="Where that can be looked up.")
-    since: str = Field(description="The first version of Workyard that keeps it.")
+    source: str = Field(description="Where the evidence can be found.")
+    since: str = Field(description="The first version of Workyard that follows it.")
     differs_from: str | None = Field(description="What another source says.")
-    open: str | None = Field(description="What is not settled about it.")
-    avoid: str | None = Field(description="How not to meet the error that is about it.")
+    open: str | None = Field(description="Open questions about it.")
+    avoid: str | None = Field(description="How to avoid the error that it describes.")
 
 
 class LedgerRules(Shape):

@@ -22,7 +22,7 @@ SCRIPT_BODY: dict[str, Any] = {
             "application/json": {
                 "schema": {
                     "type": "object",
-                    "description": "What the agent of a session does, turn by turn.",
+                    "description": "The behaviour of a session's agent, turn by turn.",
                     "properties": {
                         "steps": {
                             "type": "array",
@@ -33,13 +33,13 @@ SCRIPT_BODY: dict[str, Any] = {
                         },
                         "repeat": {
                             "type": "boolean",
-                            "description": "Whether a message after the end starts it again.",
+                            "description": "Whether a message after the end restarts it.",
                         },
                         "result_limit_seconds": {
                             "type": "number",
                             "exclusiveMinimum": 0,
                             "maximum": LONGEST_WAIT_S,
-                            "description": "How long a call waits for its result, or its confirmation.",
+                            "description": "How long a call waits for its result or confirmation.",
                         },
                     },
                     "required": ["steps"],
@@ -54,23 +54,23 @@ SCRIPT_BODY: dict[str, Any] = {
 
 
 class ScriptShown(Shape):
-    """What the agent of a session does, turn by turn."""
+    """The behaviour of a session's agent, turn by turn."""
 
     steps: list[Any] = Field(description=f"The steps, in order. {_SCHEMA}")
-    repeat: bool = Field(description="Whether a message after the end starts it again.")
-    result_limit_seconds: float = Field(description="How long a call waits for its result, or its confirmation.")
+    repeat: bool = Field(description="Whether a message after the end restarts it.")
+    result_limit_seconds: float = Field(description="How long a call waits for its result or confirmation.")
 
 
 class SessionScript(Shape):
-    """A session's script, and how far it has come."""
+    """A session's script and its progress."""
 
     session_id: str = Field(description="The session.")
     source: Source = Field(
-        description="Where the script came from: given to the session, its metadata, the workspace's `default`, "
-        "the server's `--script`, or built in."
+        description="Where the script came from: set on the session, its metadata, the workspace's `default`, the "
+        "server's `--script`, or built in."
     )
     script: ScriptShown = Field(description="The script.")
-    report: Report = Field(description="How far it has come, and what did not go by it.")
+    report: Report = Field(description="The progress, and the deviations from the script.")
 
 
 class NamedScript(Shape):
@@ -87,7 +87,7 @@ class NamedScriptList(Shape):
 
 
 class ScriptDeleted(Shape):
-    """Confirmation that a script is gone."""
+    """Confirmation that a script was removed."""
 
     name: str = Field(description="Its name.")
     type: Literal["script_deleted"] = Field(description="Always `script_deleted`.")

@@ -31,21 +31,21 @@ MetadataPatch = Annotated[dict[str, str | None], WithJsonSchema(metadata_patch_s
 class MemoryStoreParams(Body):
     """A memory store for the session."""
 
-    type: Literal["memory_store"] = Field(description="The kind of resource, the only one here.")
+    type: Literal["memory_store"] = Field(description="The type of resource; the only one supported.")
     memory_store_id: str = Field(description="The memory store.")
-    access: Literal["read_write", "read_only"] | None = Field(None, description="`read_write` unless given.")
-    instructions: Annotated[str, Field(max_length=4096)] | None = Field(None, description="How to use it.")
+    access: Literal["read_write", "read_only"] | None = Field(None, description="Default: `read_write`.")
+    instructions: Annotated[str, Field(max_length=4096)] | None = Field(None, description="Instructions for its use.")
 
 
 class SessionMemoryStore(Shape):
-    """A memory store of the session: name and description are those from when the session was created."""
+    """A memory store of the session; name and description are those at the time the session was created."""
 
-    type: Literal["memory_store"] = Field(description="The kind of resource, the only one here.")
+    type: Literal["memory_store"] = Field(description="The type of resource; the only one supported.")
     memory_store_id: str = Field(description="The memory store.")
     access: Literal["read_write", "read_only"] = Field(description="Whether the worker writes changes back.")
-    instructions: str | None = Field(description="How to use it.")
+    instructions: str | None = Field(description="Instructions for its use.")
     name: str = Field(description="The store's name.")
-    description: str = Field(description="What the store is for.")
+    description: str = Field(description="The store's purpose.")
     mount_path: str | None = Field(description="Its folder on the worker's machine; null: in the worker's own folder.")
 
 
@@ -53,17 +53,20 @@ class SessionCreate(Body):
     """Request to create a session."""
 
     agent: AgentChoice = Field(
-        description="The agent: its id, or an object with it. An id that was never created stands for a default agent."
+        description="The agent: its id, or an object that contains it. An id that was never created stands for a "
+        "default agent."
     )
     environment_id: str = Field(description="The environment it runs in.")
-    title: Title | None = Field(None, description="Title for people.")
+    title: Title | None = Field(None, description="Display title.")
     metadata: Metadata | None = Field(
-        None, description="Own key-value pairs: at most 16, keys to 64, values to 512 characters."
+        None, description="Custom key-value pairs: at most 16, keys up to 64 and values up to 512 characters."
     )
-    resources: Annotated[list[MemoryStoreParams], Field(max_length=100)] = Field([], description="What it may use.")
-    vault_ids: Annotated[list[str], Field(max_length=100)] = Field([], description="Kept and shown.")
+    resources: Annotated[list[MemoryStoreParams], Field(max_length=100)] = Field(
+        [], description="The resources it can use."
+    )
+    vault_ids: Annotated[list[str], Field(max_length=100)] = Field([], description="Stored and returned only.")
     initial_events: Annotated[list[InitialEvent], Field(max_length=MOST_INITIAL)] = Field(
-        [], description="The first events. Without one the session is idle at once."
+        [], description="The first events. Without any, the session is idle immediately."
     )
     model_config = ConfigDict(
         json_schema_extra={
@@ -79,45 +82,45 @@ class SessionCreate(Body):
 
 
 class AgentUpdate(Body):
-    """What may change of a session's agent; each list is replaced as a whole."""
+    """Changes to a session's agent; each list is replaced as a whole."""
 
     tools: Tools | None = Field(None, description="The tools.")
     mcp_servers: McpServers | None = Field(None, description="The MCP servers.")
 
 
 class SessionUpdate(Body):
-    """Request to change a session; what is left out stays."""
+    """Request to change a session; omitted fields stay."""
 
-    title: Title | None = Field(None, description="New title; null or an empty one clears it.")
+    title: Title | None = Field(None, description="New title; null or an empty string clears it.")
     metadata: MetadataPatch | None = Field(
         None, description="Patch: a string sets a key, null deletes it. At most 16 keys in the result."
     )
-    agent: AgentUpdate | None = Field(None, description="New tools or MCP servers; not while the session runs.")
-    budget: None = Field(None, description="Null, which removes it: none is kept here.")
+    agent: AgentUpdate | None = Field(None, description="New tools or MCP servers; not allowed while the session runs.")
+    budget: None = Field(None, description="Must be null; budgets are not supported.")
     model_config = ConfigDict(json_schema_extra={"examples": [{"title": "renamed", "metadata": {"team": None}}]})
 
 
 class SessionStats(Shape):
-    """How long the session took."""
+    """Durations of the session."""
 
     active_seconds: Annotated[float, Field(ge=0)] = Field(description="Seconds it was running.")
     duration_seconds: Annotated[float, Field(ge=0)] = Field(
-        description="Seconds since its creation; until its end, once it is terminated."
+        description="Seconds since its creation, or until its end if it is terminated."
     )
 
 
 class CacheCreation(Shape):
-    """Tokens put into a cache: none."""
+    """Tokens written to a cache: always none."""
 
     ephemeral_1h_input_tokens: Literal[0] = Field(description="Always 0.")
     ephemeral_5m_input_tokens: Literal[0] = Field(description="Always 0.")
 
 
 class SessionUsage(Shape):
-    """What the session used: no model runs, so no tokens."""
+    """Usage of the session: no model runs, so no tokens."""
 
     active_seconds: Annotated[float, Field(ge=0)] = Field(description="Seconds it was running.")
-    cache_creation: CacheCreation = Field(description="Tokens put into a cache.")
+    cache_creation: CacheCreation = Field(description="Tokens written to a cache.")
     cache_read_input_tokens: Literal[0] = Field(description="Always 0.")
     input_tokens: Literal[0] = Field(description="Always 0.")
     output_tokens: Literal[0] = Field(description="Always 0.")
@@ -132,21 +135,21 @@ class Session(Shape):
     type: Literal["session"] = Field(description="Always `session`.")
     agent: SessionAgent = Field(description="Its agent, as it was when the session was created.")
     environment_id: str = Field(description="The environment it runs in.", pattern=ENVIRONMENT_ID)
-    status: Status = Field(description="What it is doing: `idle` waits for an event, `terminated` has ended.")
-    title: Title | None = Field(description="Title for people.")
-    metadata: Metadata = Field(description="Own key-value pairs.")
-    resources: list[SessionMemoryStore] = Field(description="What it may use.")
+    status: Status = Field(description="Its status: `idle` waits for an event, `terminated` has ended.")
+    title: Title | None = Field(description="Display title.")
+    metadata: Metadata = Field(description="Custom key-value pairs.")
+    resources: list[SessionMemoryStore] = Field(description="The resources it can use.")
     vault_ids: list[str] = Field(description="As given.")
     outcome_evaluations: Annotated[list[None], Field(max_length=0)] = Field(
-        description="Always empty: no outcome is evaluated."
+        description="Always empty; outcomes are not evaluated."
     )
-    budget: None = Field(description="Always null: no budget is kept.")
-    deployment_id: None = Field(description="Always null: there are no deployments.")
-    stats: SessionStats = Field(description="How long it took.")
-    usage: SessionUsage = Field(description="What it used.")
+    budget: None = Field(description="Always null; budgets are not supported.")
+    deployment_id: None = Field(description="Always null; deployments are not supported.")
+    stats: SessionStats = Field(description="Its durations.")
+    usage: SessionUsage = Field(description="Its usage.")
     created_at: Timestamp = Field(description="When it was created.")
-    updated_at: Timestamp = Field(description="When it, or its status, was last changed.")
-    archived_at: Timestamp | None = Field(description="When it was archived; null while it is not.")
+    updated_at: Timestamp = Field(description="When it or its status last changed.")
+    archived_at: Timestamp | None = Field(description="When it was archived; null if it is not archived.")
 
 
 class SessionPage(Shape):
@@ -159,7 +162,7 @@ class SessionPage(Shape):
 class SessionDeleted(Shape):
     """Confirmation of a deletion."""
 
-    id: str = Field(description="The session that is gone.", pattern=SESSION_ID)
+    id: str = Field(description="The deleted session.", pattern=SESSION_ID)
     type: Literal["session_deleted"] = Field(description="Always `session_deleted`.")
 
 

@@ -18,21 +18,21 @@ _EXAMPLE = "---\nname: greeting\ndescription: How to greet people.\n---\nSay hel
 
 
 class SkillSource(Shape):
-    """Where a skill comes from."""
+    """The source of a skill."""
 
-    type: _Source = Field(description="Whose it is.")
+    type: _Source = Field(description="Who provides it.")
 
 
 class Skill(Shape):
     """A skill."""
 
-    id: str = Field(description="Identifier: `skill_…`; a name such as `xlsx` for one of Anthropic's.")
+    id: str = Field(description="Identifier: `skill_…`, or a name such as `xlsx` for an Anthropic skill.")
     type: Literal["skill"] = Field(description="Always `skill`.")
-    display_name: str = Field(description="Name for people.")
-    latest_version_id: str = Field(description="What `latest` stands for.")
-    source: SkillSource = Field(description="Where it comes from.")
+    display_name: str = Field(description="Display name.")
+    latest_version_id: str = Field(description="The version that `latest` stands for.")
+    source: SkillSource = Field(description="The source of the skill.")
     created_at: Timestamp = Field(description="When it was created.")
-    updated_at: Timestamp = Field(description="When it, or its newest version, was put.")
+    updated_at: Timestamp = Field(description="When it, or its newest version, was uploaded.")
 
 
 class SkillPage(Shape):
@@ -45,21 +45,21 @@ class SkillPage(Shape):
 class SkillDeleted(Shape):
     """Confirmation of a deletion."""
 
-    id: str = Field(description="The skill that is gone.")
+    id: str = Field(description="The deleted skill.")
     type: Literal["skill_deleted"] = Field(description="Always `skill_deleted`.")
 
 
 class SkillVersion(Shape):
-    """A version of a skill. Workers before Python 1.0 read `version` and `directory`."""
+    """A version of a skill. Workers older than Python 1.0 read `version` and `directory`."""
 
     id: str = Field(description="Identifier: its instant in microseconds.", pattern="^[0-9]+$")
     type: Literal["skill_version"] = Field(description="Always `skill_version`.")
     skill_id: str = Field(description="The skill.")
-    name: str = Field(description="The skill's name, and the folder that its files are in.")
-    description: str = Field(description="What SKILL.md says of it.")
+    name: str = Field(description="The skill's name, and the name of its folder.")
+    description: str = Field(description="The description from SKILL.md.")
     version: str = Field(description="Equal to `id`.")
     directory: str = Field(description="Equal to `name`.")
-    created_at: Timestamp = Field(description="When it was put.")
+    created_at: Timestamp = Field(description="When it was uploaded.")
 
 
 class SkillVersionPage(Shape):
@@ -70,22 +70,22 @@ class SkillVersionPage(Shape):
 
 
 class SkillFileParams(Body):
-    """A file that is not plain text, or that can be run."""
+    """A file that is not plain text or is executable."""
 
-    content: str = Field(description="What is in it.")
-    encoding: Literal["utf-8", "base64"] = Field("utf-8", description="How `content` is to be read.")
-    executable: bool = Field(False, description="Whether it can be run.")
+    content: str = Field(description="Its content.")
+    encoding: Literal["utf-8", "base64"] = Field("utf-8", description="The encoding of `content`.")
+    executable: bool = Field(False, description="Whether it is executable.")
 
 
 class SkillPut(Body):
-    """Request to keep a skill: its files, or an archive of them."""
+    """Request to upload a skill: its files, or an archive of them."""
 
     files: dict[str, str | SkillFileParams] | None = Field(
-        None, description="Path → content. `SKILL.md` is among them and begins with `name` and `description`."
+        None, description="Path → content. Must include `SKILL.md`, which begins with `name` and `description`."
     )
     archive: str | None = Field(None, description="Instead of files: a zip archive in base64.")
     display_name: Annotated[str, Field(min_length=1, max_length=255)] | None = Field(
-        None, description="Name for people; the skill's name unless given."
+        None, description="Display name; default: the skill's name."
     )
     source: _Source = Field("custom", description="`anthropic`: the skill's id is its name, such as `xlsx`.")
     model_config = ConfigDict(json_schema_extra={"examples": [{"files": {"SKILL.md": _EXAMPLE}}]})

@@ -41,67 +41,72 @@ _Seconds = Annotated[float, Field(ge=0)]
 
 
 class TimelineEvent(Shape):
-    """One event in the life of a work item."""
+    """One event of a work item."""
 
-    id: str = Field(description="Identifies the event; grows within an environment.", pattern=r"^\d+-\d+$")
+    id: str = Field(description="Identifies the event; increases within an environment.", pattern=r"^\d+-\d+$")
     environment_id: _EnvironmentId = Field(description="The item's environment.")
     work_id: _WorkId = Field(description="The work item.")
-    event: Literal[KINDS] = Field(description="What happened: docs/timeline.md tells of each.")  # type: ignore[valid-type]
-    at: Timestamp = Field(description="When, on the workspace's clock.")
-    wall: Timestamp = Field(description="When it was noted, on the server's clock.")
+    event: Literal[KINDS] = Field(description="The kind of event; docs/timeline.md describes each.")  # type: ignore[valid-type]
+    at: Timestamp = Field(description="When it happened, on the workspace's clock.")
+    wall: Timestamp = Field(description="When it was recorded, on the server's clock.")
     before: StateName | None = Field(
-        serialization_alias="from", description="The state before, if the event tells.", alias="from"
+        serialization_alias="from", description="The state before the event, if known.", alias="from"
     )
     after: StateName | None = Field(
-        serialization_alias="to", description="The state after, if the event tells.", alias="to"
+        serialization_alias="to", description="The state after the event, if known.", alias="to"
     )
-    operation: str | None = Field(description="The call that caused it, such as `ack`; null for what the clock does.")
+    operation: str | None = Field(description="The call that caused it, such as `ack`; null if the clock did.")
     worker_id: str | None = Field(
-        description="Who called: `Anthropic-Worker-ID`, or the worker whose token or last poll this is; null if unknown."
+        description="The caller: `Anthropic-Worker-ID`, or the worker that the token or the last poll belongs to; "
+        "null if unknown."
     )
     request_id: Annotated[str, Field(pattern=REQUEST_ID)] | None = Field(description="The `request-id` of the call.")
     user_agent: str | None = Field(description="`User-Agent` of the call.")
-    helper: str | None = Field(description="`x-stainless-helper` of the call: the part of an SDK that made it.")
+    helper: str | None = Field(description="`x-stainless-helper` of the call: the SDK helper that made it.")
     credential: str | None = Field(
-        description="What the call came with: its kind and the first 8 hex digits of its SHA-256, or `none`."
+        description="The kind of the call's credential and the first 8 hex digits of its SHA-256, or `none`."
     )
     token: str | None = Field(description="The first 8 hex digits of the SHA-256 of the sessions token handed out.")
-    age_seconds: _Seconds | None = Field(description="How long ago the hand-out was that is taken over from.")
-    lease_seconds: _Seconds | None = Field(description="How long the lease runs from then on.")
+    age_seconds: _Seconds | None = Field(description="Age of the hand-out that was reclaimed.")
+    lease_seconds: _Seconds | None = Field(description="Length of the lease from then on.")
     expected: Annotated[str, Field(pattern=f"{TIMESTAMP}|^{NO_HEARTBEAT}$|^OTHER$")] | None = Field(
-        description="The heartbeat that the caller expected; null if it left that out, `OTHER` if it is no heartbeat."
+        description="The heartbeat that the caller expected; null if omitted, `OTHER` if it is not a heartbeat."
     )
-    actual: Timestamp | None = Field(description="The heartbeat that was stored before.")
-    heartbeat: Timestamp | None = Field(description="The heartbeat that is stored now.")
-    earlier_life: bool | None = Field(description="Whether the caller's token died when the item was re-queued.")
-    by_message: bool | None = Field(description="Whether a message brought the item back into the queue.")
-    force: bool | None = Field(description="Whether the stop is by force; null if nobody asked.")
-    cause: str | None = Field(description="Why it was stopped though nobody asked: `session`.")
-    keys: Annotated[int, Field(ge=0)] | None = Field(description="How many keys of the metadata were named.")
+    actual: Timestamp | None = Field(description="The previously stored heartbeat.")
+    heartbeat: Timestamp | None = Field(description="The newly stored heartbeat.")
+    earlier_life: bool | None = Field(
+        description="Whether the caller's token was invalidated when the item was queued again."
+    )
+    by_message: bool | None = Field(description="Whether a message put the item back into the queue.")
+    force: bool | None = Field(description="Whether the stop is forced; null if nobody requested it.")
+    cause: str | None = Field(description="Why it was stopped without a request: `session`.")
+    keys: Annotated[int, Field(ge=0)] | None = Field(description="Number of metadata keys in the request.")
     rule: str | None = Field(description="The fault rule.")
-    do: str | None = Field(description="What the fault rule does.")
+    do: str | None = Field(description="The effect of the fault rule.")
 
 
 class Diagnosis(Shape):
-    """One sentence on the life of a work item."""
+    """One sentence of the diagnosis of a work item."""
 
-    code: Literal[tuple(CODES)] = Field(description="Which of the sentences of docs/timeline.md it is.")  # type: ignore[valid-type]
-    severity: Literal["problem", "note"] = Field(description="Whether something went otherwise than a worker wants it.")
+    code: Literal[tuple(CODES)] = Field(description="The code of the sentence, from the list in docs/timeline.md.")  # type: ignore[valid-type]
+    severity: Literal["problem", "note"] = Field(description="Whether it is a problem or only a note.")
     text: str = Field(description="The sentence.")
-    at: Timestamp = Field(description="The instant that it is about.")
+    at: Timestamp = Field(description="The instant that it refers to.")
 
 
 class WorkTimeline(Shape):
-    """The life of a work item so far."""
+    """The timeline of a work item so far."""
 
     work_id: _WorkId = Field(description="The work item.")
     environment_id: _EnvironmentId = Field(description="Its environment.")
     session_id: str = Field(description="The session it serves.", pattern=SESSION_ID)
     state: StateName = Field(description="Its state.")
-    now: Timestamp = Field(description="The workspace's instant.")
-    complete: bool = Field(description="Whether the first event of its life is still kept, so that none is missing.")
-    events: list[TimelineEvent] = Field(description="What happened, in order.")
-    diagnosis: list[Diagnosis] = Field(description="What that means, in the order of the instants.")
+    now: Timestamp = Field(description="The workspace's current instant.")
+    complete: bool = Field(
+        description="Whether the timeline still has the item's first event, so that none is missing."
+    )
+    events: list[TimelineEvent] = Field(description="The events, in order.")
+    diagnosis: list[Diagnosis] = Field(description="The diagnosis, ordered by instant.")
 
 
 def render_event(event: Event) -> dict[str, Any]:
@@ -166,13 +171,15 @@ def render_timeline(timeline: Timeline) -> dict[str, Any]:
 
 
 class WantedFigures(Body):
-    """Figures of queues to wait for: those that are given must be exactly these."""
+    """Queue figures to wait for; those that are given must match exactly."""
 
-    depth: Annotated[int, Field(ge=0)] | None = Field(None, description="Queued items that no poll got.")
-    pending: Annotated[int, Field(ge=0)] | None = Field(None, description="Items polled and not acknowledged.")
+    depth: Annotated[int, Field(ge=0)] | None = Field(None, description="Queued items that were not handed out.")
+    pending: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="Items that were polled and not acknowledged."
+    )
     leased: Annotated[int, Field(ge=0)] | None = Field(None, description="Items under lease.")
     workers_polling: Annotated[int, Field(ge=0)] | None = Field(
-        None, description="Workers, by their names, that polled in the last 30 seconds."
+        None, description="Named workers that polled in the last 30 seconds."
     )
     model_config = ConfigDict(
         json_schema_extra={
@@ -191,15 +198,16 @@ class WantedFigures(Body):
 
 
 class WaitUntil(Body):
-    """What to wait for: exactly one of `state` with `work_id`, `stats`, and `idle`."""
+    """The condition to wait for: exactly one of `state` with `work_id`, `stats`, and `idle`."""
 
     work_id: str | None = Field(None, description="With `state`: the work item.")
     state: StateName | None = Field(
-        None, description="The state to wait for; also met if the item has entered and left it since the wait began."
+        None,
+        description="The state to wait for; also satisfied if the item has entered and left it since the wait began.",
     )
-    stats: WantedFigures | None = Field(None, description="Figures to wait for, added up over the environments.")
+    stats: WantedFigures | None = Field(None, description="Figures to wait for, summed over the environments.")
     idle: OnlyTrue | None = Field(None, description="Wait until nothing is queued, handed out or under lease.")
-    environment_id: str | None = Field(None, description="Look at this environment only.")
+    environment_id: str | None = Field(None, description="Consider this environment only.")
     model_config = ConfigDict(
         json_schema_extra={
             "oneOf": [
@@ -222,18 +230,18 @@ class WaitUntil(Body):
     @model_validator(mode="after")
     def _one(self) -> WaitUntil:
         if (self.work_id is None) != (self.state is None):
-            raise PydanticCustomError("until", "work_id and state go together")
+            raise PydanticCustomError("until", "work_id and state must be given together")
         if [self.work_id, self.stats, self.idle].count(None) != 2:
             raise PydanticCustomError("until", "Give exactly one of work_id with state, stats, and idle")
         return self
 
 
 class Wait(Body):
-    """Request to answer when something has come about."""
+    """Request to respond when a condition is met."""
 
-    until: WaitUntil = Field(description="What to wait for.")
+    until: WaitUntil = Field(description="The condition to wait for.")
     timeout_seconds: Annotated[float, Field(ge=0, le=MOST_SECONDS, allow_inf_nan=False)] = Field(
-        5.0, description="How long to wait at the most, seconds of wall time."
+        5.0, description="How long to wait at most, in seconds of wall time."
     )
     model_config = ConfigDict(
         json_schema_extra={
@@ -247,22 +255,22 @@ class Wait(Body):
 
 
 class WaitSeen(Shape):
-    """What there is, added up over the environments that were looked at."""
+    """The current figures, summed over the environments considered."""
 
-    state: StateName | None = Field(description="The item's state; null if none was waited for.")
-    environments: int = Field(ge=0, description="How many environments were looked at.")
-    depth: int = Field(ge=0, description="Queued items that no poll got.")
-    pending: int = Field(ge=0, description="Items polled and not acknowledged.")
+    state: StateName | None = Field(description="The item's state; null if the wait was not for a state.")
+    environments: int = Field(ge=0, description="Number of environments considered.")
+    depth: int = Field(ge=0, description="Queued items that were not handed out.")
+    pending: int = Field(ge=0, description="Items that were polled and not acknowledged.")
     leased: int = Field(ge=0, description="Items under lease.")
-    workers_polling: int = Field(ge=0, description="Workers, by their names, that polled in the last 30 seconds.")
+    workers_polling: int = Field(ge=0, description="Named workers that polled in the last 30 seconds.")
 
 
 class Waited(Shape):
-    """It has come about."""
+    """The condition is met."""
 
-    met: Literal[True] = Field(description="Always true: anything else is an error.")
-    waited_ms: int = Field(ge=0, description="How long that took, milliseconds of wall time.")
-    seen: WaitSeen = Field(description="What there is now.")
+    met: Literal[True] = Field(description="Always true; anything else is an error.")
+    waited_ms: int = Field(ge=0, description="How long the wait took, in milliseconds of wall time.")
+    seen: WaitSeen = Field(description="The current figures.")
 
 
 class QueueRow(Shape):
@@ -272,19 +280,19 @@ class QueueRow(Shape):
     workspace: str = Field(description="Its workspace.")
     name: str = Field(description="Its name.")
     type: Literal["cloud", "self_hosted"] = Field(description="Only self-hosted ones have work.")
-    depth: int = Field(ge=0, description="Queued items that no poll got.")
-    pending: int = Field(ge=0, description="Items polled and not acknowledged.")
+    depth: int = Field(ge=0, description="Queued items that were not handed out.")
+    pending: int = Field(ge=0, description="Items that were polled and not acknowledged.")
     leased: int = Field(ge=0, description="Items under lease: starting, active or stopping.")
-    stopped: int = Field(ge=0, description="Items that are stopped.")
-    workers_polling: int = Field(ge=0, description="Workers, by their names, that polled in the last 30 seconds.")
+    stopped: int = Field(ge=0, description="Stopped items.")
+    workers_polling: int = Field(ge=0, description="Named workers that polled in the last 30 seconds.")
 
 
 class Queues(Shape):
-    """The queues at a glance."""
+    """Overview of the queues."""
 
     data: list[QueueRow] = Field(description="The newest environments, at most 200.")
-    environments: int = Field(ge=0, description="How many there are in all.")
-    events: list[TimelineEvent] = Field(description="The last events of these environments, in order.")
+    environments: int = Field(ge=0, description="Total number of environments.")
+    events: list[TimelineEvent] = Field(description="The latest events of these environments, in order.")
 
 
 def render_seen(seen: Seen) -> dict[str, Any]:

@@ -36,7 +36,7 @@ MetadataPatch = Annotated[dict[str, str | None], WithJsonSchema(metadata_patch_s
 class WorkStop(Body):
     """Request to stop an item."""
 
-    force: bool = Field(False, description="End it now instead of asking its worker to.")
+    force: bool = Field(False, description="Stop it immediately instead of asking its worker to stop.")
 
 
 class WorkUpdate(Body):
@@ -44,13 +44,13 @@ class WorkUpdate(Body):
 
     metadata: MetadataPatch | None = Field(
         None,
-        description="Patch: a string sets a key, null deletes it, what is left out stays. At most 16 keys in the result.",
+        description="Patch: a string sets a key, null deletes it, omitted keys stay. At most 16 keys in the result.",
     )
     model_config = ConfigDict(json_schema_extra={"examples": [{"metadata": {"attempt": "2", "obsolete": None}}]})
 
 
 class WorkData(Shape):
-    """What is to be done."""
+    """The task of a work item."""
 
     type: Literal["session"] = Field(description="Always `session`.")
     id: str = Field(
@@ -61,26 +61,27 @@ class WorkData(Shape):
 
 
 class Work(Shape):
-    """One piece of work for a worker: a session that wants to be run."""
+    """A work item: a session to be run by a worker."""
 
     id: str = Field(description="Identifier, `work_…`.", pattern=WORK_ID, examples=["work_011CZkZ9X2dpNyB7HsEFoRfW"])
     type: Literal["work"] = Field(description="Always `work`.")
     environment_id: str = Field(
-        description="The environment whose queue it is in.",
+        description="The environment whose queue it belongs to.",
         pattern=ENVIRONMENT_ID,
         examples=["env_011CZkZ9X2dpNyB7HsEFoRfW"],
     )
-    data: WorkData = Field(description="What is to be done.")
-    state: StateName = Field(description="Where it is in its life.")
-    metadata: Metadata = Field(description="Own key-value pairs.")
+    data: WorkData = Field(description="The task.")
+    state: StateName = Field(description="Its state.")
+    metadata: Metadata = Field(description="Custom key-value pairs.")
     secret: str | None = Field(
-        description="Set in the answer of a poll only, null elsewhere: unpadded base64url of JSON with `sessions_token`."
+        description="Set only in the response to a poll, null elsewhere: unpadded base64url of JSON with "
+        "`sessions_token`."
     )
     created_at: Timestamp = Field(description="When it was created.")
-    acknowledged_at: Instant = Field(description="When a worker acknowledged it; null before that and after a lapse.")
+    acknowledged_at: Instant = Field(description="When a worker acknowledged it; null before that, and after a lapse.")
     started_at: Instant = Field(description="When the first heartbeat claimed it.")
     latest_heartbeat_at: Instant = Field(description="The heartbeat that holds the lease.")
-    stop_requested_at: Instant = Field(description="When a stop was first asked for.")
+    stop_requested_at: Instant = Field(description="When a stop was first requested.")
     stopped_at: Instant = Field(description="When it ended.")
 
 
@@ -92,15 +93,16 @@ class WorkPage(Shape):
 
 
 class WorkHeartbeat(Shape):
-    """What a heartbeat achieved."""
+    """The result of a heartbeat."""
 
     type: Literal["work_heartbeat"] = Field(description="Always `work_heartbeat`.")
     last_heartbeat: Timestamp | Literal[""] = Field(
-        description="The heartbeat now stored, to be echoed in the next one; empty if there never was one."
+        description="The heartbeat that is now stored, to be sent as the expected value of the next one; empty if "
+        "there never was one."
     )
     lease_extended: bool = Field(description="Whether the lease was claimed or extended.")
     state: Literal["active", "stopping", "stopped"] = Field(
-        description="`active`, or `stopping` or `stopped` where the worker should end."
+        description="`active`, or `stopping` or `stopped` if the worker should end."
     )
     ttl_seconds: Annotated[int, Field(ge=1, le=3600)] = Field(description="Length of the lease in seconds.")
 
@@ -110,45 +112,47 @@ class WorkQueueStats(Shape):
 
     type: Literal["work_queue_stats"] = Field(description="Always `work_queue_stats`.")
     depth: int = Field(ge=0, description="Queued items that were not polled since they entered the queue.")
-    pending: int = Field(ge=0, description="Items polled and not acknowledged.")
-    oldest_queued_at: Instant = Field(description="When the oldest queued item entered the queue; null when none is.")
+    pending: int = Field(ge=0, description="Items that were polled and not acknowledged.")
+    oldest_queued_at: Instant = Field(
+        description="When the oldest queued item entered the queue; null if none is queued."
+    )
     workers_polling: Annotated[int, Field(ge=0)] | None = Field(
         description="Workers (by `Anthropic-Worker-ID`) that polled in the last 30 seconds; null for a cloud environment."
     )
 
 
 class HeartbeatState(Shape):
-    """The lease as it is, for a worker that lost it."""
+    """The current lease, for a worker that lost it."""
 
     state: StateName = Field(description="The item's state.")
     last_heartbeat: Instant = Field(description="The stored heartbeat; null if there is none.")
     lease_extended: Literal[False] = Field(description="Always false.")
     ttl_seconds: Annotated[int, Field(ge=1, le=3600)] = Field(
-        description="The TTL last applied since the item entered the queue, else 120."
+        description="The TTL last applied since the item entered the queue, or 120."
     )
 
 
 class HeartbeatErrorDetails(Shape):
     """Why the precondition failed."""
 
-    current_state: HeartbeatState = Field(description="The lease as it is.")
+    current_state: HeartbeatState = Field(description="The current lease.")
     error_visibility: Literal["user_facing"] = Field(description="Always `user_facing`.")
     error_code: Literal["heartbeat_precondition_failed"] = Field(description="Always `heartbeat_precondition_failed`.")
 
 
 class HeartbeatErrorBody(Shape):
-    """What went wrong, and how the lease is now."""
+    """The error, with the current lease."""
 
-    type: Literal["invalid_request_error"] = Field(description="The class of the error.")
-    message: str = Field(description="What was expected and what is stored, for people.")
+    type: Literal["invalid_request_error"] = Field(description="The error type.")
+    message: str = Field(description="The expected and the stored value, as a human-readable message.")
     details: HeartbeatErrorDetails = Field(description="Why the precondition failed.")
 
 
 class HeartbeatError(Shape):
-    """The lease is not the caller's."""
+    """The caller does not hold the lease."""
 
     type: Literal["error"] = Field(description="Always `error`.")
-    error: HeartbeatErrorBody = Field(description="What went wrong, and how the lease is now.")
+    error: HeartbeatErrorBody = Field(description="The error, with the current lease.")
     request_id: str = Field(description="Equal to the response header `request-id`.", pattern=REQUEST_ID)
 
 

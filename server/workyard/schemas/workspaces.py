@@ -27,16 +27,16 @@ ReclaimAge = Annotated[int, Field(ge=1, le=LONGEST_RECLAIM_MS)]
 
 
 class LeaseChange(Body):
-    """Request to change lease settings; what is left out stays, null goes back to the server's default."""
+    """Request to change lease settings; omitted settings stay, null restores the server's default."""
 
     default_ttl_seconds: Ttl | None = Field(
-        None, description="Lease of a heartbeat without `desired_ttl_seconds`, seconds."
+        None, description="Lease length of a heartbeat without `desired_ttl_seconds`, in seconds."
     )
     startup_lease_seconds: StartupLease | None = Field(
-        None, description="Time from an acknowledgement to the first heartbeat, seconds."
+        None, description="Time allowed from an acknowledgement to the first heartbeat, in seconds."
     )
     reclaim_ms: ReclaimAge | None = Field(
-        None, description="Age at which a poll takes over an unacknowledged item, milliseconds."
+        None, description="Age at which a poll can reclaim an unacknowledged item, in milliseconds."
     )
 
     @property
@@ -48,10 +48,10 @@ class LeaseChange(Body):
 
 
 class SettingsChange(LeaseChange):
-    """Request to change settings; what is left out stays, null goes back to the server's default."""
+    """Request to change settings; omitted settings stay, null restores the server's default."""
 
     id_seed: Seed | None = Field(
-        None, description="What new ids, environment keys and sessions tokens follow from; null: they are random."
+        None, description="The seed of new ids, environment keys and sessions tokens; null: they are random."
     )
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"default_ttl_seconds": 5, "startup_lease_seconds": 2}, {"id_seed": 42}]}
@@ -61,16 +61,20 @@ class SettingsChange(LeaseChange):
 class LeaseSettings(Shape):
     """The settings in force in a workspace."""
 
-    default_ttl_seconds: Ttl = Field(description="Lease of a heartbeat without `desired_ttl_seconds`, seconds.")
-    startup_lease_seconds: StartupLease = Field(
-        description="Time from an acknowledgement to the first heartbeat, seconds."
+    default_ttl_seconds: Ttl = Field(
+        description="Lease length of a heartbeat without `desired_ttl_seconds`, in seconds."
     )
-    reclaim_ms: ReclaimAge = Field(description="Age at which a poll takes over an unacknowledged item, milliseconds.")
-    id_seed: Seed | None = Field(description="What new ids and tokens follow from; null: they are random.")
+    startup_lease_seconds: StartupLease = Field(
+        description="Time allowed from an acknowledgement to the first heartbeat, in seconds."
+    )
+    reclaim_ms: ReclaimAge = Field(
+        description="Age at which a poll can reclaim an unacknowledged item, in milliseconds."
+    )
+    id_seed: Seed | None = Field(description="The seed of new ids and tokens; null: they are random.")
 
 
 class WorkspaceSettings(LeaseSettings):
-    """One workspace's settings among all."""
+    """The settings of one workspace in a list."""
 
     workspace: WorkspaceId = Field(description="Public id of the workspace.")
 
@@ -78,53 +82,53 @@ class WorkspaceSettings(LeaseSettings):
 class AllSettings(Shape):
     """The settings of all workspaces."""
 
-    data: list[WorkspaceSettings] = Field(description="One row a workspace.")
+    data: list[WorkspaceSettings] = Field(description="One row per workspace.")
 
 
 class ResetDone(Shape):
-    """What a reset removed."""
+    """The result of a reset."""
 
-    removed_keys: int = Field(ge=0, description="Redis keys that went.")
-    leftover_keys: int = Field(ge=0, description="Keys that still name what was removed, counted by scanning Redis: 0.")
+    removed_keys: int = Field(ge=0, description="Number of Redis keys removed.")
+    leftover_keys: int = Field(
+        ge=0, description="Remaining keys that name removed resources, counted by scanning Redis: 0."
+    )
 
 
 class Violation(Shape):
-    """A rule of the queue that does not hold."""
+    """A violation of a queue rule."""
 
     rule: Literal[
         "item_lost", "lease", "entry", "pending", "counts", "stamps", "life", "trimmed", "session", "orphan"
     ] = Field(description="The rule, as docs/reliability.md lists it.")
-    environment_id: str = Field(description="The environment; of `orphan`, one that is deleted.")
-    work_id: str | None = Field(description="The work item, if it is about one.")
-    message: str = Field(description="What was found.")
+    environment_id: str = Field(description="The environment; for `orphan`, a deleted one.")
+    work_id: str | None = Field(description="The work item, if the violation concerns one.")
+    message: str = Field(description="Description of the violation.")
 
 
 class Recounted(Shape):
-    """How much was looked at."""
+    """The extent of the check."""
 
-    violations: int = Field(ge=0, description="All violations; of one environment at most 100 are named.")
+    violations: int = Field(ge=0, description="Number of all violations; at most 100 per environment are listed.")
     environments: int = Field(ge=0, description="Environments recounted.")
-    items: int = Field(ge=0, description="Their work items, stopped ones too.")
-    items_looked_at: int = Field(ge=0, description="Items looked at one by one: all, unless an environment is sampled.")
-    queued: int = Field(ge=0, description="Items that are queued: depth + pending.")
-    leases: int = Field(ge=0, description="Items under lease, of those looked at.")
-    stopped: int = Field(ge=0, description="Stopped items, of those looked at.")
+    items: int = Field(ge=0, description="Their work items, including stopped ones.")
+    items_looked_at: int = Field(ge=0, description="Items checked individually: all, unless an environment is sampled.")
+    queued: int = Field(ge=0, description="Queued items: depth + pending.")
+    leases: int = Field(ge=0, description="Items under lease, among those checked.")
+    stopped: int = Field(ge=0, description="Stopped items, among those checked.")
     entries_into_stopped: int = Field(
-        ge=0, description="How often they entered `stopped`: more often than `stopped` only where messages re-enqueued."
+        ge=0, description="How often they entered `stopped`; larger than `stopped` only if messages queued them again."
     )
     keys: int = Field(
-        ge=0, description="Redis keys of all workspaces, looked through for those of deleted environments."
+        ge=0, description="Redis keys of all workspaces that were searched for keys of deleted environments."
     )
-    sampled: list[str] = Field(
-        description="Environments with more than 10 000 items, of which that many are looked at."
-    )
+    sampled: list[str] = Field(description="Environments with more than 10 000 items, of which 10 000 are checked.")
 
 
 class Recount(Shape):
-    """The queues recounted from the raw keys."""
+    """The result of recounting the queues from the raw keys."""
 
-    violations: list[Violation] = Field(description="What contradicts the rules of the queue: nothing, if all is well.")
-    checked: Recounted = Field(description="How much was looked at.")
+    violations: list[Violation] = Field(description="Violations of the queue rules; empty if there are none.")
+    checked: Recounted = Field(description="The extent of the check.")
 
 
 def render_recount(recount: invariants.Recount) -> dict[str, Any]:

@@ -22,11 +22,14 @@ STATE_BODY: dict[str, Any] = {
                     "type": "object",
                     "description": f"All that a workspace holds, {_SCHEMA}. A section that is left out is empty.",
                     "properties": {
-                        "version": {"const": VERSION, "description": "Of this form of document."},
-                        "workspace": {"type": ["string", "null"], "description": "Which workspace it was. Ignored."},
+                        "version": {"const": VERSION, "description": "Version of the document format."},
+                        "workspace": {
+                            "type": ["string", "null"],
+                            "description": "The workspace that was exported. Ignored.",
+                        },
                         "clock": {"type": "object", "description": "The clock."},
                         "settings": {"type": "object", "description": "The settings."},
-                        "counters": {"type": "object", "description": "How many were ever made."},
+                        "counters": {"type": "object", "description": "Counters of everything created so far."},
                         "faults": {"type": "object", "description": "The fault rules."},
                         "scripts": {"type": "object", "description": "The scripts, by name."},
                         **{
@@ -51,11 +54,11 @@ STATE_BODY: dict[str, Any] = {
 class WorkspaceDocument(Shape):
     """All that a workspace holds. What is in each section, openapi/state.schema.json says."""
 
-    version: Literal[1] = Field(description="Of this form of document.")
+    version: Literal[1] = Field(description="Version of the document format.")
     workspace: WorkspaceId = Field(description="Which workspace it is.")
     clock: dict[str, Any] = Field(description="The clock.")
     settings: dict[str, Any] = Field(description="The settings.")
-    counters: dict[str, Any] = Field(description="How many were ever made.")
+    counters: dict[str, Any] = Field(description="Counters of everything created so far.")
     faults: dict[str, Any] = Field(description="The fault rules.")
     agents: list[dict[str, Any]] = Field(description="The agents.")
     scripts: dict[str, Any] = Field(description="The scripts, by name.")

@@ -189,14 +189,14 @@ class StateAgent(Stored):
 
     id: AgentId = Field(description="Identifier.")
     created_at: Instant = Field(description="When it was created.")
-    name: Annotated[str, Field(min_length=1, max_length=256)] = Field(description="Name for people.")
+    name: Annotated[str, Field(min_length=1, max_length=256)] = Field(description="Display name.")
     description: str | None = Field(None, description="What it does.")
     model: AgentModel = Field(description="The model.")
     system: str | None = Field(None, description="System prompt.")
     tools: list[dict[str, Any]] = Field([], description="The tools, with their defaults.")
     mcp_servers: list[McpServer] = Field([], description="The MCP servers.")
     skills: list[dict[str, Any]] = Field([], description="The skills.")
-    metadata: Capped = Field({}, description="Own key-value pairs.")
+    metadata: Capped = Field({}, description="Custom key-value pairs.")
 
 
 class StateSkillVersion(Stored):
@@ -211,12 +211,12 @@ class StateSkill(Stored):
     """A skill."""
 
     id: Annotated[str, AfterValidator(_skill_id)] = Field(description="Identifier: `skill_…`, or a name.")
-    sequence: Sequence = Field(description="Its place among the resources, by creation.")
+    sequence: Sequence = Field(description="Its number among the resources, by creation.")
     name: Annotated[str, AfterValidator(_slug)] = Field(description="Its name, which is that of its folder.")
-    display_name: str = Field(description="Name for people.")
+    display_name: str = Field(description="Display name.")
     source: Literal["custom", "anthropic"] = Field(description="Whose it is.")
     created_at: Instant = Field(description="When it was created.")
-    updated_at: Instant = Field(description="When it was last put.")
+    updated_at: Instant = Field(description="When it was last uploaded.")
     versions: Annotated[list[StateSkillVersion], Field(min_length=1, max_length=MOST_VERSIONS)] = Field(
         description="The versions that are kept, newest first."
     )
@@ -237,13 +237,13 @@ class StateMemoryStore(Stored):
     """A memory store."""
 
     id: MemoryStoreId = Field(description="Identifier.")
-    sequence: Sequence = Field(description="Its place among the resources, by creation.")
-    name: str = Field(description="Name for people.")
-    description: str = Field(description="What it is for.")
-    metadata: Capped = Field({}, description="Own key-value pairs.")
+    sequence: Sequence = Field(description="Its number among the resources, by creation.")
+    name: str = Field(description="Display name.")
+    description: str = Field(description="Its purpose.")
+    metadata: Capped = Field({}, description="Custom key-value pairs.")
     created_at: Instant = Field(description="When it was created.")
     updated_at: Instant = Field(description="When it was last changed.")
-    archived_at: Instant | None = Field(None, description="When it was archived; null while it is not.")
+    archived_at: Instant | None = Field(None, description="When it was archived; null if it is not archived.")
     memories: Annotated[list[StateMemory], Field(max_length=MOST_MEMORIES)] = Field([], description="Sorted by path.")
 
 
@@ -251,7 +251,7 @@ class StateKey(Stored):
     """An environment key, without its value."""
 
     id: KeyId = Field(description="Identifier.")
-    name: KeyName = Field(description="Name for people.")
+    name: KeyName = Field(description="Display name.")
     sha256: Digest = Field(description="SHA-256 of the key: whoever has the key can still use it.")
     created_at: Instant = Field(description="When it was issued.")
     revoked_at: Instant | None = Field(None, description="When it was revoked; null while it is good.")
@@ -270,7 +270,7 @@ class StateWork(Stored):
     id: WorkId = Field(description="Identifier: it follows from environment and session.")
     session_id: SessionId = Field(description="The session it serves.")
     state: Literal["queued", "starting", "active", "stopping", "stopped"] = Field(description="Its state.")
-    metadata: Capped = Field({}, description="Own key-value pairs.")
+    metadata: Capped = Field({}, description="Custom key-value pairs.")
     created_at: Instant = Field(description="When it was enqueued first.")
     acknowledged_at: Instant | None = Field(None, description="When it was acknowledged in this life.")
     started_at: Instant | None = Field(None, description="When its first heartbeat came in this life.")
@@ -332,15 +332,15 @@ class StateSession(Stored):
     )
     agent: SessionAgent | None = Field(None, description="Its agent; null for one that the control plane's work has.")
     title: Title | None = Field(None, description="Title for people.")
-    metadata: Capped = Field({}, description="Own key-value pairs.")
-    resources: list[SessionMemoryStore] = Field([], description="What it may use.")
+    metadata: Capped = Field({}, description="Custom key-value pairs.")
+    resources: list[SessionMemoryStore] = Field([], description="The resources it can use.")
     vault_ids: list[str] = Field([], description="As given.")
     status: Status = Field(description="What it is doing.")
     status_since: Instant | None = Field(None, description="Since when; null if it never changed.")
     active_us: Count = Field(0, description="Microseconds it was running, not counting what it is running now.")
     created_at: Instant = Field(description="When it was created.")
     updated_at: Instant = Field(description="When it was last changed.")
-    archived_at: Instant | None = Field(None, description="When it was archived; null while it is not.")
+    archived_at: Instant | None = Field(None, description="When it was archived; null if it is not archived.")
     changes: Sequence = Field(description="A number that grows with every change.")
     script: StateSessionScript | None = Field(None, description="Its script; null before its first turn.")
     agent_state: AgentState | None = Field(None, description="What its scripted agent remembers.")
@@ -368,14 +368,14 @@ class StateEnvironment(Stored):
     """An environment with all that belongs to it."""
 
     id: EnvironmentId = Field(description="Identifier.")
-    sequence: Sequence = Field(description="Its place among the resources, by creation.")
-    name: Name = Field(description="Name for people.")
-    description: Description = Field("", description="What it is for.")
+    sequence: Sequence = Field(description="Its number among the resources, by creation.")
+    name: Name = Field(description="Display name.")
+    description: Description = Field("", description="Its purpose.")
     config: Annotated[CloudConfig | SelfHostedConfig, Field(discriminator="type")] = Field(
         description="Kind and configuration."
     )
-    metadata: Capped = Field({}, description="Own key-value pairs.")
-    scope: Scope = Field("organization", description="Who sees it.")
+    metadata: Capped = Field({}, description="Custom key-value pairs.")
+    scope: Scope = Field("organization", description="Who can see it.")
     created_at: Instant = Field(description="When it was created.")
     updated_at: Instant = Field(description="When its record was last changed.")
     archived_at: Instant | None = Field(None, description="When it was archived; null while it is live.")
@@ -406,7 +406,7 @@ class WorkspaceState(Stored):
     )
     clock: StateClock = Field(StateClock(), description="The clock.")
     settings: StateSettings = Field(StateSettings(), description="The settings.")
-    counters: StateCounters = Field(StateCounters(), description="How many were ever made.")
+    counters: StateCounters = Field(StateCounters(), description="Counters of everything created so far.")
     faults: StateFaults = Field(StateFaults(), description="The fault rules.")
     agents: list[StateAgent] = Field([], description="The agents, by creation.")
     scripts: Annotated[
@@ -424,13 +424,13 @@ class WorkspaceState(Stored):
 class State(WorkspaceState):
     """The state of one workspace."""
 
-    version: Literal[1] = Field(description="Of this form of document.")
+    version: Literal[1] = Field(description="Version of the document format.")
 
 
 class ServerState(Stored):
     """The state of all workspaces of a server: what `workyard serve --save-state` writes."""
 
-    version: Literal[1] = Field(description="Of this form of document.")
+    version: Literal[1] = Field(description="Version of the document format.")
     workspaces: list[WorkspaceState] = Field(description="Each workspace, by its id.")
 
 
