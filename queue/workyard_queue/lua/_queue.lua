@@ -141,8 +141,8 @@ local function finish(id, seq, date)
   return stopped
 end
 
--- Stop an item that is not stopped, at once. `force`: '1' or '0' as a worker asked for it, or why nobody had to. Answer
--- the item as it was then.
+-- Stop an item immediately, unless it is stopped. `force`: '1' or '0' from a worker's request, or the cause if there was no
+-- request. Answer the item as it was then.
 local function stop_now(id, force)
   local v = call('HMGET', work(id), 'state', 'entry', 'seq')
   call('HSETNX', work(id), 'stop', us(E.now))

@@ -71,7 +71,7 @@ class FoundSessionCall(OneSessionCall[ReplyT_co], refusals=(MISSING,)):
 
 class SessionRead(NamedTuple):
     """A session as its hash, at the instant `now`, microseconds. `is_due`: whether its agent has to act first; `held_since`: the
-    instant since which a worker holds its work, 0 in a cloud environment, None: nobody does."""
+    instant since which a worker holds its work, 0 in a cloud environment, None: no worker does."""
 
     word: Ok
     is_due: bool

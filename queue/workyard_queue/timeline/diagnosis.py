@@ -222,8 +222,8 @@ def _lapses(life: _Life) -> Iterator[Finding]:
         yield Finding("lease_lapsed", text, lapsed.at)
     elif lapsed.before == "stopping" and life.stop is not None and _poller_stop(life) is None:
         worker = who(holder) if holder is not None else "nobody"
-        told = any(each.kind == "beat_ended" for each in life.events)
-        why = "was told by a heartbeat and did not stop it" if told else "sent no heartbeat and was not told"
+        informed = any(each.kind == "beat_ended" for each in life.events)
+        why = "was told by a heartbeat and did not stop it" if informed else "sent no heartbeat and was not told"
         text = (
             f"{_capital(who(life.stop))} asked to stop it; {worker} {why}, so it wound down when its lease ended, "
             f"{between(life.stop, lapsed)} later."
@@ -232,15 +232,15 @@ def _lapses(life: _Life) -> Iterator[Finding]:
 
 
 def _refused_beats(life: _Life) -> Iterator[Finding]:
-    told: list[tuple[str, Event]] = []
+    reported: list[tuple[str, Event]] = []
     for number, event in enumerate(life.events):
         if event.kind != "beat_refused":
             continue
         before = [each for each in life.events[:number] if each.kind == "beat"]
         code, text = _refused(life, before, event)
-        if any(code == other and may_be_same_caller(event, earlier) for other, earlier in told):
+        if any(code == other and may_be_same_caller(event, earlier) for other, earlier in reported):
             continue  # Reported once for each.
-        told.append((code, event))
+        reported.append((code, event))
         yield Finding(code, text, event.at)
 
 

@@ -300,12 +300,12 @@ class Watching:
         ids = every[: -most - 1 : -1]
         looks = await self.look_at(ids, once=True)
         keys = self._access.keys
-        told = await self._access.engine.commands(
+        records = await self._access.engine.commands(
             ("HMGET", keys.environment(id_), "ws", "name", "kind") for id_ in looks
         )
         rows = [
             Row(id_, record[0], record[1], record[2], look)
-            for (id_, look), record in zip(looks.items(), told, strict=True)
+            for (id_, look), record in zip(looks.items(), records, strict=True)
             if record[0]
         ]
         return rows, len(every)

@@ -82,7 +82,7 @@ def check_headers(operation: str, headers: Headers) -> None:
     if not headers.get("anthropic-version", "").strip():
         raise HeaderMissing("anthropic-version: header is required")
     betas = BY_NAME[operation].betas
-    given = {value.strip() for line in headers.getlist("anthropic-beta") for value in line.split(",")}
-    if betas and given.isdisjoint(betas):
+    sent = {value.strip() for line in headers.getlist("anthropic-beta") for value in line.split(",")}
+    if betas and sent.isdisjoint(betas):
         text = f"this API is in beta: add `{betas[0]}` to the `anthropic-beta` header"
         raise HeaderMissing(text, rule="credentials.headers.beta")

@@ -17,7 +17,7 @@ V1, CONTROL = "workyard.json", "control.json"
 
 @cache
 def read(name: str) -> dict[str, Any]:
-    """Return a document; nobody changes it."""
+    """Return a document; callers must not change it."""
     document: dict[str, Any] = json.loads(_path(name).read_text(encoding="utf-8"))
     return document
 

@@ -92,7 +92,7 @@ class Backlog:
         self.held = 0
         self.lost = 0
         self.lost_at = 0.0
-        self.on_waiting: Callable[[], None] = nobody
+        self.on_waiting: Callable[[], None] = ignore
         self._most = most
 
     @property
@@ -155,8 +155,8 @@ class Backlog:
         self.lost_at = time.time()
 
 
-def nobody() -> None:
-    """Discard the backlog without writing it."""
+def ignore() -> None:
+    """Do nothing about waiting requests, because no writer is running."""
 
 
 class BatchWriter:
@@ -175,10 +175,10 @@ class BatchWriter:
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._writing = asyncio.Lock()
-        # Whether the last writing has failed: then Redis is first asked for a sign of life.
+        # Whether the last write failed: then Redis is pinged first.
         self._doubtful = False
-        # Workspaces being reset, by the moment at which that is taken for dead; and when requests have to have come to be
-        # written, of those that were. `*`: all of them. On the performance counter.
+        # Workspace being reset → when its reset counts as dead; and workspace that was reset → the earliest arrival of requests
+        # that may be written. `*`: all workspaces. Both on the performance counter.
         self._held: dict[str, float] = {}
         self._begins: dict[str, float] = {}
         backlog.on_waiting = self._noticed
@@ -209,7 +209,7 @@ class BatchWriter:
             self._timer.cancel()  # An earlier flush, which this one waited for, may have set it.
             self._timer = None
         wait = self._backlog.waiting if self._lasts else self._backlog.unattributed()
-        if wait and self._backlog.on_waiting != nobody:
+        if wait and self._backlog.on_waiting != ignore:
             self._timer = asyncio.get_running_loop().call_later(again, self._time_came)
 
     def _is_due(self) -> bool:
@@ -340,7 +340,7 @@ class BatchWriter:
 
     async def close(self) -> None:
         """Write what is left, for the last time."""
-        self._backlog.on_waiting = nobody
+        self._backlog.on_waiting = ignore
         if self._timer is not None:
             self._timer.cancel()
         if self._lasts:

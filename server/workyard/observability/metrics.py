@@ -200,8 +200,8 @@ def _lines(name: str, samples: _Samples) -> Iterable[str]:
     kind, text = SERIES[name]
     yield f"# HELP workyard_{name} {text}\n# TYPE workyard_{name} {kind}\n"
     for suffix, labels, value in samples:
-        shown = ",".join(f'{label}="{_escaped(str(of))}"' for label, of in labels.items())
-        yield f"workyard_{name}{suffix}{{{shown}}} {value}\n" if shown else f"workyard_{name}{suffix} {value}\n"
+        labelled = ",".join(f'{label}="{_escaped(str(of))}"' for label, of in labels.items())
+        yield f"workyard_{name}{suffix}{{{labelled}}} {value}\n" if labelled else f"workyard_{name}{suffix} {value}\n"
 
 
 def _escaped(text: str) -> str:
