@@ -161,7 +161,7 @@ def server(engine_options: tuple[str, ...]) -> Iterator[WorkyardServer]:
 
 @pytest.fixture(scope="session")
 def redis_backed(redis_server: RedisServer) -> Iterator[WorkyardServer]:
-    """A running Workyard on each real Redis, for what only that has."""
+    """A running Workyard on each real Redis, for behaviour that only a real Redis has."""
     running = WorkyardServer("--redis-url", redis_server.url)
     yield running
     running.close()
@@ -221,14 +221,14 @@ def silent_agent(api: Api) -> None:
 
 @pytest.fixture(scope="session")
 def embedded() -> Iterator[WorkyardServer]:
-    """One server for what does not depend on the engine."""
+    """One server for tests that do not depend on the engine."""
     with running_server() as server:
         yield server
 
 
 @pytest.fixture
 def here(api: Api) -> dict[str, str]:
-    """The variables by which the command finds the server and the workspace of `api`."""
+    """The environment variables that point the command to the server and the workspace of `api`."""
     return {"WORKYARD_URL": api.url, "WORKYARD_API_KEY": api.api_key}
 
 
@@ -266,7 +266,7 @@ def under_way(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture
 def sdk_example(under_way: Mapping[str, Path]) -> Outcome:
-    """What became of the SDK's example."""
+    """The outcome of the SDK's example."""
     result = under_way["sdk_example"]
     wait_until(result.exists, "the example has ended", 2 * ENDS_WITHIN_S)
     return outcome_in(result)
@@ -274,7 +274,7 @@ def sdk_example(under_way: Mapping[str, Path]) -> Outcome:
 
 @pytest.fixture(scope="session")
 def sdk_suites(under_way: Mapping[str, Path]) -> dict[str, Run]:
-    """What became of the SDKs' generated suites."""
+    """The outcome of the SDKs' generated suites."""
     return runs_in(under_way["sdk_suites"])
 
 

@@ -98,7 +98,7 @@ def create_app(settings: Settings, *, wall: Callable[[], int] = wall_now, agent:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        # Nobody traces an emulator, and FastAPI would look for a tracer's settings at every request.
+        # FastAPI would look for a tracer's settings at every request.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     for module in (

@@ -1,17 +1,17 @@
-"""Fixture mode (`--fixtures`): what the SDKs' generated test suites need, which know two ids that no call ever made.
+"""Fixture mode (`--fixtures`) for the SDKs' generated test suites, which use two ids that no call has created.
 
 A layer between a checked request and its handler. A call under /v1 whose path names the reserved environment finds it
-fresh and in the workspace of whoever calls: a cloud one, or for calls on work a self-hosted one with the reserved item in
-the state the call needs. Cursors of no list mean its first page. Everything else is as strict as ever: the ordinary
+fresh and in the caller's workspace: a cloud environment, or for calls on work a self-hosted one with the reserved item in
+the state the call needs. An invalid cursor means the first page. Everything else is as strict as ever: the ordinary
 handlers run, and no handler, store or script knows the ids.
 
-The ids are seeded by the ordinary methods, called with a given id, once the environment's last life was deleted, as any
-is. Fresh ids mapped to the reserved ones on the way in and out would need no lock, but every answer, message, timeline
-and list would have to be rewritten; here they are what they are everywhere: listed, recounted, reset.
+The ordinary methods create the reserved resources, called with a given id, after the previous environment of that id was
+deleted like any other. Mapping fresh ids to the reserved ones on the way in and out would need no lock, but would have to
+rewrite every answer, message, timeline and list. Here the reserved ids are ordinary: they are listed, recounted, reset.
 
-Seeding and the call are one turn under one lock, so that a call meets only its own seed; hence one process. Nobody waits
-in a turn: the request has been read whole and its faults have been asked before, and a poll finds the item at once. Resets take turns too: they delete
-environments, and one that was just seeded for another caller is not theirs.
+Seeding and the call are one turn under one lock, so that a call sees only its own seed; this needs a single process. No
+turn waits: the request has been read completely, its faults have been applied, and a poll finds the item immediately.
+Resets take turns too: they delete environments, and must not delete one just seeded for another caller.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ WORK = "work_id"
 HEADER = "workyard-leniency"
 
 _PATH = f"/v1/environments/{ENVIRONMENT}"
-#: What the item has been through before an operation; before others it has just been enqueued. A `stopping` item compares
-#: no heartbeat, and what a suite expects is made up.
+#: The transitions of the item before an operation; before other operations it has just been enqueued. A `stopping` item
+#: compares no heartbeat, because a suite's expected heartbeat is made up.
 _HISTORIES = {"stop": ("ack", "heartbeat"), "heartbeat": ("ack", "heartbeat", "stop")}
 #: Other operations that take turns with the reserved ids.
 _TAKE_TURNS = frozenset({"control.reset"})
@@ -72,24 +72,24 @@ class Fixtures:
     async def run(
         self, scope: Scope, operation: str, caller: Caller, handler: Handler, arguments: Mapping[str, Any]
     ) -> Response:
-        """Run a handler with its checked arguments, and name on its answer each leniency that it took.
+        """Run a handler with its checked arguments, and list in a header of its answer each leniency it used.
 
         Args:
             scope: of the request: its path, and the headers that its answer gets.
-            operation: what is called.
-            caller: who calls.
+            operation: the operation.
+            caller: the caller.
             handler: the route function.
             arguments: its arguments by name.
 
         Raises:
             WorkyardError: as the handler.
-            StorageUnavailable: seeding met no Redis, or others waited for it for too long.
+            StorageUnavailable: seeding could not reach Redis, or the call waited too long for its turn.
         """
         path: str = scope["path"]
         if path == _PATH or path.startswith(_PATH + "/"):
             workspace = await self._access.workspace(caller)
             if (await self._workspaces.profile(workspace)).faults:
-                # Rules that act before the call do so before its turn, and before its state is made.
+                # Fault rules that act before the call do so before its turn, and before its state is created.
                 await self._access.ask(workspace)
             async with self._turn():
                 await self._seed(workspace, operation, on_work=path.startswith(_PATH + "/work"))
@@ -105,7 +105,7 @@ class Fixtures:
         return await handler(**arguments)
 
     async def _paged(self, scope: Scope, handler: Handler, arguments: Mapping[str, Any]) -> Response:
-        """Run a handler; if it refuses a cursor, it has changed nothing, and is asked for the first page."""
+        """Run a handler; if it refuses a cursor, it has changed nothing, and runs again for the first page."""
         try:
             return await handler(**arguments)
         except InvalidCursor:
@@ -153,7 +153,7 @@ class Fixtures:
         try:
             owner = (await self._environments.get(ENVIRONMENT, TRUSTED)).workspace
         except EnvironmentNotFound:
-            # If a crash cut its deletion short, that is on record.
+            # If a crash interrupted its deletion, the deletion is on record.
             await self._workspaces.finish_purges()
             owner = workspace
         await self._queue.remove_environment(ENVIRONMENT, workspace=owner)

@@ -1,4 +1,4 @@
-"""Checks that a library still has the private names that Workyard uses, so that a release without one is named at once."""
+"""Checks that a library still has the private names that Workyard uses, and reports a release without one immediately."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def require_names(package: str, names: Mapping[str, Sequence[str]]) -> None:
 
 
 def _has(owner: object, name: str) -> bool:
-    """Tell whether a module or class has an attribute, or a method of the class mentions it, as `__init__` does when it sets it."""
+    """Return whether a module or class has an attribute, or a method of the class (such as `__init__`) mentions it."""
     if hasattr(owner, name):
         return True
     for each in owner.__mro__ if isinstance(owner, type) else ():

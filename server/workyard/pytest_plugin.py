@@ -1,6 +1,7 @@
-"""Fixtures for pytest: a workspace of its own for each test, on a server that is started once or is running already.
+"""Fixtures for pytest: a separate workspace for each test, on a server that is started once or is already running.
 
-Loaded into every run of pytest where Workyard is installed, so it imports nothing of it until a fixture is used.
+Every run of pytest loads this module if Workyard is installed, so it imports nothing else of Workyard until a fixture is
+used.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _EMULATOR = pytest.StashKey["Emulator"]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option and the setting by which a running server is named."""
+    """Add the option and the setting that name a running server."""
     text = "Workyard that is running, for all tests; unset: one is started in each test process"
     parser.getgroup("workyard").addoption("--workyard-url", metavar="URL", help=f"{text} [WORKYARD_URL]")
     parser.addini("workyard_url", text)

@@ -1,4 +1,4 @@
-"""The services of a server process: what they are, how they are built, started, tidied and stopped. Owns no route."""
+"""The services of a server process, and how they are built, started, tidied and stopped. Owns no route."""
 
 from __future__ import annotations
 
@@ -66,13 +66,13 @@ from .wire.traffic import Traffic
 
 _log = logging.getLogger("workyard")
 
-#: Seconds between two looks for what a crash of another server left half done.
+#: Seconds between two searches for work that another server's crash left unfinished.
 _TIDY_EVERY_S = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services(Stores):
-    """What the routes work with; all server processes of one Redis share what is behind it."""
+    """The objects that routes work with; all server processes of one Redis share the underlying data."""
 
     settings: Settings
     engine: Engine
@@ -179,7 +179,7 @@ class Running:
 
     Attributes:
         services: the services.
-        exports: variables for what the seed file has made: ids of environments, values of keys.
+        exports: variables for the resources of the seed file: ids of environments, values of keys.
         not_saved: why the file of `--save-state` could not be written; set when they have been stopped.
     """
 
@@ -214,7 +214,7 @@ async def running(
         wall: the wall clock, microseconds.
         agent: acts for sessions.
         initial: the workspaces that an embedded engine starts with.
-        seeds: what is made in an embedded engine when it starts.
+        seeds: the resources that are created in an embedded engine when it starts.
 
     Raises:
         StartupRefused: the Redis cannot be used, or the state or the seed file cannot be applied.
@@ -250,7 +250,7 @@ async def running(
 
 
 def _heard(services: Services, message: Heard) -> None:
-    """Pass a message of the wake channel on to the services that it is for."""
+    """Pass a message of the wake channel to the services that it concerns."""
     match message:
         case WorkReady():
             services.long_poll.heard(message)
@@ -271,7 +271,7 @@ def _heard(services: Services, message: Heard) -> None:
 
 
 async def _tidy(services: Services) -> None:
-    """Finish, every now and then, what another server's crash left half done."""
+    """Periodically finish what another server's crash left unfinished."""
     while True:
         try:
             await services.workspaces.finish_purges()
@@ -284,7 +284,7 @@ async def _tidy(services: Services) -> None:
 
 @contextmanager
 def _on_shutdown(close: Callable[[], None]) -> Iterator[None]:
-    """Call *close* the moment the process is asked to end, ahead of the server's own handler.
+    """Call *close* as soon as the process is asked to end, before the server's own handler.
 
     Uvicorn waits for running requests before it ends the lifespan, and a blocked poll is one of them.
     """

@@ -33,7 +33,7 @@ class Session:
         self.last: Step | None = None
 
     def send(self, *events: Event) -> list[Event]:
-        """Give the agent events; return what it answers."""
+        """Give the agent events; return its answer."""
         before = None if self.state is None else self.state.model_dump_json()
         step = advance(self.script, self.state, events, self.now, event_id)
         assert before == (None if self.state is None else self.state.model_dump_json())
@@ -46,7 +46,7 @@ class Session:
         return step.events
 
     def pass_time(self, seconds: float) -> list[Event]:
-        """Let time pass; return what the agent does."""
+        """Let time pass; return the agent's actions."""
         self.now += round(seconds * SECOND)
         return self.send()
 
@@ -102,7 +102,7 @@ def types(events: list[Event]) -> list[str]:
 
 
 def texts(events: list[Event]) -> list[str]:
-    """Return what the agent said."""
+    """Return the agent's messages."""
     return [event["content"][0]["text"] for event in events if event["type"] == "agent.message"]
 
 

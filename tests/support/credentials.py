@@ -1,4 +1,4 @@
-"""Environment keys and sessions tokens in tests, and what a workspace holds."""
+"""Environment keys and sessions tokens in tests, and the contents of a workspace."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tests are built from: processes (Redis, Workyard), an HTTP client with the calls of the API, waiting.
+"""The building blocks of tests: processes (Redis, Workyard), an HTTP client with the calls of the API, waiting.
 
 Imports nothing from the product but its command, which it runs as a user would.
 """
@@ -209,7 +209,7 @@ def scripts_run(raw: redis.Redis) -> int:
 
 
 def new_api_key() -> str:
-    """Return an API key nobody used before: a workspace of its own."""
+    """Return a fresh API key, and so a fresh workspace."""
     return f"test-{os.getpid()}-{next(_keys)}-{time.monotonic_ns()}"
 
 
@@ -307,7 +307,7 @@ class Api:
     # -- environments
 
     def environment(self, **fields: Any) -> dict[str, Any]:
-        """Create an environment; self-hosted unless told otherwise."""
+        """Create an environment, self-hosted by default."""
         body = {"name": "test", "config": {"type": "self_hosted"}, **fields}
         created: dict[str, Any] = self.ok(self.post("/v1/environments", json=body))
         return created

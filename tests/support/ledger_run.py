@@ -44,7 +44,7 @@ class Outcomes:
         self.passed.setdefault(base, set()).update({"any"} if engine is None else {"any", engine[1]})
 
     def missing(self, proof: Proof) -> list[str]:
-        """Return what is missing for a rule to be proven, a line for each test."""
+        """Return the gaps in a rule's proof, one line per test."""
         problems = []
         for test in proof.tests:
             if test in self.failed:
@@ -56,7 +56,7 @@ class Outcomes:
         return problems
 
     def report(self, proofs: Mapping[str, Proof]) -> dict[str, list[str]]:
-        """Return what is missing, by the id of the rule, nothing where it is proven."""
+        """Return the gaps by rule id; proven rules have none."""
         return {name: self.missing(proof) for name, proof in proofs.items()}
 
 

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def section(text: str, title: str) -> str:
-    """Return what stands under a heading, up to the next one of its level."""
+    """Return the text under a heading, up to the next heading of its level."""
     found = re.search(rf"^(#+) {title}\s*$(.*?)(?=^\1 |\Z)", text, re.MULTILINE | re.DOTALL)
     assert found is not None, f"no heading '{title}'"
     return found[2]
@@ -28,7 +28,7 @@ def block(text: str, language: str) -> str:
 
 
 def run(*command: str) -> str:
-    """Run a command beside a server of its own, as the README says; return what it prints."""
+    """Run a command with a separate server, as the README describes; return its output."""
     folder = Path(sys.executable).parent
     done = subprocess.run(
         [sys.executable, "-m", "workyard", "run", "--", *command],

@@ -11,7 +11,7 @@ from workyard_queue.lua.sessions import SessionDue
 
 #: No request may take longer than Redis' socket timeout of two seconds and some.
 ANSWERED_WITHIN_S = 4.0
-#: What a server runs by itself now and then, in the middle of a test too.
+#: Scripts that a server also runs periodically, even in the middle of a test.
 LOOK_FOR_TURNS = SessionDue.bound.plain[1].encode()
 
 
@@ -64,6 +64,6 @@ class AnswerDroppingProxy:
                             self._skip -= 1
                             continue
                         self._armed.clear()
-                        redis.recv(1 << 16)  # Redis has run it; nobody will know.
+                        redis.recv(1 << 16)  # Redis has run it, but no client will learn that.
                         self.dropped.set()
                         return

@@ -53,7 +53,7 @@ def refusal(url: str, *options: str) -> str:
 
 
 def refused(url: str, prefix: str = "wy") -> str:
-    """Open an engine on a Redis that is not fit for it; return what the refusal says."""
+    """Open an engine on an unsuitable Redis; return the message of the refusal."""
 
     async def start() -> None:
         engine = Engine.at(url, Keys(prefix), connections=1)
@@ -94,7 +94,7 @@ class ClusterNode(RedisServer):
         return found
 
     def serves(self) -> bool:
-        """Tell whether it finds the cluster in order and is ready itself."""
+        """Return whether the node is ready and considers the cluster healthy."""
         try:
             return "cluster_state:ok" in str(self.run("CLUSTER", "INFO"))
         except redis.ConnectionError:
@@ -138,7 +138,7 @@ class RedisCluster:
         raise AssertionError(f"no node serves slot {slot}")
 
     def contents(self, tag: str) -> dict[str, bytes]:
-        """Return every key with this hash tag and what it holds, as Redis would save it."""
+        """Return every key with this hash tag and its value, as Redis would save it."""
         keys = self.keys(f"*{{{tag}}}*")
         with closing(redis.Redis(port=self.owner(tag).port)) as client:
             return {key: bytes(client.dump(key)) for key in keys}  # type: ignore[arg-type]
@@ -174,7 +174,7 @@ class SlotMove:
     def finish(self) -> None:
         """Move the other keys, a few at a time, and tell all nodes who owns the slot now.
 
-        Told again until they agree: what a node hears meanwhile from one that did not know yet may undo it.
+        Repeated until they agree: a message from a node that does not know it yet may undo it.
         """
         while keys := self.left(3):
             self.move(*keys)
@@ -243,7 +243,7 @@ class Watched:
                 f"sentinel auth-pass {SERVICE} {password}",
                 f"requirepass {sentinel_password}",
                 f"sentinel sentinel-pass {sentinel_password}",
-                # What docs/redis.md says that a user of the Sentinels needs.
+                # The permissions that a user of the Sentinels needs, by docs/redis.md.
                 f"user workyard on >{sentinel_password} -@all +sentinel|masters",
             )
             for _ in range(3)

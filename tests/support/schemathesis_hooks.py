@@ -1,4 +1,4 @@
-"""What the Schemathesis runs need beside their configuration: work to play with, and rules no JSON Schema can state.
+"""Hooks for the Schemathesis runs: resources to work with, and rules that no JSON Schema can state.
 
 Runs inside the `schemathesis` process, see `test_openapi_schemathesis.py`. `ACCEPTED` is the one list of exceptions;
 each is one message of one operation, and everything else of every check holds.
@@ -160,7 +160,7 @@ _seen: defaultdict[str, defaultdict[int, int]] = defaultdict(lambda: defaultdict
 
 
 def accepted(operation: str, status: int, body: bytes) -> bool:
-    """Tell whether a refusal is made of rules that `ACCEPTED` lists."""
+    """Return whether a refusal consists only of rules that `ACCEPTED` lists."""
     patterns = [pattern for (code, pattern) in ACCEPTED.get(operation, ()) if code == status]
     if not patterns:
         return False

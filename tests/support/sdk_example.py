@@ -32,7 +32,7 @@ SCRIPT = {
 
 @dataclass
 class Outcome:
-    """What became of a run in *folder*; *absent* says why there was none."""
+    """The outcome of a run in *folder*; *absent* is the reason if there was none."""
 
     folder: str
     absent: str = ""

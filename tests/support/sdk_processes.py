@@ -100,7 +100,7 @@ class Worker:
         return f"exit code {self.process.returncode}\n{self._log.read()}"
 
     def end(self) -> list[str]:
-        """Wait until it ends by itself, without a fault; return the lines that it printed."""
+        """Wait until it exits without an error; return its output lines."""
         try:
             printed, _ = self.process.communicate(timeout=ENDS_WITHIN_S)
         except subprocess.TimeoutExpired:
@@ -127,7 +127,7 @@ def running(command: Sequence[str], mode: str, environment: Mapping[str, str], f
 
 
 def credentials(api: Api, queue: str) -> dict[str, str]:
-    """Return what a worker of an environment must be told, with a new key."""
+    """Return the variables for a worker of an environment, with a new key."""
     return {
         "ANTHROPIC_BASE_URL": api.url,
         "ANTHROPIC_API_KEY": api.api_key,
@@ -137,7 +137,7 @@ def credentials(api: Api, queue: str) -> dict[str, str]:
 
 
 def claimed(api: Api, queue: str) -> dict[str, str]:
-    """Poll and acknowledge an item; return what a worker must be told that is to serve just this one."""
+    """Poll and acknowledge an item; return the variables for a worker that serves only this item."""
     item = api.poll(queue)
     api.ok(api.ack(queue, item["id"]))
     return {
@@ -159,7 +159,7 @@ def texts(api: Api, session_id: str, kind: str) -> list[str]:
 
 
 def finished(api: Api, queue: str, session_id: str) -> bool:
-    """Tell whether a session has come to the end of its script, and its work is over."""
+    """Return whether a session has reached the end of its script, and its work is over."""
     report: dict[str, bool] = api.ok(api.get(f"/_emulator/sessions/{session_id}/script"))["report"]
     return report["finished"] and item(api, queue, session_id)["state"] == "stopped"
 

@@ -12,7 +12,7 @@ import httpx
 from tests.support.harness import wait_until
 
 LISTENERS = 50
-#: What the silent agent makes of a message.
+#: The silent agent's reaction to a message.
 ANSWERED = ["user.message", "session.status_running", "session.status_idle"]
 
 

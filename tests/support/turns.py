@@ -19,7 +19,7 @@ RUNS = {"type": "session.status_running"}
 
 
 def texts(unseen: Sequence[Event]) -> list[str]:
-    """Return what the messages say."""
+    """Return the texts of the messages."""
     return [event["content"][0]["text"] for event in unseen if event["type"] == "user.message"]
 
 

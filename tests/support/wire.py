@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 #: An answer, or the end of the connection, must come within this.
 HANGS_AFTER_S = 2.0
-#: Silence after which a server that waits for more of an unfinished request is told that no more comes.
+#: Silence after which the client tells a server that waits for the rest of a request that no more comes.
 _QUIET_S = 0.04
 _STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) [ -~]*")
 

@@ -1,4 +1,4 @@
-"""The table of the queue's state machine: for each state of a work item, the answer to each call and what follows."""
+"""The table of the queue's state machine: for each state of a work item, the answer to each call and its effect."""
 
 from __future__ import annotations
 
@@ -312,7 +312,7 @@ lapse   | –                                        | stopped ack=2 asked=5 end
 
 
 class Cell(NamedTuple):
-    """What is expected of an event in a state."""
+    """The expected result of an event in a state."""
 
     event: str
     answer: str

@@ -1,4 +1,4 @@
-"""What a worker's process does: the Python SDK's helpers, unpatched, as its guides use them. `workers.py` starts these.
+"""The program of a worker process: the Python SDK's helpers, unpatched, as its guides use them. `workers.py` starts it.
 
 All that a program knows is in its environment, in the variables of the SDK and of `ant worker poll --on-work`.
 """
@@ -54,13 +54,13 @@ async def run() -> None:
 
 
 async def handle_item() -> None:
-    """Serve the item that somebody else has claimed; with no environment key if none is given."""
+    """Serve an item that another process has claimed, with the environment key if one is given."""
     async with anthropic.AsyncAnthropic() as client:
         await client.beta.environments.work.worker(tools=tools, max_idle=MAX_IDLE_S).handle_item()
 
 
 async def async_poller() -> None:
-    """Drain the queue and run the tools of each session. The poller stops what it took, and nobody beats."""
+    """Drain the queue and run the tools of each session. The poller stops the items it took, and sends no heartbeats."""
     environment, key = _environment()
     async with anthropic.AsyncAnthropic() as client:
         async for item in client.beta.environments.work.poller(
@@ -106,7 +106,7 @@ PROGRAMS: dict[str, Callable[[], None] | Callable[[], Coroutine[Any, Any, None]]
 
 
 def main(program: str, environment: dict[str, str], folder: Path, log: Path) -> None:
-    """Run a program in a process that is there for nothing else, in *folder*; what it writes goes to *log*."""
+    """Run a program in a separate process, in *folder*; its output goes to *log*."""
     with log.open("w") as file:
         for number in (sys.stdout.fileno(), sys.stderr.fileno()):
             os.dup2(file.fileno(), number)

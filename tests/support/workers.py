@@ -60,7 +60,7 @@ class Worker:
         self._process.start()
 
     def log(self) -> str:
-        """Return what it has written."""
+        """Return its output so far."""
         return self._log.read_text()
 
     def until(self, predicate: Callable[[], object], description: str) -> None:
@@ -91,7 +91,7 @@ class Worker:
         os.kill(self._process.pid, number)
 
     def end(self) -> None:
-        """Wait until it ends by itself, without a fault."""
+        """Wait until it exits without an error."""
         self._process.join(ENDS_WITHIN_S)
         assert self._process.exitcode == 0, f"exit code {self._process.exitcode}: {self.log()}"
 

@@ -181,7 +181,7 @@ def _positive(text: str) -> float:
 
 
 def _facts(begun: datetime, redis_version: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Return what a reader of the figures must know about how they came about."""
+    """Return the conditions of the measurement, for readers of the figures."""
     return {
         "begun_at": begun.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "took_s": round((datetime.now(UTC) - begun).total_seconds(), 1),

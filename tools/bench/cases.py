@@ -57,7 +57,7 @@ def run(bench: Bench, cases: list[str]) -> Iterator[Figure]:
 
 
 def _starts(bench: Bench) -> Iterator[Figure]:
-    """Start servers one after the other; how long each took, and what it holds when it is ready."""
+    """Start servers one after the other; measure the start-up time of each, and its memory when it is ready."""
     for engine in ("redis", "embedded"):
         times: list[float] = []
         cpu: list[float] = []

@@ -39,7 +39,7 @@ class Refusal(BadAnswer):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What one client process is to do.
+    """The job of one client process.
 
     Attributes:
         port: the server's, on 127.0.0.1.
@@ -64,7 +64,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What one client process achieved: latencies of all requests, wall and CPU seconds, or what went wrong.
+    """The result of one client process: latencies of all requests, wall and CPU seconds, or the error.
 
     `taken`: when each item came to a poll of the talk `work` (`time.perf_counter`, which all processes share).
     """
@@ -249,7 +249,7 @@ class _Lane:
         self.link.sendall(message)
 
     def take(self) -> bytes | bytearray | None:
-        """Take what has come; return the answer's body if it is whole."""
+        """Process received bytes; return the answer's body if it is complete."""
         part = self.link.recv(65536)
         if not part:
             raise BadAnswer("the server closed the connection")

@@ -1,4 +1,4 @@
-"""What the cases of the bench share: options, figures, servers, and the first calls of each. Measures nothing."""
+"""The common parts of the bench's cases: options, figures, servers, and the first calls of each. Measures nothing."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Aim:
-    """What a figure should be: at least or at most *bound*."""
+    """The aim of a figure: at least or at most *bound*."""
 
     sign: str
     bound: float
 
     def met(self, value: float) -> bool:
-        """Tell whether *value* is good enough."""
+        """Return whether *value* is good enough."""
         return value >= self.bound if self.sign == ">=" else value <= self.bound
 
 
@@ -61,7 +61,7 @@ class Figure:
 
     @property
     def met(self) -> bool | None:
-        """Tell whether the aim is met; None without one."""
+        """Return whether the aim is met; None without one."""
         return None if self.aim is None else self.aim.met(self.value)
 
 

@@ -1,4 +1,4 @@
-"""The floor of the bench: what a request costs that does nothing but the unavoidable.
+"""The floor of the bench: the cost of a request that does only the unavoidable.
 
 A bare FastAPI application in the product's own uvicorn set-up, with one route that makes one `EVALSHA` round trip with
 plain redis.asyncio and returns a dict the ordinary way. What a route of the product costs beyond it is the product's.

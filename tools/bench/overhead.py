@@ -22,7 +22,7 @@ from tools.bench.requests import jobs_for
 _CALLS = ("get", "heartbeat", "stats", "empty-poll", "cycle-8")
 _OFF = ["--journal-requests", "0"]
 _VARIANTS = {"on": list[str](), "off": _OFF, "off again": _OFF, "neither": [*_OFF, "--timeline-events", "0"]}
-#: What a variant is held against.
+#: The variant to compare with.
 _BASES = {"on": ("off", "off again"), "off again": ("off",)}
 _TURNS = 6
 _WARM_UP_S = 0.2

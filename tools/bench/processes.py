@@ -195,7 +195,7 @@ class RedisServer:
         return str(self.client.info("server")["redis_version"])
 
     def answers(self) -> bool:
-        """Tell whether it is up."""
+        """Return whether it is up."""
         try:
             return bool(self.client.ping())
         except redis.ConnectionError:
@@ -291,7 +291,7 @@ def server(command: list[str]) -> Iterator[Server]:
 
 
 def _line(process: subprocess.Popen[bytes]) -> str:
-    """Return the first line a process writes, or what there is of it when it ends or says nothing for long."""
+    """Return the first line of a process's output, or its beginning if the process ends or is silent for long."""
     assert process.stdout is not None
     number, data = process.stdout.fileno(), b""
     deadline = time.monotonic() + _READY_WITHIN_S
@@ -321,7 +321,7 @@ class Clients:
         return self.begin(job)()
 
     def begin(self, job: Job) -> Callable[[], list[Done]]:
-        """Let them begin a job; return what waits for its end and answers as `run` does."""
+        """Start a job on them; return a function that waits for its end and answers as `run` does."""
         shares = [job.paths[n :: len(self._processes)] for n in range(len(self._processes))]
         connections = -(-job.connections // len(self._processes))
         busy = [process for process, share in zip(self._processes, shares, strict=True) if share]

@@ -31,7 +31,7 @@ _ENOUGH_CORES = 5
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """What some seconds of load gave. Microseconds are CPU time a request; cores: CPU seconds a second."""
+    """The result of some seconds of load. Microseconds are CPU time a request; cores: CPU seconds a second."""
 
     req_s: float
     p50_ms: float
@@ -146,7 +146,7 @@ def _job(bench: Bench, at: Server, paths: list[str], **more: Any) -> Job:
 
 
 def jobs_for(bench: Bench, at: Server) -> dict[str, Job]:
-    """Make what the requests need: an item under lease for each connection, a queue with items, empty queues."""
+    """Create the resources for the requests: an item under lease for each connection, a queue with items, empty queues."""
     link, count = bench.link(at), bench.options.connections
     work, empty, cycle = new_queue(link), new_queue(link), new_queue(link)
     items = []

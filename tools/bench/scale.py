@@ -24,7 +24,7 @@ _STOPPING_CONNECTIONS = 32
 
 
 class _Costs:
-    """What each call cost on one queue: seconds seen by the client, microseconds of CPU and of scripts in Redis."""
+    """The cost of each call on one queue: seconds seen by the client, microseconds of CPU and of scripts in Redis."""
 
     def __init__(self) -> None:
         self.latencies_s: dict[str, list[float]] = {}
@@ -181,7 +181,7 @@ def _one_round(bench: Bench, at: Server, link: Link, queue: str, length: int, co
     measured("stats", repeated(f"{queue}/stats"))
     measured("list-first", repeated(queue))
     measured("list-middle", repeated(f"{queue}?page={encode_cursor(cursor, length // 2)}"))
-    # Twenty items and none behind them.
+    # Twenty items and none after them.
     measured("list-last", repeated(f"{queue}?page={encode_cursor(cursor, 21)}"))
     measured("poll", [poll] * _PER_ROUND)
     measured("stats", repeated(f"{queue}/stats"))

@@ -28,7 +28,7 @@ def wake_up(bench: Bench) -> Figure:
     waits_ms: list[float] = []
     for turn in range(bench.options.wake_ups + 1):
         poller.send("GET", f"{queue}/poll?block_ms=999")
-        # Any moment of the wait, but one at which the poll surely blocks.
+        # Any moment of the wait when the poll surely blocks.
         time.sleep(random.uniform(0.05, 0.15))
         sent_at = producer.send("POST", enqueue, {"count": 1})
         item = poller.receive()

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Break Workyard on purpose, again and again, and count what it cost: the long profile of the chaos suite.
+"""Break Workyard on purpose, again and again, and count the damage: the long profile of the chaos suite.
 
 Owns the options and the output. The faults, the load and the judgement are the tests' (tests/chaos_*.py).
 """

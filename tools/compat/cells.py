@@ -28,7 +28,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """What became of a run. `log` is what the client sent, in the form that is hashed; `problem` is None if all went well."""
+    """The outcome of a run. `log` is the client's requests, in the form that is hashed; `problem` is None if all went well."""
 
     log: Sequence[str]
     problem: str | None
@@ -51,7 +51,7 @@ class Stage:
     requests: list[Request]
 
     def sent(self, method: str, pattern: str) -> bool:
-        """Tell whether the client sent a request to which the target's pattern applies."""
+        """Return whether the client sent a request that matches the target's pattern."""
         return any(each.method == method and re.search(pattern, each.target) for each in list(self.requests))
 
 

@@ -20,7 +20,7 @@ DOCUMENTS = {"workyard": "/openapi.json", "control": "/_emulator/openapi.json"}
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run found. *statuses*: operation → status → how many answers; *output* is what Schemathesis wrote."""
+    """The result of a run. *statuses*: operation → status → how many answers; *output* is what Schemathesis wrote."""
 
     passed: bool
     output: str

@@ -19,7 +19,7 @@ from tools.docs.states import drawing
 
 ROOT = Path(__file__).resolve().parents[2]
 OUTPUT = ROOT / "build" / "docs"
-#: What is made of the code, and committed, so that it can be read on GitHub too.
+#: The pages generated from the code, which are committed so that they can be read on GitHub too.
 MADE = {
     "docs/command-line.md": commands_page,
     "docs/control-plane.md": control_page,
@@ -37,7 +37,7 @@ def main() -> int:
     parser.add_argument("--pages", action="store_true", help="only the pages that are made of the code, no site")
     given = parser.parse_args()
     for name in [name for name in os.environ if name.startswith("WORKYARD_")]:
-        del os.environ[name]  # The pages tell of the defaults.
+        del os.environ[name]  # The pages show the defaults.
     try:
         stale = _pages(check=given.check)
     except ValueError as problem:

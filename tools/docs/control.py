@@ -164,7 +164,7 @@ def _member_text(described: Json, schema: Json, required: bool) -> str:
 
 
 def _kind(schema: Json) -> str:
-    """Return in words what type a value has, with links to shapes."""
+    """Return the type of a value in words, with links to shapes."""
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
         if name.endswith(("Error", "TooLarge")) and name not in ("Error", "JournalError"):

@@ -80,7 +80,7 @@ def _type(form: dict[str, Any]) -> str:
 
 
 def bounds(schema: dict[str, Any]) -> Iterator[str]:
-    """Yield in words what bounds a value of this JSON Schema."""
+    """Yield the bounds of a value of this JSON Schema, in words."""
     low, high = schema.get("minimum"), schema.get("maximum")
     if low is not None and high is not None:
         yield f"{_number(low)} to {_number(high)}"
@@ -116,7 +116,7 @@ options are not repeated below. A refusal ends with exit code 1 and the server's
 """
 
 
-#: What the introduction says for all of them.
+#: The options that the introduction describes for all commands.
 _COMMON = {"url", "api_key"}
 
 

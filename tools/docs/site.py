@@ -1,4 +1,4 @@
-"""What is checked of the pages that were built: every link leads somewhere, and nothing comes from elsewhere.
+"""The checks of the built pages: every link has a target, and nothing is loaded from other sites.
 
 Sphinx checks the links of the sources; this is about what a reader gets, whatever theme and extensions made of it.
 """
@@ -55,7 +55,7 @@ class _Page(HTMLParser):
 
 
 def problems(folder: Path) -> Iterator[str]:
-    """Yield what is wrong with a built site: dead links, and what it would load from elsewhere, by page."""
+    """Yield the problems of a built site by page: dead links, and files loaded from other sites."""
     pages = {path: _Page(path.read_text(encoding="utf-8")) for path in sorted(folder.rglob("*.html"))}
     for path, page in pages.items():
         at = path.relative_to(folder)

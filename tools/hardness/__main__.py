@@ -65,7 +65,7 @@ class Target:
 
 @asynccontextmanager
 async def _open(target: Target, number: int) -> AsyncIterator[list[asyncio.StreamWriter]]:
-    """Hold so many connections."""
+    """Hold this many connections."""
     gate, writers = asyncio.Semaphore(_AT_ONCE), []
 
     async def one() -> None:
@@ -160,7 +160,7 @@ async def unread(target: Target) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def everything(target: Target) -> AsyncIterator[str]:
-    """Do all of it at once."""
+    """Run all of it concurrently."""
     async with idle(target), garbage(target), slow(target), unread(target):
         yield "all of it at once"
 

@@ -84,7 +84,7 @@ def _fill(api: Api) -> None:
         {"on": "poll", "probability": 0.5, "do": {"drop": True}},
     ]
     api.ok(api.post("/_emulator/faults", json={"rules": rules}))
-    # Requests are journaled behind their answers; whoever asks for them gets all.
+    # Requests are journaled after their answers; a reader of the journal gets all of them.
     assert api.ok(api.get("/_emulator/journal/count"))["complete"]
 
 

@@ -18,7 +18,7 @@ from workyard.ledger.rules import LedgerError, LedgerRule, index, read
 
 
 def main(arguments: list[str]) -> int:
-    """Check the ledger and write or check what is made of it; return the exit code."""
+    """Check the ledger, and write or check the files generated from it; return the exit code."""
     if arguments not in ([], ["--check"]):
         print("usage: scripts/ledger [--check]", file=sys.stderr)
         return 2

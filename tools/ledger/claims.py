@@ -1,4 +1,4 @@
-"""Checks what the ledger says about this checkout: its tests, flips, routes and operations exist. Runs nothing."""
+"""Checks the ledger's claims about this checkout: its tests, flips, routes and operations exist. Runs nothing."""
 
 from __future__ import annotations
 

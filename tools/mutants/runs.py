@@ -46,7 +46,7 @@ _WITHIN_S = 120
 _TEST_WITHIN_S = 30
 #: Seconds from 1970 on: no file of a checkout has such a date, so what is compiled of a mutant is not taken for the original.
 _DATE_OF_MUTANTS = 86_400 * 365
-#: What a test says when the product did not break a rule, but is broken.
+#: Messages of a test for a product that is broken as a whole, and does not just break a rule.
 _BROKEN = re.compile(r"Internal server error|\"ERROR\" not in log|'ERROR' not in log|the server did not start")
 
 
@@ -64,7 +64,7 @@ class Mutant:
 
 @dataclass(frozen=True)
 class Run:
-    """What pytest found: tests by their node ids without parameters.
+    """The result of pytest: tests by their node ids without parameters.
 
     Attributes:
         passed: those of which a case passed.
@@ -90,7 +90,7 @@ class Benches:
             _copy(bench)
 
     def run(self, tasks: Sequence[tuple[Mutant | None, Sequence[str]]], *options: str) -> list[Run]:
-        """Run tests, those of each task with its mutant; return what was found, task by task."""
+        """Run tests, those of each task with its mutant; return the results, task by task."""
         found: dict[int, Run] = {}
         waiting = list(enumerate(tasks))
         free = list(self._folders)
@@ -122,7 +122,7 @@ def _ended(running: dict[int, tuple[int, Path, Mutant | None, float]]) -> int:
 
 
 def _end_group(pid: int) -> None:
-    """End a run, and what it has left behind."""
+    """End a run, and the processes it left behind."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
 
@@ -245,27 +245,27 @@ def _is_ours(place: str) -> bool:
 
 
 class _Reports:
-    """A plugin of pytest that keeps what it reports."""
+    """A pytest plugin that collects reports."""
 
     def __init__(self) -> None:
         self.found: list[tuple[str, str, str, str]] = []
 
     def pytest_configure(self) -> None:
-        """Let what the tests start load its plugins."""
+        """Let the processes that tests start load its plugins."""
         os.environ.pop(_AUTOLOAD, None)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Keep what became of a part of a test."""
+        """Record the outcome of a phase of a test."""
         self.found.append((report.nodeid, report.when or "", report.outcome, report.longreprtext))
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """Keep what could not be collected."""
+        """Record collection errors."""
         if report.failed:
             self.found.append((report.nodeid, "collect", report.outcome, report.longreprtext))
 
 
 def _read(bench: Path) -> Run:
-    """Return what a run in a bench has found."""
+    """Return the result of a run in a bench."""
     file, output = bench / "reports.json", (bench / "output.txt").read_text(encoding="utf-8", errors="replace")
     if not file.exists():
         return Run(frozenset(), frozenset(), ("pytest did not come to its end",), output)

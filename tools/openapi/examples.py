@@ -28,7 +28,7 @@ _NOON = "2026-09-16T12:00:00.000000Z"
 _SUFFIX = "011CZkZ9X2dpNyB7HsEFoRfW"
 _KEY = "examples"
 _HEADERS = {"user-agent": "example", "anthropic-version": "2023-06-01", "anthropic-beta": "managed-agents-2026-04-01"}
-#: What stands in a path that leads nowhere.
+#: The id in a path without a resource.
 _NOBODY = {
     "environment_id": f"env_{_SUFFIX}", "work_id": f"work_{_SUFFIX}", "session_id": f"session_{_SUFFIX}",
     "agent_id": f"agent_{_SUFFIX}", "skill_id": f"skill_{_SUFFIX}", "version": "1759178010641129",
@@ -52,7 +52,7 @@ _LARGE = b'{"name": "' + b"a" * 1_048_577 + b'"}'
 
 
 def examples(*documents: Document) -> Examples:
-    """Return what a run of every operation of the documents answers."""
+    """Return the answers of a run of every operation of the documents."""
     return asyncio.run(_run(documents))
 
 
@@ -160,7 +160,7 @@ def _example_of_body(document: Document, operation: Document) -> object:
 
 
 def _settled(value: Any) -> Any:
-    """Return an answer without what is by chance."""
+    """Return an answer without its random parts."""
     text = re.sub(r"\breq_01\w{22}", f"req_{_SUFFIX}", json.dumps(value, ensure_ascii=False))
     return _fixed(json.loads(re.sub(r"\b1\d{12}-\d+\b", "1789560000000-0", text)))
 

@@ -19,7 +19,7 @@ _TIMEOUT_S = 120
 
 
 def audited(requirements: str) -> list[dict[str, Any]] | str:
-    """Return what pip-audit finds out about each release of some requirements, or why it finds out nothing."""
+    """Return pip-audit's findings on each release of some requirements, or the reason why there are none."""
     command = [
         sys.executable,
         "-m",

@@ -1,4 +1,4 @@
-"""What our OpenAPI document says, in the form of the table of facts, and where the two differ."""
+"""Our OpenAPI document in the form of the table of facts, and the differences between the two."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def differences(facts: Facts, document: Schema) -> tuple[int, list[Difference]]:
             compared += 1
             if here.get(kind) != value:
                 found.append(Difference(place, kind, *_shown(kind, value, here.get(kind))))
-        # What the reference says nothing of, and we do.
+        # Facts that our document states and the reference does not.
         if "enum" in here and "enum" not in kinds:
             found.append(Difference(place, "enum", *_shown("enum", [], here["enum"])))
         if here.get("optional") and "optional" not in kinds and not place.partition(".")[0].endswith(REQUESTS):
@@ -111,7 +111,7 @@ class _Document:
         self._said: Said = {}
 
     def read(self) -> Said:
-        """Return what the document says of the endpoints and types that the facts are about."""
+        """Return the document's facts about the endpoints and types that the table covers."""
         for place in self._facts:
             method, blank, path = place.partition(" ")
             operation = self._document["paths"].get(path, {}).get(method.lower())

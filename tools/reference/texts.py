@@ -42,7 +42,7 @@ _NARROWER = {"number": "integer", "map of string": "map of string or null"}
 
 @dataclass
 class Bullet:
-    """A line of the tree, without its marks, and what is below it."""
+    """A line of the tree, without its marks, and its children."""
 
     text: str
     below: list[Bullet] = field(default_factory=list)
@@ -141,7 +141,7 @@ class _Text:
         self.said: Said = {}
 
     def read(self) -> Said:
-        """Return what the text says: place → kind of fact → value."""
+        """Return the text's facts: place → kind of fact → value."""
         endpoint = signature = ""
         for section, bullets in self._sections():
             if section.startswith("`"):

@@ -26,7 +26,7 @@ SDISTS = ROOT / ".sdists"
 #: The tests of the API that Workyard emulates, in the repositories and source archives.
 _PYTHON_TESTS = ("tests/api_resources/beta/environments/test_work.py", "tests/api_resources/beta/test_environments.py")
 _TYPESCRIPT_TESTS = "tests/api-resources/beta/environments"
-#: What these tests and their conftest.py import. http-snapshot is pinned where the SDK's own development is.
+#: The packages that these tests and their conftest.py import. http-snapshot is pinned where the SDK's own development is.
 _TOOLS = ("pytest", "pytest-asyncio", "pytest-xdist", "inline-snapshot>=0.28.0", "http-snapshot[httpx]==0.1.9")
 _FETCHED_WITHIN_S = 90
 _RUN_WITHIN_S = 300
@@ -36,12 +36,12 @@ _SHOWN_LINES = 60
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a run.
+    """The outcome of a run.
 
     Attributes:
         said: the end of its output if anything failed.
         leniencies: how often each was used.
-        problems: what it left out of order: queues that contradict their rules, keys that no reset removed.
+        problems: what it left in disorder: queues that violate their invariants, keys that no reset removed.
     """
 
     passed: int
@@ -54,7 +54,7 @@ class Outcome:
 
     @property
     def ok(self) -> bool:
-        """Tell whether tests ran, and nothing failed."""
+        """Return whether tests ran, and nothing failed."""
         return self.failed == 0 and self.passed > 0 and not self.problems
 
     def __str__(self) -> str:

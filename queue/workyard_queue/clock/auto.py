@@ -53,14 +53,14 @@ class AutoClocks:
         *,
         default_reclaim_ms: int,
     ) -> None:
-        """Move *clocks* for the polls of *long_poll*; *idle* tells whether no request of a workspace is under way."""
+        """Move *clocks* for the polls of *long_poll*; *idle* returns whether no request of a workspace is under way."""
         self._access = access
         self._workspaces = workspaces
         self._long_poll = long_poll
         self._clocks = clocks
         self._idle = idle
         self._default_reclaim_us = default_reclaim_ms * 1000
-        #: Environment → what looks after its workspace.
+        #: Environment → the task that checks its workspace.
         self._watched: dict[str, asyncio.Task[None]] = {}
         self._closing = False
 

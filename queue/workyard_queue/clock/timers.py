@@ -7,7 +7,7 @@ Rules: `clock.timers.*`.
 | `startup_lease` | of an item that is `starting`               | it is queued again                                       |
 | `lapse`         | the lease of an `active` item               | it is queued again                                       |
 | `wind_down`     | the lease of a `stopping` item              | it is stopped                                            |
-| `reclaim`       | the workspace's reclaim age of a hand-out   | a poll may take it over; one that names an age goes by that |
+| `reclaim`       | the workspace's reclaim age of a hand-out   | a poll may take it over; one that names an age uses that |
 | `poller_window` | a worker's last poll is 30 s old            | it counts no more among the workers polling              |
 | `agent`         | an instant for which a session's agent waits | it acts, at the clock's new instant                      |
 """

@@ -38,15 +38,15 @@ local function is_live(entry)
 end
 
 -- Step over leading tombstones, so that the next undelivered entry is a live one: over all at once where nothing else
--- waits, else over a bounded number. Answer true if some may be left. The group is told where it stands: reading the
--- entries would cost as much again as looking at them.
+-- waits, else over a bounded number. Answer true if some may be left. XGROUP SETID moves the group past them, because
+-- reading the entries would double the cost of inspecting them.
 local function skip()
   if E.tombs == 0 then return false end
   local dead, last = 0, us(E.delivered) .. '-0'
   if E.waiting == 0 then
     dead, last = E.tombs, us(E.entry) .. '-0'
   else
-    -- Most often the first or second entry is live: look at few, and at more the longer the run is.
+    -- Most often the first or second entry is live: inspect few at first, and more the longer the run is.
     local look, met = 2, false
     while not met and dead < SKIP_BATCH do
       local ahead = call('XRANGE', STREAM, '(' .. last, '+', 'COUNT', look)
@@ -78,7 +78,7 @@ local function enter(id, date)
   call('HSET', work(id), 'state', 'queued', 'entry', entry)
 end
 
--- Tell whether the environment has no room for so many new items.
+-- Return whether the environment has no room for this many new items.
 local function is_full(number, most)
   return call('ZCARD', INDEX) + number > most
 end
@@ -125,7 +125,7 @@ local function leave(id, entry)
   else
     E.tombs, E.waiting = E.tombs + 1, E.waiting - 1
     call('HSET', ENV, 'tombs', us(E.tombs), 'waiting', us(E.waiting))
-    -- At once, so that a poll does not have to step over all that was stopped before it.
+    -- Immediately, so that a poll does not have to step over all entries stopped before it.
     skip()
   end
 end
@@ -141,8 +141,8 @@ local function finish(id, seq, date)
   return stopped
 end
 
--- Stop an item that is not stopped, at once. `force`: '1' or '0' as a worker asked for it, or why nobody had to. Answer
--- the item as it was then.
+-- Stop an item immediately, unless it is stopped. `force`: '1' or '0' from a worker's request, or the cause if there was no
+-- request. Answer the item as it was then.
 local function stop_now(id, force)
   local v = call('HMGET', work(id), 'state', 'entry', 'seq')
   call('HSETNX', work(id), 'stop', us(E.now))
@@ -164,8 +164,8 @@ local function lapse(id, member, date)
   end
 end
 
--- Let the leases lapse that the clock has ended, in the order of their ends, a bounded number at a time.
--- Answer true if some may be left: the script then answers AGAIN and is called anew.
+-- Lapse the leases that the clock has ended, in the order of their ends, a bounded number at a time.
+-- Answer true if some may be left: the script then answers AGAIN and is called again.
 local function settle()
   local due = call('ZRANGEBYSCORE', LEASES, '-inf', us(E.now), 'WITHSCORES', 'LIMIT', 0, BATCH)
   for i = 1, #due, 2 do
@@ -193,7 +193,7 @@ end
 -- The date of the oldest live entry, or nil; of what counts() has answered.
 local function oldest_date(depth, pending, first)
   local oldest
-  -- Entries are delivered in stream order, so a pending one is older than any that waits.
+  -- Entries are delivered in stream order, so a pending entry is older than any waiting one.
   if pending > 0 then
     oldest = call('XRANGE', STREAM, first, first)[1]
   elseif depth > 0 then

@@ -17,7 +17,7 @@ local function count_active(id, more)
   if not call('HGET', session(id), 'stub') then call('HINCRBY', ENV, 'active', more) end
 end
 
--- Begin a session's events with its being idle: workers wait for that before they count the time it is.
+-- Begin a session's events with an idle event: workers wait for it before they measure the idle time.
 local function begin_idle(id, date)
   local event = '{"id":"sevt_' .. string.match(id, '_(.*)') .. '","type":"session.status_idle","stop_reason":{"type":"end_turn"}}'
   call('XADD', EVENTS_ .. id, date .. '-0', 'e', event, 't', date)
@@ -50,7 +50,7 @@ local function changed(id)
   touch()
 end
 
--- Append events (JSON each) and tell the listeners.
+-- Append events (JSON each) and notify the listeners.
 local function append(id, events)
   if not events[1] then return end
   local entry = tonumber(call('HGET', session(id), 'entry'))
@@ -62,7 +62,7 @@ local function append(id, events)
   announce('events', id)
 end
 
--- Give a session a status; time spent running is added up.
+-- Set a session's status; the time spent running is added up.
 local function become(id, status)
   local v = call('HMGET', session(id), 'status', 'since')
   if v[1] == status then return end
@@ -71,7 +71,7 @@ local function become(id, status)
   call('HSET', session(id), 'status', status, 'since', us(E.now), 'updated', us(E.now))
 end
 
--- Nobody has to serve this session any more: its work ends, and no message brings it back.
+-- End the work of a session that no worker has to serve any more; no message will bring it back.
 local function release(work_id)
   local state = call('HGET', work(work_id), 'state')
   if not state then return end
@@ -81,7 +81,7 @@ local function release(work_id)
   end
 end
 
--- Since when a worker holds a session's work, in microseconds; '' if nobody does.
+-- Since when a worker holds a session's work, in microseconds; '' if no worker does.
 local function held_since(work_id)
   local item = call('HMGET', work(work_id), 'state', 'acked')
   return item[1] ~= 'queued' and item[1] ~= 'stopped' and item[2] or ''

@@ -1,6 +1,6 @@
--- Shared by the scripts that tell what time brings, after `_environment.lua` and `_queue.lua`.
+-- Shared by the scripts about timers, after `_environment.lua` and `_queue.lua`.
 
--- How long after its hand-out a poll that names no age takes an item over, in us. `default`: the server's.
+-- The reclaim age of polls that name none, in us. `default`: the server's.
 local function reclaim_age(default)
   return E.reclaim and E.reclaim * 1000 or default
 end

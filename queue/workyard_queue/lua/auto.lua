@@ -1,10 +1,10 @@
--- Tell whether an environment only waits, and for which instant, in the clock's mode auto. Changes nothing except what the
--- clock has ended.
+-- In the clock's mode auto: report whether an environment is idle, and the next instant it waits for. Changes nothing,
+-- except that ended leases lapse.
 -- Atomic: leases and timers are of one instant.
 -- KEYS[1]: environment. Arguments: `gone_us`: a worker that has not polled for so long, us of wall time, counts as gone;
 -- `reclaim_us`: the server's default reclaim age, us; `ages`: the reclaim ages that blocked polls name, us, '' for none.
 -- Answer: {'OK', how many items are leased, wall us of the last change or 0, instant us of the next timer or ''}: the age
--- of a hand-out at which one of these polls takes it over, the end of the window of a worker that is gone, and the
+-- of a hand-out when one of these polls may take it over, the end of the window of a departed worker, and the
 -- instant for which an agent waits whose work is not queued (as long as it is, such an instant moves on) | {'AGAIN'} | {'GONE'}
 -- | {'FOREIGN'}.
 local refusal = begin()

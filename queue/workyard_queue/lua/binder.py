@@ -10,7 +10,7 @@ from workyard_store.lua.heads import EnvironmentCall
 LUA = files("workyard_queue") / "lua"
 #: The word for a work item or a session that the environment does not have.
 MISSING = "MISSING"
-#: The head of scripts that need to know what time brings.
+#: The head of scripts about timers.
 TIMERS = Head(None, (LUA / "_timers.lua",))
 
 

@@ -1,6 +1,6 @@
 -- Copy a workspace's changed clock to one of its environments, and let the change take effect there: leases lapse.
--- Atomic: what is told to have fired is what ended between the last instant of the old clock and the first of the new
--- one; nobody can come in between and renew it.
+-- Atomic: the reported timers are those between the last instant of the old clock and the first of the new one; no call
+-- can come in between and renew them.
 -- KEYS[1]: environment. Arguments: those of `_profile.lua`, and `reclaim_us`: the server's default reclaim age, us; `most`: how
 -- many timers of each kind to answer at most; `by_itself`: whether the server moves the clock by itself: then no lease ends by
 -- that, and one that began since everybody was seen to wait is as long as it was.

@@ -1,7 +1,7 @@
--- Make an environment unknown. What it leaves is purged afterwards.
+-- Make an environment unknown. Its keys are purged afterwards.
 -- Atomic: no work enters between the check of the queue and the deletion.
--- KEYS[1]: environment. Arguments: `force`: whatever is queued or active; `quietly`: polls and listeners are not told, for it
--- comes back.
+-- KEYS[1]: environment. Arguments: `force`: whatever is queued or active; `quietly`: do not notify polls and listeners, because
+-- the environment will be restored.
 -- Answer: {'OK'} | {'SESSIONS', n}: n sessions are active | {'QUEUED'}: work is queued | {'AGAIN'} | {'GONE'} | {'FOREIGN'}.
 local refusal = open()
 if refusal then return {refusal} end

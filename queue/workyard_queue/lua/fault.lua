@@ -1,5 +1,5 @@
--- Note on the timeline of an item that a fault rule was applied to a call on it, and do what the rule does to the item.
--- Atomic: the lease ends in the step that notes why.
+-- Record on the timeline of an item that a fault rule was applied to a call on it, and do what the rule does to the item.
+-- Atomic: the lease ends in the step that records the reason.
 -- KEYS[1]: environment. Arguments: `work_id`; `rule`: its name; `kind` of fault; `worker_id` of the call, or ''.
 -- lose_lease: the item's lease ends now. duplicate_delivery: the item is handed out once more, to the next poll of
 -- another worker. Any other kind does nothing to the item.

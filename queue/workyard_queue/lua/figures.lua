@@ -1,6 +1,6 @@
--- Read what a monitor shows of an environment: the queue's figures, and the leases by the state of their items.
--- Atomic: all of one instant. The cost does not grow with the queue, and with the leases only up to a bound.
--- KEYS[1]: environment. Arguments: `most_leases`: of how many leases the state is looked up.
+-- Read the metrics of an environment: the queue's figures, and the leases by the state of their items.
+-- Atomic: all of one instant. The cost does not depend on the queue's length, and grows with the leases only up to a bound.
+-- KEYS[1]: environment. Arguments: `most_leases`: how many leases to count by state.
 -- Answer: {'OK', depth, pending, age of the oldest live entry us or '', workers polling, leases, of those looked up
 -- starting, active, stopping} | {'CLOUD'} | {'AGAIN'} | {'GONE'}.
 local refusal = open()

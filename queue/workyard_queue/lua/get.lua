@@ -1,5 +1,5 @@
--- Read an item as the clock has it.
--- Atomic: a lapse that is due shows, whoever noticed it first.
+-- Read an item in its state at the clock's instant.
+-- Atomic: a due lapse is visible, even if this is the first call to notice it.
 -- KEYS[1]: environment. Arguments: `work_id`.
 -- Answer: {'OK', fields} | {'MISSING'} | {'AGAIN'} | {'GONE'} | {'FOREIGN'}.
 local refusal = open()

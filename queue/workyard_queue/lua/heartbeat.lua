@@ -7,7 +7,7 @@
 -- token is of an earlier life
 -- | {'MISSING'} | {'AGAIN'} | {'GONE'} | {'FOREIGN'}.
 local refusal = open()
--- Whoever holds a token of an earlier life has lost the lease: that is the answer, whatever is expected.
+-- A caller with a token of an earlier life has lost the lease: answer that, whatever it expects.
 local lost = refusal == 'DEAD' and token_work == work_id
 if refusal and not lost then return {refusal} end
 local v = call('HMGET', work(work_id), 'state', 'beat', 'ever', 'ttl', 'seq')

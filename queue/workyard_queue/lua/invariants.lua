@@ -1,6 +1,6 @@
--- Recount an environment from its raw keys and tell what contradicts the rules of the queue. Changes nothing, not even
--- what the clock has ended.
--- Atomic: all figures are of one instant, whatever goes on beside it.
+-- Recount an environment from its raw keys and report violations of the queue's invariants. Changes nothing; it does not
+-- even lapse ended leases.
+-- Atomic: all figures are of one instant, even under load.
 -- KEYS[1]: environment. Arguments: `most`: items (and stream entries) to look at one by one; `shown`: most violations to
 -- answer; `windows`: for a longer queue, where in its stretch of the index each part of the sample begins: integers of 0–999999.
 -- Answer: {'OK', {rule, work id or '', text, …}, {violations, items, looked at, queued, leases, stopped, entries into
@@ -27,7 +27,7 @@ local function pairs_of(flat)
   return map
 end
 
--- The sessions, of which a larger number is looked at in part: the newest.
+-- The sessions; of a larger number, only the newest are checked.
 local active = 0
 for _, id in ipairs(call('ZRANGE', SESSIONS, -most, -1)) do
   local key = SESSION_ .. id
@@ -74,7 +74,7 @@ check(last_delivered == delivered, 'counts', '', 'the group has delivered %s, th
 check(not newest or newest[1] <= us(E.entry) .. '-0', 'stamps', '', 'the stream is ahead of its record')
 check(not oldest or oldest[1] >= first_needed, 'trimmed', '', 'entry %s is needed no more', oldest and oldest[1])
 
--- Of a queue that is looked at whole, what the items are compared with is read once; of a sample, for each item.
+-- For a queue that is checked completely, the data to compare items with is read once; for a sample, per item.
 local in_stream, handed_out, leased = {}, {}, {}
 if whole then
   for _, entry in ipairs(call('XRANGE', STREAM, '-', '+')) do in_stream[entry[1]] = entry[2][2] end
@@ -99,7 +99,7 @@ local function has_lease(member)
 end
 
 local LEASED = {starting = true, active = true, stopping = true}
--- Which stamps an item of a state has (true) and has not (false).
+-- State → stamps that an item must have (true) and must not have (false).
 local STAGES = {
   queued = {acked = false, started = false, beat = false, stop = false, stopped = false},
   starting = {acked = true, started = false, beat = false, stop = false, stopped = false},
@@ -173,7 +173,7 @@ for i = 1, #index, 2 do
   check(tonumber(index[i + 1]) == (i + 1) / 2, 'item_lost', index[i], 'sequence %s at place %d', index[i + 1], (i + 1) / 2)
   look(index[i], index[i + 1])
 end
--- The other direction: nothing holds, waits or is pending but for the items that were looked at.
+-- The other direction: every lease, waiting entry and pending entry belongs to a checked item.
 check(call('ZCARD', LEASES) == leases, 'lease', '', '%d leases, %d items under lease', call('ZCARD', LEASES), leases)
 local waiting, dead = 0, 0
 for entry, id in pairs(in_stream) do

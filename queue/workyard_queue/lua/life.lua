@@ -1,4 +1,4 @@
--- Read a part of an item's timeline, from its newest event back, and the item as the clock has it.
+-- Read a part of an item's timeline, from its newest event back, and the item in its state at the clock's instant.
 -- Atomic: the item and its newest events are of one instant.
 -- KEYS[1]: environment. Arguments: `work_id`; `below`: entry to continue below, or ''; `count`: how many of the environment's
 -- events to look through.

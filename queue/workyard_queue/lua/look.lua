@@ -1,5 +1,5 @@
--- Look at an environment for somebody who waits for a change, and let its scripts tell of changes for a while.
--- Atomic: no change falls between the look and the mark.
+-- Read an environment for a client that waits for a change, and let its scripts report changes for a while.
+-- Atomic: no change can be lost between the read and the mark.
 -- KEYS[1]: environment. Arguments: `watch_until`: wall us until which it is watched, or nil; `work_id`, or ''; `since`: entry of
 -- the timeline after which the item's states count, '' for none of them; `count`: events to look through for them.
 -- Answer: {'OK', '1' if the item is here, its state or '', {state, …}: those it entered, entry of the timeline that was

@@ -12,7 +12,7 @@ if refusal then return {refusal} end
 if E.kind == 'cloud' then return {'CLOUD'} end
 if worker_id ~= '' then
   if E.auto then
-    -- The clock stands: only the wall clock tells who polls no more.
+    -- The clock stands: only the wall clock shows which workers no longer poll.
     call('ZADD', SEEN, us(wall), worker_id)
     call('ZREMRANGEBYSCORE', SEEN, '-inf', us(wall - 60000000))
   end
@@ -20,7 +20,7 @@ if worker_id ~= '' then
   if call('ZADD', POLLERS, us(E.now), worker_id) == 1 then tell() end
 end
 
--- Take the oldest item off the list of those that are to be handed out twice, if another worker got it first.
+-- Remove the oldest item from the list of items to hand out twice, if another worker got it first.
 local function given_twice()
   local found, rest = nil, {}
   for line in string.gmatch(E.twice, '[^\n]+') do

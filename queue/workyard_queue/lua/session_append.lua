@@ -1,5 +1,5 @@
--- Append a client's events to a session; its agent has to act on them.
--- Atomic: the events and what they mean for the session's work are one step, so no message is left unserved.
+-- Append a client's events to a session; its agent must act on them.
+-- Atomic: the events and their effect on the session's work are one step, so no message is left unserved.
 -- KEYS[1]: environment. Arguments: `session_id`; `work_id`; `asks`: whether an event asks for work; `has_results`: whether
 -- one is the result of a tool that a worker ran; `events`: each as JSON.
 -- Answer: {'OK', now us} | {'ARCHIVED'} | {'TERMINATED'} | {'CLOUD'}: no worker runs tools there | {'SEED', seed, place} | {'MISSING'} | {'AGAIN'}

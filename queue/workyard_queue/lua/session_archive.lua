@@ -1,4 +1,4 @@
--- Archive a session that does not run: it is terminated, and its work stops. A repeat changes nothing.
+-- Archive a session that is not running: it is terminated, and its work stops. A repeat changes nothing.
 -- Atomic: no message comes between the end of the session and that of its work.
 -- KEYS[1]: environment. Arguments: `session_id`; `work_id`; `events`: the one that reports it, JSON.
 -- Answer: {'OK'} | {'RUNNING', status} | {'DUE'}: its agent has to act first | {'SEED', seed, place} | {'MISSING'}

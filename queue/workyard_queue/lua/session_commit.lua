@@ -1,4 +1,4 @@
--- Store what an agent made of the events it had not seen, unless the session has changed since they were read.
+-- Store an agent's reaction to its unseen events, unless the session has changed since they were read.
 -- Atomic: the agent's events, its state and the session's status belong together, and two servers that let the same agent
 -- act do not both succeed.
 -- KEYS[1]: environment. Arguments: `session_id`; `work_id`; `version` that was read; `last_read`: the last entry (us) that was
@@ -12,7 +12,7 @@ local v = call('HMGET', session(session_id), 'version', 'entry')
 if v[1] ~= version then return {'STALE'} end
 append(session_id, events)
 become(session_id, status)
--- What came behind the part that was read is for the next turn; a terminated session has none.
+-- Events after the part that was read are for the next turn; a terminated session has no next turn.
 local over = status == 'terminated'
 local behind = v[2] ~= last_read and not over
 if script ~= '' then call('HSET', session(session_id), 'script', script, 'source', source) end

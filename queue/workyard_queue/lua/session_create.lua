@@ -1,5 +1,5 @@
 -- Create a session with its first events; in a self-hosted environment, enqueue its work.
--- Atomic: no session is without its item, and no item without its session.
+-- Atomic: there is no session without its item, and no item without its session.
 -- KEYS[1]: environment. Arguments: `session_id`; `work_id`; `number`: creation sequence in the workspace; as JSON `agent`,
 -- `title`, `metadata`, `resources`, `vaults`, and `script` with its `source`, or ''; `most_items` in the environment; `events`:
 -- each as JSON.

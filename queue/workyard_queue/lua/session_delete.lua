@@ -1,4 +1,4 @@
--- Delete a session that does not run; its work stops and stays on record. Its places are removed afterwards.
+-- Delete a session that is not running; its work stops and stays on record. Its places are removed afterwards.
 -- Atomic: from one step to the next it is unknown, and nothing serves it.
 -- KEYS[1]: environment. Arguments: `session_id`; `work_id`.
 -- Answer: {'OK', workspace, '1' if its place in the environment is still to be removed} | {'RUNNING'} | {'DUE'}: its agent

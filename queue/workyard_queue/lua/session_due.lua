@@ -1,4 +1,4 @@
--- Name sessions whose agent has to act, and tell when time alone makes the next one.
+-- Name the sessions whose agent must act, and report when the passage of time makes the next one due.
 -- Atomic: names and time are of one instant.
 -- KEYS[1]: environment. Arguments: `most`: how many.
 -- Answer: {'OK', microseconds until the next one has to, or -1 (none, or the clock stands still), session id, …} | {'GONE'} | {'FOREIGN'}.

@@ -1,5 +1,5 @@
--- Give a new session its place in the environment, before its place in the workspace and its record: whatever a crash
--- leaves of it is found and removed with the environment.
+-- Give a new session its place in the environment, before its place in the workspace and its record, so that the
+-- remains of a crash are found and removed with the environment.
 -- Atomic: only a live environment of the caller's takes a session.
 -- KEYS[1]: environment. Arguments: `session_id`; `most`: sessions, and as many items.
 -- Answer: {'OK', workspace} | {'ARCHIVED'} | {'FULL'} | {'SEED', seed, place} | {'GONE'} | {'FOREIGN'}.

@@ -1,5 +1,5 @@
 -- Give a session another script, if it has not changed since it was read.
--- Atomic: no turn begins between the look at the session and the change.
+-- Atomic: no turn begins between the check of the session and the change.
 -- KEYS[1]: environment. Arguments: `session_id`; `work_id`; `version` that was read; `script` (JSON); its `source`; `state` of
 -- the agent, JSON.
 -- Answer: {'OK'} | {'STALE'}: read it again | {'BUSY'}: in mid-turn | {'TERMINATED'} | {'AGAIN'} | {'GONE'} | {'FOREIGN'}.

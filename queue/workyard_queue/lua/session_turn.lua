@@ -1,4 +1,4 @@
--- Read what an agent needs to act, if it has to.
+-- Read the input of an agent's next turn, if one is due.
 -- Atomic: the state, the events and the version are of one instant.
 -- KEYS[1]: environment. Arguments: `session_id`; `work_id`; `most_events`.
 -- Answer: {'OK', version, now us, workspace, '1' in a cloud environment, instant us since which a worker holds the work or '',

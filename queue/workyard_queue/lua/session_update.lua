@@ -10,7 +10,7 @@ if v[1] ~= version then return {'STALE'} end
 local ask = events[1] and seed('event')
 if ask then return ask end
 append(session_id, events)
--- An agent that has read everything has not to read this.
+-- An agent that has read everything need not read this.
 if v[2] == v[3] then call('HSET', session(session_id), 'seen', call('HGET', session(session_id), 'entry')) end
 call('HSET', session(session_id), 'agent', agent, 'title', title, 'metadata', metadata, 'updated', us(E.now))
 changed(session_id)

@@ -71,7 +71,7 @@ class FoundSessionCall(OneSessionCall[ReplyT_co], refusals=(MISSING,)):
 
 class SessionRead(NamedTuple):
     """A session as its hash, at the instant `now`, microseconds. `is_due`: whether its agent has to act first; `held_since`: the
-    instant since which a worker holds its work, 0 in a cloud environment, None: nobody does."""
+    instant since which a worker holds its work, 0 in a cloud environment, None: no worker does."""
 
     word: Ok
     is_due: bool
@@ -94,7 +94,7 @@ class EventsRead(NamedTuple):
 
 
 class SessionEvents(FoundSessionCall[EventsRead], lua="session_events"):
-    """Read a part of a session's events. `behind`: the entry, microseconds, after which to continue; None: from the start."""
+    """Read a part of a session's events after the entry `behind`, microseconds; None: from the start."""
 
     order: str
     behind: Digits | None
@@ -185,14 +185,14 @@ class TurnRead(NamedTuple):
 
 
 class SessionTurn(OneSessionCall[TurnRead | Word[Literal["NONE"]]], lua="session_turn"):
-    """Read what an agent needs to act, if it has to."""
+    """Read the input of an agent's next turn, if one is due."""
 
     most_events: int
 
 
 class SessionCommit(OneSessionCall[Word[Ok] | Word[Stale]], lua="session_commit"):
-    """Store what an agent made of events. `version`: of the record that was read, `last_read`: the last entry that was;
-    `due_at`: the instant at which it acts again; `state`, `script` and `events` are JSON, `script` and `source` empty if the session
+    """Store an agent's reaction to events. `version`: of the record that was read, `last_read`: the last entry that was;
+    `due_at`: when it acts again; `state`, `script` and `events` are JSON, `script` and `source` empty if the session
     has them. Instants and entries are microseconds."""
 
     version: Digits
@@ -207,7 +207,7 @@ class SessionCommit(OneSessionCall[Word[Ok] | Word[Stale]], lua="session_commit"
 
 
 class DueSessions(NamedTuple):
-    """Microseconds until time alone makes another agent act, or -1; and the sessions whose agent has to act now."""
+    """Microseconds until another agent becomes due, or -1; and the sessions whose agent is due now."""
 
     word: Ok
     ahead_us: int

@@ -1,9 +1,9 @@
--- Read a part of an environment as it is stored, for the document of its workspace's state. Settles nothing: what the clock
--- has ended meanwhile shows at the next access, before a restore as after it.
--- Atomic: a part is of one instant. Where one part is not enough, the mark tells whether anything changed in between.
+-- Read a part of an environment as it is stored, for the document of its workspace's state. Lapses no lease: leases that
+-- have ended meanwhile lapse at the next access, before a restore or after it.
+-- Atomic: a part is of one instant. If one part is not enough, the mark shows whether anything changed in between.
 -- KEYS[1]: environment. Arguments: `mark`: a text of the reader's own; `section` to go on with: record|work|queue|sessions|
 -- events|life; `place` in it after which to go on, or '0'; `left`: about how many rows at most.
--- Answer: {'OK', section to go on with or '' if this was all, place, {row, …}} | {'CHANGED'}: begin anew | {'GONE'}
+-- Answer: {'OK', section to go on with or '' if this was all, place, {row, …}} | {'CHANGED'}: start again | {'GONE'}
 -- | {'FOREIGN'}. Each row begins with its kind:
 --   record    fields of the environment, of its keys, its idempotency keys, its pollers (worker, us, …)
 --   work      id, fields, digests of its tokens, end of its lease us or ''
@@ -31,7 +31,7 @@ local function most()
   return math.max(1, math.min(left, 100))
 end
 
--- Each answers the place behind which there may be more of its section, or nil.
+-- Each answers the place after which there may be more of its section, or nil.
 local read = {}
 
 function read.record()
@@ -69,7 +69,7 @@ function read.sessions()
   return part[#part]
 end
 
--- The place: a session's, and behind a blank the entry.
+-- The place: a session's place, a blank, and the entry.
 function read.events()
   local score, entry = string.match(place, '^(%S+) ?(.*)$')
   local session = call('ZRANGEBYSCORE', SESSIONS, (entry == '' and '(' or '') .. score, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)

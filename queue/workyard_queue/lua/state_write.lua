@@ -1,6 +1,6 @@
--- Write a part of an environment that is being restored, in the order that is given: what was read of another one.
--- Atomic: an environment that exists is never written over, of two parts in a row none is mixed with the other, and nothing
--- is written behind a purge.
+-- Write a part of an environment that is being restored, in the given order, from the data of another one.
+-- Atomic: an existing environment is never overwritten, two consecutive parts do not mix, and nothing is written after a
+-- purge.
 -- KEYS[1]: environment, which has no record until the last part. Arguments: `restore`: which one writes; `first`: whether this
 -- is the first part; `words` of commands on keys of this environment: of each how many they are, then the words.
 -- Answer: {'OK'} | {'LIVE'}: it exists, or another restore writes it; nothing was written | {'PURGED'}: what was written

@@ -1,4 +1,4 @@
--- Read the queue's figures. The cost does not grow with the queue.
+-- Read the queue's figures. The cost does not depend on the queue's length.
 -- Atomic: depth + pending is the number of queued items of one instant.
 -- KEYS[1]: environment. Arguments: none.
 -- Answer: {'OK', depth, pending, date of the oldest live entry us or '', workers polling} | {'CLOUD'} | {'AGAIN'}

@@ -1,5 +1,5 @@
 -- Patch an item's metadata.
--- Atomic: the cap on the number of keys judges the result.
+-- Atomic: the cap on the number of keys applies to the result.
 -- KEYS[1]: environment. Arguments: `work_id`; `most_keys`; `refused`: whether the patch is already known to be refused: only the
 -- number of keys is wanted; `patch`: rows of `key`, `sets` (else it is deleted) and `value`.
 -- Answer: {'OK', fields} | {'REFUSED', number of keys the result would have} | {'MISSING'} | {'AGAIN'} | {'GONE'}

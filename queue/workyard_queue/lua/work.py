@@ -208,7 +208,7 @@ class Stats(QueueCall[Figures | Word[Cloud]], lua="stats"):
 
 
 class MonitorFigures(NamedTuple):
-    """What a monitor shows. `oldest_us`: age of the oldest live entry; of the leases that were looked up the states."""
+    """An environment's metrics. `oldest_us`: age of the oldest live entry; then the counted leases by state."""
 
     word: Ok
     depth: int
@@ -222,20 +222,20 @@ class MonitorFigures(NamedTuple):
 
 
 class ReadFigures(QueueCall[MonitorFigures | Word[Cloud]], lua="figures"):
-    """Read what a monitor shows. `most_leases`: of how many the state is looked up."""
+    """Read an environment's metrics. `most_leases`: how many leases to count by state."""
 
     most_leases: int
 
 
 class SessionsAreActive(NamedTuple):
-    """The environment has sessions that are active, so many."""
+    """The environment has this many active sessions."""
 
     word: Literal["SESSIONS"]
     active: int
 
 
 class Delete(QueueCall[Word[Ok] | SessionsAreActive | Word[Literal["QUEUED"]]], lua="delete"):
-    """Make an environment unknown. `quietly`: nobody is told, for it comes back."""
+    """Make an environment unknown. `quietly`: no notification, because it will be restored."""
 
     force: bool
     quietly: bool
@@ -262,7 +262,7 @@ class Counted(NamedTuple):
 
 
 class Recounted(NamedTuple):
-    """What contradicts the rules: of each violation the rule, the item or an empty string, and a text; and counts."""
+    """The violations, each with the rule, the item or an empty string, and a text; and counts."""
 
     word: Ok
     named: list[str]

@@ -1,4 +1,4 @@
-"""What is known of a session and of an event, and how it is read from Redis' answers. Writes nothing."""
+"""The records of a session and of an event, and their decoding from Redis' answers. Writes nothing."""
 
 from __future__ import annotations
 

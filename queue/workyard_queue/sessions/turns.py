@@ -68,7 +68,7 @@ class Turn:
         unseen: clients' events since then, oldest first, with `id` and `processed_at`.
         now: the current instant.
         cloud: whether the environment is a cloud one, which no worker serves.
-        held_since: since when a worker holds the session's work; None: nobody does.
+        held_since: since when a worker holds the session's work; None: no worker does.
         metadata: of the session.
     """
 
@@ -122,7 +122,7 @@ class Turns:
             if reply.word == "NONE":
                 return
             chosen = None if reply.script else await self._default_script(reply.workspace)
-            # Each may be a message that a heavy script is run for: nobody waits for all of them at once.
+            # Each turn may run a heavy script for a message, so no caller waits for all of them.
             text = reply.script if chosen is None else chosen.text
             entries = reply.entries[: max(MOST_FILLED // len(text), 1)]
             events = [rendered(event_of(entry)) for entry in entries]

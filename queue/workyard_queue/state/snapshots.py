@@ -343,12 +343,12 @@ class Snapshots:
                 yield "ZADD", listed, session.fields["number"], f"{session.id} {each.id}"
 
     def _parts(self, each: StoredEnvironment) -> Iterable[Words]:
-        """Yield the commands that write an environment but for its record, and put what follows from them into that."""
+        """Yield the commands that write an environment except its record, and add the derived fields to the record."""
 
         def key(name: str) -> str:
             return self._keys.environment(each.id, name)
 
-        # The indexes first: by them a purge finds the rest.
+        # The indexes first: from them a purge finds the rest.
         for place, session in enumerate(each.sessions, 1):
             yield "ZADD", key("sessions"), place, session.id
         for number, work in enumerate(each.work, 1):

@@ -223,10 +223,10 @@ def _lapses(life: _Life) -> Iterator[Finding]:
         yield Finding("lease_lapsed", text, lapsed.at)
     elif lapsed.before == "stopping" and life.stop is not None and _poller_stop(life) is None:
         worker = who(holder) if holder is not None else "nobody"
-        told = any(each.kind == "beat_ended" for each in life.events)
+        informed = any(each.kind == "beat_ended" for each in life.events)
         why = (
             "learned of it from a heartbeat and did not stop it"
-            if told
+            if informed
             else "sent no heartbeat and did not learn of it"
         )
         text = (
@@ -237,15 +237,15 @@ def _lapses(life: _Life) -> Iterator[Finding]:
 
 
 def _refused_beats(life: _Life) -> Iterator[Finding]:
-    told: list[tuple[str, Event]] = []
+    reported: list[tuple[str, Event]] = []
     for number, event in enumerate(life.events):
         if event.kind != "beat_refused":
             continue
         before = [each for each in life.events[:number] if each.kind == "beat"]
         code, text = _refused(life, before, event)
-        if any(code == other and may_be_same_caller(event, earlier) for other, earlier in told):
+        if any(code == other and may_be_same_caller(event, earlier) for other, earlier in reported):
             continue  # Reported once for each.
-        told.append((code, event))
+        reported.append((code, event))
         yield Finding(code, text, event.at)
 
 

@@ -28,7 +28,7 @@ and what it does.
 
 Whose events: a call's `worker_id` is its header `Anthropic-Worker-ID` if it has one; else that of the poll whose sessions token it
 comes with; else that of the poll with the same credential and client (`User-Agent`) that took the item in this life, or else
-in the last one in which there was any, if these were of one worker only. None where that tells nothing. What the clock does (`lapsed`) has no caller.
+in the last one that had any, if these were of one worker only. None where that tells nothing. What the clock does (`lapsed`) has no caller.
 """
 
 from __future__ import annotations
@@ -172,12 +172,12 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit()
 
 
-def _expected(told: str) -> int | str | None:
-    if told == "ANY":
+def _expected(value: str) -> int | str | None:
+    if value == "ANY":
         return None
-    if told == "NONE":
+    if value == "NONE":
         return NO_HEARTBEAT
-    return int(told) if _is_number(told) else told
+    return int(value) if _is_number(value) else value
 
 
 def attributed(events: Iterable[Event]) -> list[Event]:
@@ -185,7 +185,7 @@ def attributed(events: Iterable[Event]) -> list[Event]:
     by_token: dict[str, str] = {}
     by_client: dict[tuple[str | None, str | None], set[str]] = {}
     before: dict[tuple[str | None, str | None], set[str]] = {}
-    told: list[Event] = []
+    result: list[Event] = []
     for event in events:
         if event.kind == "enqueued" or (event.kind == "lapsed" and event.after == "queued"):
             before, by_client = before | by_client, {}
@@ -199,8 +199,8 @@ def attributed(events: Iterable[Event]) -> list[Event]:
             known = by_client.get(client) or before.get(client, set())
             worker = by_token.get(event.holder_token or "") or (next(iter(known)) if len(known) == 1 else None)
             event = replace(event, worker_id=worker)
-        told.append(event)
-    return told
+        result.append(event)
+    return result
 
 
 def is_first(event: Event) -> bool:

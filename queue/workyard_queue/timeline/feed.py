@@ -87,7 +87,7 @@ class Follower:
 
 
 class _Feed:
-    """The reader of one scope, while somebody follows it.
+    """The reader of one scope, while it has followers.
 
     Attributes:
         number: how many events it has read.

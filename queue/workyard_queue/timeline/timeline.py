@@ -70,7 +70,7 @@ class Timelines:
             if len(events) >= MOST_EVENTS or (events and is_first(events[-1])):
                 break
         complete = bool(events) and is_first(events[-1]) and len(events) <= MOST_EVENTS
-        told = attributed(reversed(events[:MOST_EVENTS]))
+        item_events = attributed(reversed(events[:MOST_EVENTS]))
         present = Present(
             now=item.now,
             stands_still=item.stands_still,
@@ -79,8 +79,10 @@ class Timelines:
             workers_polling=item.workers_polling,
             poll_faults=poll_faults,
         )
-        findings = diagnose(told, present, complete=complete)
-        return Timeline(work_item_id, environment_id, item.session_id, item.state, item.now, complete, told, findings)
+        findings = diagnose(item_events, present, complete=complete)
+        return Timeline(
+            work_item_id, environment_id, item.session_id, item.state, item.now, complete, item_events, findings
+        )
 
     async def _read(self, environment_id: str, work_item_id: str, below: str) -> LifeRead:
         call = Life(work_id=work_item_id, below=below, count=_LOOK_BATCH)

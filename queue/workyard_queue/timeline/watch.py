@@ -128,11 +128,11 @@ class Watcher:
         self._watching = watching
 
     def concerns(self, environment_id: str, workspace: str | None) -> bool:
-        """Tell whether an environment is watched; *workspace* is None if it is gone."""
+        """Return whether an environment is watched; *workspace* is None if it is gone."""
         return self.scope in (environment_id, EVERYWHERE) or workspace in (None, self.scope)
 
     def tell(self, environment_id: str | None) -> None:
-        """Take note of a change; None: there may be any."""
+        """Record a changed environment; None: any may have changed."""
         if environment_id is None:
             self.anew = True
         else:
@@ -140,7 +140,7 @@ class Watcher:
         self.news.set()
 
     async def take(self) -> set[str] | None:
-        """Return what changed since the last time; None: look at all."""
+        """Return the environments that changed since the last call; None: read all."""
         self.news.clear()
         changed, self.changed = self.changed, set()
         anew, self.anew = self.anew, False
@@ -300,12 +300,12 @@ class Watching:
         ids = every[: -most - 1 : -1]
         looks = await self.look_at(ids, once=True)
         keys = self._access.keys
-        told = await self._access.engine.commands(
+        records = await self._access.engine.commands(
             ("HMGET", keys.environment(id_), "ws", "name", "kind") for id_ in looks
         )
         rows = [
             Row(id_, record[0], record[1], record[2], look)
-            for (id_, look), record in zip(looks.items(), told, strict=True)
+            for (id_, look), record in zip(looks.items(), records, strict=True)
             if record[0]
         ]
         return rows, len(every)

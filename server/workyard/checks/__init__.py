@@ -1,4 +1,4 @@
-"""What a request passes before its route, in order. The only folder that imports FastAPI internals."""
+"""The checks that a request passes before its route, in order. The only folder that imports FastAPI internals."""
 
 from ..foreign import require_names
 from .private_names import NAMES

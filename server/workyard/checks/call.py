@@ -1,4 +1,4 @@
-"""A request as a route sees it: the services, the caller, the body, and what is known of the call."""
+"""A request as a route sees it: the services, the caller, the body, and the record of the call."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..wire.bodies import CheckedRequest
 
 
 class Call(CheckedRequest):
-    """A request with what a route works with."""
+    """A request, and the objects that a route works with."""
 
     services: Services
     caller: Caller
@@ -24,7 +24,7 @@ class Call(CheckedRequest):
         """Validate the caller's token with a separate look-up.
 
         Raises:
-            AuthenticationFailed: it is not.
+            AuthenticationFailed: the token is not valid.
         """
         current = CURRENT.set(None)
         try:
@@ -44,12 +44,12 @@ class Call(CheckedRequest):
         """Return the workspace whose skills and memory stores the caller reaches: a worker that of its environment.
 
         Raises:
-            AuthenticationFailed: the caller's sessions token is of an earlier life of its item; or its token has to be
-                good, and is not.
+            AuthenticationFailed: the caller's sessions token is of an earlier life of its item; or mode `strict` applies,
+                and the token is not valid.
         """
         caller = self.caller
         if caller.work_id is not None and caller.environment_id is not None:
-            # Looked at in a step on the item, for the clock may have ended that life just now.
+            # Checked in a step on the item, because the clock may have ended that life just now.
             with suppress(NotFound):
                 await self.services.queue.get(caller.environment_id, caller.work_id, caller)
         return await self.services.access.workspace(caller)

@@ -18,9 +18,9 @@ from .call import Call
 class Parameters:
     """The parameters that a route declares, read from a request.
 
-    FastAPI takes the declarations, describes them and validates each value. What it would find out anew for every
-    request (where a parameter comes from, under which name, whether it is a list) is worked out here once: that was half
-    of the time a request took.
+    FastAPI takes the declarations, describes them and validates each value. It would determine for every request again
+    where a parameter comes from, under which name, and whether it is a list; that took half of the time of a request. So
+    this class determines it once.
     """
 
     def __init__(self, declared: Dependant) -> None:
@@ -36,12 +36,12 @@ class Parameters:
 
     @property
     def body_required(self) -> bool:
-        """Tell whether an empty body is an error."""
+        """Return whether an empty body is an error."""
         return self._body is not None and self._body.field_info.is_required()
 
     @property
     def takes_body(self) -> bool:
-        """Tell whether the body is read at all."""
+        """Return whether the body is read at all."""
         return self._body is not None
 
     async def read(self, call: Call) -> dict[str, Any]:
@@ -65,7 +65,7 @@ class Parameters:
                 arguments[name], found = validate(value, loc=place)
                 problems += found
         for name, alias, place, default, validate in self._lists:
-            # As the SDKs write it, and as it is documented.
+            # As the SDKs send it, and as it is documented.
             many = call.query_params.getlist(alias + "[]") + call.query_params.getlist(alias)
             arguments[name], found = validate(many, loc=place) if many else (default, None)
             problems += found or []
@@ -94,7 +94,7 @@ def _source(place: str, field: ModelField) -> tuple[str, str, tuple[str, str], A
 
 
 _INTEGER = re.compile(r"-?[0-9]+", re.ASCII)
-#: Digits beyond any bound of ours; a longer number only differs in how far out of range it is.
+#: More digits than any of our bounds: a longer number is out of range anyway.
 _MOST_DIGITS = 18
 
 
@@ -118,7 +118,7 @@ def _query_boolean(value: object) -> bool | object:
     return value
 
 
-#: Stands behind the bounds of an integer, so that Pydantic checks those itself and can describe them.
+#: Comes after the bounds of an integer, so that Pydantic checks those itself and can describe them.
 AS_QUERY_INTEGER = BeforeValidator(_query_integer)
 QueryInteger = Annotated[int, AS_QUERY_INTEGER]
 QueryBoolean = Annotated[bool, BeforeValidator(_query_boolean)]

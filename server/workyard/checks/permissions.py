@@ -1,6 +1,5 @@
-"""Permissions: the lanes of mode `strict`, and the headers that `require_headers` asks for. Owns what follows from the
-table of operations (`wire/operations.py`) and the request alone; the step of the call itself finds out whether a
-credential is good.
+"""Permissions: the lanes of mode `strict`, and the headers that `require_headers` demands. Decides only from the table of
+operations (`wire/operations.py`) and the request; the call's own script checks whether a credential is valid.
 
 Rule: `credentials.strict.lane`; for what workers call, docs/evidence/sdk-clients.md#credentials.
 """
@@ -25,15 +24,15 @@ from ..wire.operations import BY_NAME
 
 
 def check(operation: str, caller: Caller, named: Mapping[str, str]) -> None:
-    """Check the lane of a caller's credential, then whether what the path names is the credential's own.
+    """Check the lane of a caller's credential, then whether the credential covers the resource that the path names.
 
     Args:
-        operation: what is called.
-        caller: who calls, with a token.
+        operation: the operation.
+        caller: the caller, who has a token.
         named: the parameters of the path.
 
     Raises:
-        TokenUnknown: the token cannot be one of this server's, though it has their form.
+        TokenUnknown: the token has the form of this server's tokens, but this server cannot have issued it.
         LaneClosed, ScopeMissing: the route takes no credential of this kind.
         EnvironmentNotTheTokens: the path names another environment, item or session than the token does.
     """
@@ -62,11 +61,11 @@ def check(operation: str, caller: Caller, named: Mapping[str, str]) -> None:
 
 
 def check_events(caller: Caller, events: Sequence[Mapping[str, Any]]) -> None:
-    """Check that a user sends no result of a tool that a worker runs, in mode `strict`: in the others no one can tell a
+    """Check in mode `strict` that a user sends no result of a tool that a worker runs. The other modes cannot distinguish a
     worker's made-up key from an API key.
 
     Raises:
-        WorkerCredentialNeeded: an event is one.
+        WorkerCredentialNeeded: an event is such a result.
     """
     if caller.strict and not caller.is_issued:
         for place, event in enumerate(events):
@@ -75,15 +74,15 @@ def check_events(caller: Caller, events: Sequence[Mapping[str, Any]]) -> None:
 
 
 def check_headers(operation: str, headers: Headers) -> None:
-    """Check that a request says which version of the API it means, and that it knows of the beta.
+    """Check that a request has the headers for the version of the API and for the beta.
 
     Raises:
-        HeaderMissing: it does not.
+        HeaderMissing: a header is missing.
     """
     if not headers.get("anthropic-version", "").strip():
         raise HeaderMissing("anthropic-version: header is required")
     betas = BY_NAME[operation].betas
-    given = {value.strip() for line in headers.getlist("anthropic-beta") for value in line.split(",")}
-    if betas and given.isdisjoint(betas):
+    sent = {value.strip() for line in headers.getlist("anthropic-beta") for value in line.split(",")}
+    if betas and sent.isdisjoint(betas):
         text = f"this API is in beta: add `{betas[0]}` to the `anthropic-beta` header"
         raise HeaderMissing(text, rule="credentials.headers.beta")

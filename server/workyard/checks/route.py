@@ -1,8 +1,8 @@
 """Routes whose requests are checked before their function runs. Owns the order of the checks.
 
 Order, by rule `conventions.order`: path and method, by the router → credential → lane → environment of the key → body size, type, JSON →
-body and query validation, by FastAPI → whatever the store finds. In mode `strict` the credential is judged by the step
-that does what is asked for; a call that is refused before it comes so far pays a look-up of its own.
+body and query validation, by FastAPI → errors of the store. In mode `strict` the script that serves the call also checks
+the credential; a call that is refused earlier needs a separate look-up.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from . import permissions
 from .call import Call
 from .parameters import Parameters
 
-#: What every route of the emulated API may answer under the setting `require_headers`.
+#: Statuses that the setting `require_headers` adds to every route of the emulated API.
 _WITHOUT_HEADERS = refusals(400, because={400: "A header is missing that the server asks for (`--require-headers`)."})
 
 
 class _CheckedRoute(APIRoute):
-    """A route whose credential and body are checked before anything of them is interpreted."""
+    """A route that checks credential and body before interpreting them."""
 
     needs_token = False
 
@@ -50,7 +50,7 @@ class _CheckedRoute(APIRoute):
         self.path_regex = re.compile(self.path_regex.pattern.removesuffix("$") + r"\Z")
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return what answers a request: the checks in their order, then the route's function."""
+        """Return the request handler: the checks in their order, then the route's function."""
         function = self.endpoint
         parameters = Parameters(self.dependant)
         takes_body, body_required = parameters.takes_body, parameters.body_required
@@ -91,7 +91,7 @@ class _CheckedRoute(APIRoute):
 
 
 async def _admitted(call: Call, answer: Callable[[Call], Awaitable[Response]]) -> Response:
-    """Answer a call whose credential has to be of the right lane, and whose headers to be complete."""
+    """Answer a call after checking the lane of its credential and the required headers."""
     caller = call.caller
     try:
         if caller.strict:
@@ -107,7 +107,7 @@ async def _admitted(call: Call, answer: Callable[[Call], Awaitable[Response]]) -
 
 
 async def _with_faults(call: Call, api_call: ApiCall, route: Route, *, asks: bool) -> Response:
-    """Answer a call, as fault rules will have it. *asks*: whether no script on the way would find that there are any."""
+    """Answer a call, subject to fault rules. *asks*: whether to look for rules here, because no script of the call does."""
     faults = call.services.faults
     outcome: Response | Exception
     try:

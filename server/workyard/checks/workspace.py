@@ -1,7 +1,7 @@
-"""The workspace that a call of the control plane means. Rules: `control.workspace.*`.
+"""The workspace of a call to the control plane. Rules: `control.workspace.*`.
 
-A path that names an environment acts in its workspace. Otherwise `?workspace=`, else the token, says which; with
-neither, a read covers all and a write is refused.
+A path that names an environment acts in its workspace. Otherwise `?workspace=` decides, or else the token; with neither,
+a read covers all workspaces and a write is refused.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ async def workspace_meant(call: Call, workspace: str | None) -> str:
 
 
 def workspace_to_write(workspace: str) -> str:
-    """Return what `workspace_meant` has found, for a call that writes.
+    """Return the result of `workspace_meant` for a call that writes.
 
     Raises:
         InvalidRequest: the call names no workspace.
@@ -62,7 +62,7 @@ async def one_workspace(call: Call, workspace: str | None) -> str:
     """Return the workspace that a call means.
 
     Raises:
-        InvalidRequest: it means none, or all.
+        InvalidRequest: it names none, or all.
     """
     meant = await workspace_meant(call, workspace)
     if meant in ("", EVERY):
@@ -75,7 +75,7 @@ async def one_workspace(call: Call, workspace: str | None) -> str:
 async def each_workspace(
     services: Services, workspace: str, one: Callable[[str], Awaitable[dict[str, Any]]]
 ) -> Response:
-    """Answer for one workspace, or with a row for each of all."""
+    """Answer for one workspace, or with one row for each workspace."""
     if workspace not in ("", EVERY):
         return JsonResponse(await one(workspace))
     rows = [{"workspace": each, **await one(each)} for each in await services.workspaces.all()]

@@ -1,6 +1,6 @@
 """The calls that the command line and the test helpers send, each written once. Function and operation have one name.
 
-A function returns the request; whoever sends it reads the answer. Owns paths, queries and bodies; imports no model, so that
+A function returns the request; the caller sends it and reads the answer. Owns paths, queries and bodies; imports no model, so that
 commands start fast.
 """
 
@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from .connection import Request
 
-#: Seconds by which an answer may come after the wait that it is about.
+#: Extra seconds that the answer to a wait may take after the end of the wait.
 _SPARE_S = 10.0
 
 

@@ -1,7 +1,8 @@
-"""Holds every answer under `/v1` and `/_emulator` against the OpenAPI documents, before it leaves: `--check-responses`.
+"""Checks every answer under `/v1` and `/_emulator` against the OpenAPI documents before it is sent: `--check-responses`.
 
-An answer that its document does not describe becomes a 500 that says where the two part. What a fault rule had a hand in is
-let through, for it is meant to be wrong; so is what the documents do not have: the pages that show them, and metrics.
+An answer that its document does not describe becomes a 500 that names the difference. Answers changed by a fault rule are
+not checked, because they are meant to be wrong. Neither are routes outside the documents: the pages that show them, and
+metrics.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _OUTSIDE = {"request-id"}
 
 
 class Mismatch(Exception):
-    """An answer is not as its document says. *at*: where in the document; *what* is wrong, with no value of the answer."""
+    """An answer violates its document. *at*: the place in the document; *what*: the problem, without values of the answer."""
 
     def __init__(self, at: str, what: str) -> None:
         super().__init__(f"The response does not match {at}: {what}")
@@ -40,7 +41,7 @@ class ResponseCheck:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request with what the routes answer, if that is right."""
+        """Answer a request with the routes' answer, if that is valid."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -58,7 +59,7 @@ class _Answer:
         self._passes = self._refused = False
 
     async def send(self, message: Message) -> None:
-        """Keep the head until the body is there and right; pass a stream on frame by frame."""
+        """Hold back the head until the body is complete and valid; pass a stream on frame by frame."""
         if self._refused:
             return
         if self._passes:
@@ -109,7 +110,7 @@ class _Answer:
         """Check the events of a stream that a message ends.
 
         Raises:
-            Mismatch: one is wrong. The head is gone, so the stream is cut.
+            Mismatch: one is invalid. The head was sent already, so the stream is cut.
         """
         *frames, self._body = (self._body + message.get("body", b"")).split(b"\n\n")
         for frame in frames:
@@ -117,7 +118,7 @@ class _Answer:
 
 
 class _Expected:
-    """What a document says of one status of an operation, in one content type."""
+    """The description of one status of an operation, in one content type."""
 
     def __init__(self, at: str, body: jsonschema_rs.Validator, headers: jsonschema_rs.Validator) -> None:
         self._at, self._body, self._headers = at, body, headers
@@ -127,7 +128,7 @@ class _Expected:
         self._check(self._headers, headers, "header ")
 
     def check_body(self, body: bytes) -> None:
-        """Raise `Mismatch` if a body is no JSON or not of its schema."""
+        """Raise `Mismatch` if a body is not JSON or violates its schema."""
         try:
             value = json.loads(body)
         except ValueError:
@@ -135,7 +136,7 @@ class _Expected:
         self._check(self._body, value, "body ")
 
     def check_frame(self, frame: bytes) -> None:
-        """Raise `Mismatch` if an event is not of its schema, or its data no JSON object."""
+        """Raise `Mismatch` if an event violates its schema, or its data is not a JSON object."""
         event = dict(line.split(": ", 1) for line in frame.decode().split("\n") if ": " in line)
         self._check(self._body, event, "event ")
         try:
@@ -153,7 +154,7 @@ class _Expected:
 
 
 def _expected_of(scope: Scope, status: int, kind: str) -> _Expected:
-    """Return what the documents say of an answer.
+    """Return the description of an answer in the documents.
 
     Raises:
         Mismatch: they have no such status or content type.
@@ -184,7 +185,7 @@ def _expected(path: str, method: str, status: int, kind: str) -> _Expected:
 
 @cache
 def _refusal() -> _Expected:
-    """Return the form of an error that belongs to no operation."""
+    """Return the shape of an error outside any operation."""
     at = "#/components/schemas/Error"
     return _of(documents.read(documents.V1), at, {"$ref": at}, ["x-should-retry"])
 

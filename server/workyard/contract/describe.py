@@ -1,4 +1,4 @@
-"""How the API is described: what a route declares of its answers, and the OpenAPI documents made of that.
+"""The description of the API: a route's declarations of its answers, and the OpenAPI documents generated from them.
 
 Two documents, generated from the code: the emulated API (`/v1`) and the control plane (`/_emulator`). `scripts/openapi`
 writes them to the folder `openapi/`.
@@ -82,7 +82,7 @@ _REASONS = {
 }
 #: `error.type` of each status.
 _KINDS = dict(TABLE.values())
-#: Why whatever makes the first thing in a workspace, or one thing more, may be refused.
+#: Why a call that creates the first resource in a workspace, or another one, may be refused.
 FULL = {409: "A limit of the server's settings is reached."}
 _HEADERS: dict[str, dict[str, Any]] = {
     "request-id": {
@@ -156,9 +156,9 @@ def success(
     /,
     **links: Mapping[str, Any],
 ) -> dict[int | str, dict[str, Any]]:
-    """Declare what a route answers with 200, and by *links* (see `link`) the calls that go on from there.
+    """Declare a route's answer with status 200, and with *links* (see `link`) the calls that may follow.
 
-    *texts*: other media types in which it can be had, as text, and what that is.
+    *texts*: other media types of the answer, as text, each with its description.
     """
     declared: dict[str, Any] = {"model": model, "description": description}
     if links:
@@ -198,7 +198,7 @@ def download(media_type: str, description: str) -> dict[int | str, dict[str, Any
 
 
 def link(description: str, operation: str, **parameters: str) -> dict[str, Any]:
-    """Return an OpenAPI link: the call that goes on from an answer.
+    """Return an OpenAPI link: a call that can follow an answer.
 
     Args:
         description: when to make the call.
@@ -217,8 +217,8 @@ def refusals(
     """Declare the errors a route may answer with. 503 is always among them.
 
     Args:
-        statuses: theirs.
-        because: a text of the route's own for some of them.
+        statuses: the statuses.
+        because: the route's own text for some of them.
         models: `e412=Model` gives a status a shape of its own.
     """
     reasons = _REASONS | dict(because or {})
@@ -283,7 +283,7 @@ def _tags(routes: Sequence[APIRoute]) -> list[dict[str, Any]]:
 
 
 def _complete(operation: dict[str, Any], parameters: Mapping[str, Any]) -> None:
-    """Add what FastAPI does not know: headers in and out, errors by status. Take out what the wire does not have."""
+    """Add what FastAPI does not know: headers in and out, errors by status. Remove what the wire does not have."""
     for parameter in operation.get("parameters", []):
         # A parameter that is left out is not null.
         parameter["schema"] = _not_null(_tidy(parameter["schema"]))
@@ -317,7 +317,7 @@ def _error_name(status: int) -> str:
 
 
 def _error_schema(status: int) -> dict[str, Any]:
-    """Return the envelope of the errors of one type. Only those of a broken rule may carry details."""
+    """Return the envelope of the errors of one type. Only the errors of a broken rule may have details."""
     body: dict[str, Any] = {"type": {"const": _KINDS[status]}}
     if _KINDS[status] != _KINDS[400]:
         body["details"] = False

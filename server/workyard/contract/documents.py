@@ -1,7 +1,7 @@
-"""The OpenAPI documents as they are committed: what is served, and what answers are held against.
+"""The committed OpenAPI documents, which the server serves and checks its answers against.
 
-`documentation.py` makes them of the code, `scripts/openapi` writes them and CI compares the two; to make them anew would
-take each server a second.
+`describe.py` generates them from the code, `scripts/openapi` writes them and CI compares the two. Generating them at
+start-up would take each server a second.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ V1, CONTROL = "workyard.json", "control.json"
 
 @cache
 def read(name: str) -> dict[str, Any]:
-    """Return a document; nobody changes it."""
+    """Return a document; callers must not change it."""
     document: dict[str, Any] = json.loads(_path(name).read_text(encoding="utf-8"))
     return document
 

@@ -1,1 +1,1 @@
-"""Fault rules and ready scenarios."""
+"""Fault rules and predefined scenarios."""

@@ -1,4 +1,4 @@
-"""Answers that a fault has changed or cut off."""
+"""Answers that a fault changes or cuts off."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def until_disconnected(receive: Receive) -> None:
 
 
 def json_of(response: Response | None) -> dict[str, Any] | None:
-    """Return the object that an answer holds, None for an error or anything else."""
+    """Return the JSON object of an answer, None for an error or anything else."""
     if not isinstance(response, JsonResponse) or response.status_code != 200:
         return None
     value = json.loads(bytes(response.body))
@@ -65,7 +65,7 @@ def json_of(response: Response | None) -> dict[str, Any] | None:
 
 
 def with_members(response: Response | None, members: dict[str, Any]) -> Response | None:
-    """Return an answer with other values of those members that it has; None if it is no object."""
+    """Return an answer with new values for the given members that it has; None if it is not an object."""
     value = json_of(response)
     return (
         None if value is None else JsonResponse(value | {name: each for name, each in members.items() if name in value})

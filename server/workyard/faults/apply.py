@@ -1,9 +1,9 @@
-"""What fault rules do to API calls. Which calls a rule fits is decided in `rules.py`, what a kind does in `kinds.py`; the
-store's `faults.py` counts the calls.
+"""Applies fault rules to API calls. `rules.py` decides which calls a rule matches, `kinds.py` implements the kinds of
+faults, and the store's `faults.py` counts the calls.
 
-A script that finds fault rules in its workspace has done nothing yet. `gate` then decides for the call: what acts before
-its effect is raised as `Faulted`, which unwinds the route, so that no pause is made while anything is held; what acts
-after it waits in `ApiCall.after` for the answer. `answer` carries out both.
+A script that finds fault rules in its workspace stops before it changes anything. `gate` then decides for the call. Rules
+that act before the call's effect are raised as `Faulted`, which unwinds the route, so that no lock is held during a pause.
+Rules that act after it wait in `ApiCall.after` for the answer. `answer` carries out both.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Applied:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is done to a call's answer: *rules*; and whether rules for what a poll hands out are to be asked then."""
+    """The *rules* to apply to a call's answer; and whether rules for the item that a poll hands out must be checked then."""
 
     workspace: str
     rules: tuple[Applied, ...]
@@ -63,7 +63,7 @@ class Faults:
     """The faults of all workspaces.
 
     Attributes:
-        store: where their rules are.
+        store: the storage of their rules.
     """
 
     def __init__(self, access: Access, workspaces: WorkspaceStore, clocks: Clocks, queue: WorkQueue) -> None:
@@ -80,7 +80,7 @@ class Faults:
         self._closing.set()
 
     async def ask_workspace(self, workspace: str) -> None:
-        """Decide for the call being answered, which names no environment.
+        """Decide for the current call, which names no environment.
 
         Raises:
             Faulted: rules act before its effect.
@@ -107,7 +107,7 @@ class Faults:
 
         def fits(given: Given) -> bool:
             nonlocal items
-            # Asked for every rule: whether any waits for what the poll hands out.
+            # Checked over all rules: whether any of them needs the item that the poll hands out.
             items = items or (call.on == "poll" and given.rule.is_for_items)
             return given.rule.fits(call)
 
@@ -137,8 +137,8 @@ class Faults:
         Args:
             call: the request.
             api_call: its operation, ids and client.
-            route: does what was asked for.
-            outcome: what became of it so far: `Faulted`, a domain error, or the answer.
+            route: runs the call.
+            outcome: the result so far: `Faulted`, a domain error, or the answer.
         """
         if isinstance(outcome, Faulted):
             response = await self._before(call, api_call, outcome) or await _run(call.scope, route)
@@ -149,7 +149,7 @@ class Faults:
         return response
 
     async def _before(self, call: CheckedRequest, api_call: ApiCall, faulted: Faulted) -> Response | None:
-        """Carry out what acts before a call; return the answer if that settles it."""
+        """Carry out the faults that act before a call; return the answer if they determine it."""
         item = api_call.work_id or work_of(api_call)
         for applied in _settling_last(faulted.rules):
             await self._note(api_call, item, applied)
@@ -159,14 +159,14 @@ class Faults:
         return None
 
     async def _after(self, call: CheckedRequest, api_call: ApiCall, plan: Plan, response: Response) -> Response:
-        """Carry out what acts after a call; return what the client gets in place of the answer."""
+        """Carry out the faults that act after a call; return the answer that the client gets instead."""
         item, session = api_call.work_id or work_of(api_call), ""
         rules = list(plan.rules)
         if api_call.on == "poll":
             polled = json_of(response)
             item, session = (polled["id"], polled["data"]["id"]) if polled and "data" in polled else ("", "")
             if item and plan.asks_item:
-                # What settles the answer was decided before; the first is the one.
+                # The store has decided which fault determines the answer: the first.
                 settled = any(each.rule.do.settles for each in rules)
                 rules += await self._ask(
                     api_call, plan.workspace, lambda given: given.rule.fits(api_call, (item, session)), settled=settled
@@ -179,7 +179,7 @@ class Faults:
         return response
 
     async def _note(self, api_call: ApiCall, item: str, applied: Applied) -> None:
-        """Note a fault on the timeline of the item that a call is about, and do what its kind does to the item."""
+        """Record a fault on the timeline of the call's item, and do what its kind does to the item."""
         if item:
             await self._queue.fault(
                 api_call.environment_id, item, rule=applied.name, kind=applied.rule.kind, worker_id=api_call.worker_id

@@ -42,12 +42,12 @@ from ..wire.responses import JsonResponse
 from ..wire.values import OnlyTrue
 from .answers import Cut, until_disconnected, with_members
 
-#: Longest pause that a rule makes, milliseconds.
+#: Longest pause of a rule, milliseconds.
 LONGEST_PAUSE_MS = 600_000
 LONGEST_LIFE_S = 86_400 * 365
-#: The injected `secret`: a blank and a sign that no alphabet of base64 has.
+#: The injected `secret`: a blank and a character that no base64 alphabet contains.
 MALFORMED_SECRET = "malformed secret!"
-#: `error.message` where no domain error has one.
+#: `error.message` if no domain error has one.
 _MESSAGES = {
     403: "Token not authorized for this environment",
     404: "Not found",
@@ -88,8 +88,8 @@ class Hit:
 
     Attributes:
         request: the call, as it came.
-        api_call: what is known of it.
-        workspace: whose rule it is.
+        api_call: the record of the call.
+        workspace: the workspace of the rule.
         closing: set when the server is going down.
     """
 
@@ -101,7 +101,7 @@ class Hit:
     closing: asyncio.Event
 
     async def pause(self, ms: int) -> bool:
-        """Let milliseconds pass, fewer if the server is going down; return False if the client goes away meanwhile."""
+        """Wait for milliseconds, or until the server goes down; return False if the client disconnects meanwhile."""
         gone = asyncio.create_task(until_disconnected(self.request.receive))
         closing = asyncio.create_task(self.closing.wait())
         try:
@@ -354,7 +354,7 @@ AnyKind = (
 KINDS: dict[str, type[AnyKind]] = {each.kind: each for each in get_args(AnyKind)}
 
 
-# -- `do`: the members of all kinds, of which a rule has those of one --------------------------------------------
+# -- `do`: the members of all kinds; a rule has those of one kind ------------------------------------------------
 
 
 #: Null that the JSON Schema does not mention. `Any`: mypy cannot follow types that are values.
@@ -430,7 +430,7 @@ async def _error(hit: Hit, status: int) -> WorkyardError | None:
     if status == 409 and call.on == "ack":
         return AckOutOfState(call.work_id, "starting")
     if status == 412 and call.on == "heartbeat":
-        # As if another worker had beaten just now.
+        # As if another worker had sent a heartbeat just now.
         return HeartbeatPreconditionFailed(
             expected=hit.request.query_params.get("expected_last_heartbeat") or NO_HEARTBEAT,
             stored=format_instant((await hit.workspaces.clock(hit.workspace)).now),

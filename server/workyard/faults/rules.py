@@ -1,6 +1,5 @@
-"""Fault rules: their shape, their checks, which calls a rule fits, how it is stored. The kinds of faults are in
-`kinds.py`, what is done to a call in `apply.py`; the store's `faults.py` counts the calls. Rules: `faults.*`;
-docs/faults.md.
+"""Fault rules: their shape, their checks, which calls a rule matches, how it is stored. `kinds.py` has the kinds of
+faults, `apply.py` applies them to calls; the store's `faults.py` counts the calls. Rules: `faults.*`; docs/faults.md.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ class Match(Part):
 
     @property
     def item(self) -> bool:
-        """Tell whether an item, or its session, is named."""
+        """Return whether an item, or its session, is named."""
         return self.work_id is not None or self.session_id is not None
 
 
@@ -150,7 +149,7 @@ class FaultRule(Part):
 
     @cached_property
     def is_for_items(self) -> bool:
-        """Tell whether, of polls, it is about those only that hand out an item."""
+        """Return whether it matches a poll only if the poll hands out an item."""
         return self.acts == "after" and (self.match.item or self.do.needs_item)
 
     @property
@@ -171,12 +170,12 @@ class FaultRule(Part):
         return self.nth if isinstance(self.nth, list) else [self.nth]
 
     def fits(self, call: ApiCall, item: tuple[str, str] | None = None) -> bool:
-        """Tell whether a call is one of those the rule is about.
+        """Return whether the rule matches a call.
 
         Args:
             call: the call.
-            item: of a poll that is over, the item that it handed out and its session. A rule that is for items fits such
-                a poll only, any other only one that is not over.
+            item: for a finished poll, the item that it handed out and its session. A rule for items matches only finished
+                polls, any other rule only unfinished ones.
         """
         on, match = self.on, self.match
         if not is_in_group(call.on, on):
@@ -215,7 +214,7 @@ class Given:
 
     @property
     def dice(self) -> Dice:
-        """Return how its calls are counted."""
+        """Return how it selects among the calls that it matches."""
         rule = self.rule
         nth = (
             rule.nth
@@ -228,7 +227,7 @@ class Given:
 
     @property
     def text(self) -> str:
-        """Return it as it is stored."""
+        """Return its stored form."""
         return json.dumps({"rule": plain(self.rule), "seed": self.seed, "place": self.place}, ensure_ascii=False)
 
 

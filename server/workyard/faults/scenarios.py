@@ -1,4 +1,4 @@
-"""Scenarios: fault rules that belong together, as a request brings them or from the library. Docs: docs/faults.md."""
+"""Scenarios: groups of fault rules, from a request or from the library. Docs: docs/faults.md."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .rules import MOST_RULES, FaultRule, Id
 
 LONGEST_TEXT = 262_144
 SCHEMA_FILE = "scenario.schema.json"
-#: The ledger's rule for a text that is refused.
+#: The ledger rule that a refused text breaks.
 _RULE = "faults.rules"
 _T = TypeVar("_T")
 
@@ -56,10 +56,10 @@ class _One(Part):
 
 
 def read_scenario(text: str) -> Scenario:
-    """Return the rules that *text*, YAML or JSON, asks for: one rule, a scenario, or the name of a ready one.
+    """Return the rules in *text*, YAML or JSON, which is one rule, a scenario, or the name of a ready scenario.
 
     Raises:
-        InvalidRequest: it is none of these; the message names the path of each problem.
+        InvalidRequest: it is not valid; the message names the path of each problem.
     """
     value = plain_data(text, "Scenario", most=LONGEST_TEXT, rule=_RULE)
     if not isinstance(value, dict):
@@ -94,9 +94,9 @@ def _checked(read: Callable[[Any], _T], value: Mapping[str, Any]) -> _T:
     try:
         return read(value)
     except ValidationError as error:
-        # What may be left out is declared as "or null": that it is not null is no problem.
+        # Optional members are declared as "or null": ignore the problem that the value is not null.
         found = [each for each in error.errors() if each["type"] != "none_required"]
-        # A problem of the whole has no path.
+        # A problem of the whole document has no path.
         problems = [f"{_path(each['loc'], value)}: {in_words(each['msg'])}".removeprefix(": ") for each in found]
         raise InvalidRequest("; ".join(problems), rule=_RULE) from None
     except RecursionError:
@@ -133,7 +133,7 @@ def ready_scenario(name: str, field: str = "name") -> Scenario:
     """Return a ready scenario.
 
     Raises:
-        InvalidRequest: there is none of this name; the message begins with *field*.
+        InvalidRequest: no scenario has this name; the message begins with *field*.
     """
     texts = ready_scenarios()
     if name not in texts:

@@ -13,17 +13,17 @@ from workyard_store.ids import is_id
 
 from ..wire.exchange import Exchange
 
-#: What the workspace of a request is found by: the environment that it is about, or an empty string, and its token.
+#: The data that determines the workspace of a request: its environment, or an empty string, and its token.
 Names = tuple[str, str | None]
 
 #: How many deleted environments to remember, so that late requests can still be attributed to a workspace.
 _MOST_KNOWN = 4096
-#: Operations that last as long as the client likes, and do nothing meanwhile.
+#: Operations that last as long as the client likes, and are idle meanwhile.
 _LASTING = ("sessions.events.stream",)
 
 
 def names_of(exchange: Exchange) -> Names:
-    """Return what a request's workspace is found by."""
+    """Return the data that determines a request's workspace."""
     api_call = exchange.api_call
     return "" if api_call is None else api_call.environment_id, exchange.caller.token
 
@@ -37,9 +37,9 @@ class Owners:
         self._known: dict[str, str] = {}
 
     async def of(self, requests: Sequence[Names]) -> list[str]:
-        """Return the workspace of each request; an empty string where it is nobody's: its token was issued by an
-        environment that is gone and that nothing is known of."""
-        # Those of one caller about one environment are many, and have one workspace.
+        """Return the workspace of each request; an empty string if it has none, because its token was issued by a deleted
+        environment that is not remembered."""
+        # There are many requests of one caller about one environment; they share a workspace.
         callers = {names: Caller(names[1]) for names in dict.fromkeys(requests)}
         named = {names: _environments(names[0], caller) for names, caller in callers.items()}
         await self._learn({each for environments in named.values() for each in environments})
@@ -65,12 +65,11 @@ class Owners:
             del self._known[next(iter(self._known))]
 
     def forget(self, workspace: str | None) -> None:
-        """Remember nothing of a workspace's environments, None: of all."""
+        """Forget a workspace's environments, None: all environments."""
         self._known = {} if workspace is None else {id_: ws for id_, ws in self._known.items() if ws != workspace}
 
     async def busy(self, exchanges: Sequence[Exchange], workspace: str) -> int:
-        """Return how many of the requests that are being answered are a workspace's, and neither polls that are blocked nor
-        streams that are listened to."""
+        """Return how many requests of a workspace are being answered, not counting blocked polls and open streams."""
         moving = [
             each
             for each in exchanges

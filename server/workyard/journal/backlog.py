@@ -1,12 +1,12 @@
 """The requests that were answered in this process and wait to be written into the journal, and the batches that are written.
 
-A request costs no round trip of its own. The requests of the last moments are written together, or at once when somebody
-reads, here or in another process. Of those, only what the journal would still keep then: most of what a busy server answers
-costs no more than being noted, by caller and environment, so that one look-up of a workspace serves many. The embedded
-engine dies with its process, so there the backlog is written when somebody reads, or when it has become long. While Redis is
-away requests wait, as many as there is room for; those that are lost are counted, and readers are told.
+A request costs no round trip of its own. Recent requests are written together, or immediately when a client reads the
+journal, in this process or another. Requests that the journal would already have dropped by then are never written, so for
+most requests of a busy server the only cost is a note by caller and environment; one look-up of a workspace serves many of
+them. The embedded engine dies with its process, so there the backlog is written when a client reads, or when it is long.
+While Redis is away requests wait, as many as there is room for; lost requests are counted and reported to readers.
 
-A workspace that is reset stays forgotten: no process writes a request that came before the reset's end.
+A reset forgets a workspace's requests for good: no process writes a request that came before the end of the reset.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ _log = logging.getLogger("workyard")
 
 #: Stands for all workspaces.
 EVERY = "*"
-#: Most requests that wait; of more, some are lost.
+#: Maximum number of waiting requests; more are partly lost.
 _MOST_WAITING = 5000
 #: Size of the backlog at which the writer is woken early.
 _MANY_WAITING = 4096
-#: Seconds after which the workspaces of requests are looked up together, and after which these are written, unless somebody
-#: asks: where they are few, and where they are many. What the ring would by then have lost is never written, so the longer
-#: the less work.
+#: Seconds after which the workspaces of requests are looked up together, and after which the requests are written unless a
+#: client reads earlier: if there are few, and if there are many. Requests that the ring would have lost by then are never
+#: written, so a longer interval means less work.
 _EVERY_S = 1.0
 _WRITE_FEW_S, _WRITE_MANY_S = 5.0, 15.0
 _MANY_A_SECOND = 100
-#: Seconds until Redis is asked again that could not be reached.
+#: Seconds between two attempts to reach Redis.
 _RETRY_S = 2.0
 #: Callers and environments whose workspaces are looked up together.
 _LOOK_UP = 512
@@ -52,20 +52,20 @@ _AT_A_TIME = 64
 #: Most requests of one batch, and characters that are written together.
 _BATCH = 128
 _MOST_CHARACTERS = 262_144
-#: Seconds after which a reset is taken for dead, whose process did not say that it is over.
+#: Seconds after which a reset counts as dead if its process has not reported its end.
 _LONGEST_RESET_S = 300.0
 #: Seconds that the last writing may take.
 _CLOSE_WITHIN_S = 0.5
 
 
 class Waiting:
-    """The requests of one caller about one environment that were answered and wait to be written, the last *most* of them.
+    """The last *most* answered requests of one caller about one environment that wait to be written.
 
     Attributes:
         packed: each packed (`entry.pack`).
         came: how many there were.
         oldest: when the first of them began, seconds on the performance counter.
-        owner: their workspace, None while nobody has looked it up.
+        owner: their workspace, None before it was looked up.
     """
 
     __slots__ = ("came", "oldest", "owner", "packed")
@@ -82,7 +82,7 @@ class Backlog:
 
     Attributes:
         waiting: these, by caller and environment; `held`: how many.
-        on_waiting: called when one waits of a caller and an environment of which none did, and when the backlog is long.
+        on_waiting: called when a caller and environment get their first waiting request, and when the backlog is long.
         lost: how many were thrown away, and `lost_at` when that was last, wall time in seconds.
     """
 
@@ -92,12 +92,12 @@ class Backlog:
         self.held = 0
         self.lost = 0
         self.lost_at = 0.0
-        self.on_waiting: Callable[[], None] = nobody
+        self.on_waiting: Callable[[], None] = ignore
         self._most = most
 
     @property
     def is_long(self) -> bool:
-        """Tell whether so many wait that they are to be written early."""
+        """Return whether enough requests wait to write them early."""
         return self.held >= _MANY_WAITING
 
     def add(self, exchange: Exchange) -> None:
@@ -136,27 +136,27 @@ class Backlog:
         self.lose(1)
 
     def take(self, names: Names) -> Waiting:
-        """Return requests that wait, and keep them no longer."""
+        """Remove waiting requests and return them."""
         waiting = self.waiting.pop(names)
         self.held -= len(waiting.packed)
         return waiting
 
     def drop(self, names: Names, waiting: Waiting) -> int:
-        """Keep some requests no longer, if they still wait; return how many."""
+        """Remove some requests, if they still wait; return how many."""
         return len(self.take(names).packed) if self.waiting.get(names) is waiting else 0
 
     def unattributed(self) -> list[tuple[Names, Waiting]]:
-        """Return the requests whose workspace nobody has looked up."""
+        """Return the requests whose workspace has not been looked up."""
         return [(names, waiting) for names, waiting in self.waiting.items() if waiting.owner is None]
 
     def lose(self, number: int) -> None:
-        """Note that requests were thrown away that the journal should have had."""
+        """Record the loss of requests that the journal should have had."""
         self.lost += number
         self.lost_at = time.time()
 
 
-def nobody() -> None:
-    """Do nothing about the backlog: nobody writes it."""
+def ignore() -> None:
+    """Do nothing about waiting requests, because no writer is running."""
 
 
 class BatchWriter:
@@ -175,10 +175,10 @@ class BatchWriter:
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._writing = asyncio.Lock()
-        # Whether the last writing has failed: then Redis is first asked for a sign of life.
+        # Whether the last write failed: then Redis is pinged first.
         self._doubtful = False
-        # Workspaces being reset, by the moment at which that is taken for dead; and when requests have to have come to be
-        # written, of those that were. `*`: all of them. On the performance counter.
+        # Workspace being reset → when its reset counts as dead; and workspace that was reset → the earliest arrival of requests
+        # that may be written. `*`: all workspaces. Both on the performance counter.
         self._held: dict[str, float] = {}
         self._begins: dict[str, float] = {}
         backlog.on_waiting = self._noticed
@@ -206,10 +206,10 @@ class BatchWriter:
         except Exception:
             _log.exception("the journal could not be written")
         if self._timer is not None:
-            self._timer.cancel()  # Another flush, which this one had to wait for, may have set it.
+            self._timer.cancel()  # An earlier flush, which this one waited for, may have set it.
             self._timer = None
         wait = self._backlog.waiting if self._lasts else self._backlog.unattributed()
-        if wait and self._backlog.on_waiting != nobody:
+        if wait and self._backlog.on_waiting != ignore:
             self._timer = asyncio.get_running_loop().call_later(again, self._time_came)
 
     def _is_due(self) -> bool:
@@ -222,8 +222,8 @@ class BatchWriter:
     # -- writing ----------------------------------------------------------------------------------------------
 
     async def flush(self, *, only_if_due: bool = False) -> None:
-        """Write what was answered in this process until now; *only_if_due*: if that is more than should wait, or has waited
-        long enough."""
+        """Write the requests that this process has answered; *only_if_due*: only if too many wait, or have waited long
+        enough."""
         async with self._writing:
             backlog = self._backlog
             if self._doubtful and backlog.waiting:
@@ -244,7 +244,7 @@ class BatchWriter:
             self._forget_old_resets()
 
     async def _look_up(self) -> None:
-        """Find the workspaces of the requests that were answered until now, while there still is what they are about."""
+        """Look up the workspaces of the answered requests, while their resources still exist."""
         unknown = self._backlog.unattributed()
         for start in range(0, len(unknown), _LOOK_UP):
             batch = unknown[start : start + _LOOK_UP]
@@ -293,27 +293,27 @@ class BatchWriter:
                 await self._store.write(owner, since, dropped, [(len(each), entries.join(each)) for each in batches])
                 dropped = 0
         except LimitReached:
-            return  # A workspace that there is no room for has no journal.
+            return  # A workspace beyond the limit of workspaces has no journal.
         except StorageUnavailable:
-            self._backlog.lose(len(texts))  # They may have been written, so they are not written again.
+            self._backlog.lose(len(texts))  # They may have been written, so writing them again could duplicate them.
             raise
 
     # -- resets -----------------------------------------------------------------------------------------------
 
     async def hold(self, workspace: str) -> None:
-        """Write no request of a workspace, `*`: of any, until `release` is called for it."""
+        """Stop writing requests of a workspace (`*`: of all) until `release` is called for it."""
         self._held[workspace] = time.perf_counter() + _LONGEST_RESET_S
         async with self._writing:
             await self._drop_all_of(workspace)
 
     async def release(self, workspace: str) -> None:
-        """Write requests of a workspace again that come from now on."""
+        """Resume writing requests of a workspace that arrive from now on."""
         self._held.pop(workspace, None)
         self._begins[workspace] = time.perf_counter()
         await self._drop_all_of(workspace)
 
     async def _drop_all_of(self, workspace: str) -> None:
-        # What came before a reset would not be written anyway, except that it would be counted among what the ring has lost.
+        # Requests from before the reset would not be written anyway, but the ring would count them as lost.
         with suppress(StorageUnavailable):
             await self._look_up()
         for names, waiting in list(self._backlog.waiting.items()):
@@ -321,7 +321,7 @@ class BatchWriter:
                 self._backlog.drop(names, waiting)
 
     def _begin_of(self, owner: str) -> float:
-        """Return when a request has to have come to be written, on the performance counter."""
+        """Return the earliest arrival of requests that may be written, on the performance counter."""
         now = time.perf_counter()
         if any(self._held.get(each, -math.inf) > now for each in (owner, EVERY)):
             return math.inf
@@ -340,7 +340,7 @@ class BatchWriter:
 
     async def close(self) -> None:
         """Write what is left, for the last time."""
-        self._backlog.on_waiting = nobody
+        self._backlog.on_waiting = ignore
         if self._timer is not None:
             self._timer.cancel()
         if self._lasts:

@@ -1,10 +1,10 @@
-"""One request as the journal has it. The type says how it is packed, stored and parsed.
+"""One request as the journal stores it. The type defines how an entry is packed, stored and parsed.
 
-An entry is made when its request has ended (`entry_of`), packed with whatever secrets it came with (`pack`), masked when it is
-written (`masking.py`), stored as a JSON array in the order of the fields (`encode`), and parsed again (`decode`).
+An entry is made when its request has ended (`entry_of`), packed with its secrets (`pack`), masked when it is written
+(`masking.py`), stored as a JSON array in the order of the fields (`encode`), and parsed again (`decode`).
 
-To record one more thing of a request, add a field with a default at the end, and set it in `entry_of`: entries that were
-stored before take the default. A text that a client chose is declared as `Annotated[str, FromClient(most)]`.
+To record another property of requests, add a field with a default at the end, and set it in `entry_of`: entries stored
+before get the default. Declare a text that a client chose as `Annotated[str, FromClient(most)]`.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _MOST_RETRIES = 9
 
 @dataclass(frozen=True, slots=True)
 class FromClient:
-    """Marks a text that a client chose or that an answer says: it is masked, then cut to *most* characters. *is_query*: a
-    secret may stand in it in escapes."""
+    """Marks a text that comes from a client or an answer: it is masked, then cut to *most* characters. *is_query*: it may
+    contain a secret in escaped form."""
 
     most: int
     is_query: bool = False
@@ -39,14 +39,14 @@ class Entry(msgspec.Struct, array_like=True, gc=False, eq=False):
         on: the operation, `unknown` without a route.
         method, path, query: as they came.
         status: of the answer, 0 if there was none.
-        cut: whether the answer did not come to its end, or the client was gone before.
+        cut: whether the answer was not completed, or the client left before.
         request_id: `req_…`.
         environment_id, work_id, session_id: as the path names them or the answer says; else empty.
         worker_id, user_agent, helper, credential: as `workyard_store.calls.ApiCall` has them.
-        retries: how often the client says that it has tried before, or None.
+        retries: the number of earlier tries that the client reports, or None.
         faults: names of the fault rules that were applied.
         error_type, error_message: of an answer that is an error, else empty; known once the entry is masked.
-        rule: id of the ledger's rule that such an answer is about.
+        rule: id of the ledger rule that such an answer names.
         received, sent: bytes of the request's body, as far as it was read, and of the answer's.
         request_body, response_body: the first bytes of them, as text.
         began: when it came, seconds on the performance counter of the process that answers; 0 once it is masked.
@@ -87,7 +87,7 @@ class Entry(msgspec.Struct, array_like=True, gc=False, eq=False):
 
 
 def entry_of(exchange: Exchange) -> Entry:
-    """Return the entry of a request that has ended, nothing masked."""
+    """Return the unmasked entry of a request that has ended."""
     scope, api_call, client = exchange.scope, exchange.api_call, exchange.client
     if api_call is None or client is None:
         client = ClientHeaders(user_agent=_user_agent(scope))
@@ -137,8 +137,8 @@ _decoder = msgspec.json.Decoder(list[Entry])
 
 
 def pack(entry: Entry) -> bytes:
-    """Return an entry as one object that never leaves the process: of many small ones, made every second and kept for some,
-    the memory that later requests want would be full."""
+    """Return an entry as one object, which never leaves the process. Many small objects, kept for seconds, would fragment the
+    memory that later requests need."""
     return _packer.encode(entry)
 
 

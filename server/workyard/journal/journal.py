@@ -1,5 +1,5 @@
-"""The journal: written by every server process (`backlog.py`), read from all of them. Owns what processes ask one another
-for it.
+"""The journal: every server process writes it (`backlog.py`) and can read it. Owns the questions that processes ask each
+other for it.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from .attribution import Owners
 from .backlog import EVERY, Backlog, BatchWriter
 from .entry import Entry
 
-#: Seconds in which a process has to answer that does not run well; only such ones are waited for.
+#: Seconds to wait for an answer of every process; only a process in trouble takes this long.
 _PATIENCE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a reader found.
+    """The result of a read.
 
     Attributes:
         entries: the requests, in the order they came.
-        extent: what the journal holds.
-        complete: whether every server process has said that it has written what it had answered, and none has lost any since
-            the journal began.
+        extent: the extent of the journal.
+        complete: whether every server process has confirmed that it wrote all answered requests, and none has lost any
+            since the journal began.
         keeps: whether there is a journal at all.
     """
 
@@ -92,7 +92,8 @@ class Journal:
 
     @asynccontextmanager
     async def forgotten(self, workspace: str) -> AsyncIterator[None]:
-        """While a workspace is reset, `*`: all, let no process write its requests; nor later those that came before."""
+        """During the reset of a workspace (`*`: all), keep every process from writing its requests, and afterwards from writing
+        earlier ones."""
         if not self._store.keeps:
             yield
             return
@@ -103,13 +104,13 @@ class Journal:
             await self._peers.ask("remember", workspace, within_s=_PATIENCE_S)
 
     async def gather(self) -> int | None:
-        """Have all processes write what they answered until now. Return when one has lost any, wall time in microseconds, 0
-        for never; None if not all have answered."""
+        """Have all processes write their answered requests. Return when one last lost a request, wall time in microseconds, 0
+        for never; None if not all processes have replied."""
         answers = await self._peers.ask("flush", within_s=_PATIENCE_S)
         return max(map(int, answers.words.values()), default=0) if answers.complete else None
 
     async def read(self, workspace: str, gathered: int | None, *, first: int = 1, bodies: bool = False) -> Reading:
-        """Return a workspace's requests from number *first* on; *gathered*: what `gather` has answered before."""
+        """Return a workspace's requests from number *first* on; *gathered*: an earlier result of `gather`."""
         found: list[Entry] = []
         extent = Extent(1, 0, 0, None)
         async for now, batches in self._store.read(workspace, first):
@@ -124,5 +125,5 @@ class Journal:
         return Reading(found, extent, complete and self._store.keeps > 0, self._store.keeps > 0)
 
     async def clear(self, workspace: str) -> int:
-        """Remove what was answered until now from a workspace's journal; return how many requests that were."""
+        """Remove all requests answered until now from a workspace's journal; return how many there were."""
         return await self._store.clear(workspace)

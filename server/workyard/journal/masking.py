@@ -1,7 +1,7 @@
-"""Takes the secrets out of an entry before anybody but its process sees it, and cuts its texts. Owns no form of storage.
+"""Removes the secrets from an entry before it leaves its process, and truncates its texts. Owns no form of storage.
 
-Which fields are masked and where they are cut, the fields of `Entry` say (`FromClient`). Bodies are masked by their JSON
-members too.
+The annotations of the fields of `Entry` (`FromClient`) say which fields are masked and where they are cut. In bodies,
+the values of secret JSON members are masked too.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .entry import Entry, FromClient, entry_of
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
 
-#: Field → how it is masked and cut.
+#: Field → its masking and its length limit.
 _FROM_CLIENT = {
     name: mark
     for name, hint in get_type_hints(Entry, include_extras=True).items()
@@ -33,17 +33,17 @@ _FROM_CLIENT = {
 }
 _values = attrgetter(*_FROM_CLIENT)
 _FEWEST = min(mark.most for mark in _FROM_CLIENT.values())
-#: Between two values while all are looked at together. Nor is a value of an entry divided into lines.
+#: Separator while all values are checked together; no value of an entry has line breaks.
 _SEPARATOR = "\n"
 _DIVIDING = re.compile("[\n\x1f]")
 
-#: Members whose value is a secret. A text may end within the value.
+#: Members whose value is a secret. The text may be cut within the value.
 _MEMBERS = re.compile(
     r'("[^"\\]*(?:secret|token|api[_-]?key|authorization|password)[^"\\]*"\s*:\s*")(?:[^"\\]|\\.)*', re.IGNORECASE
 )
-#: One of these stands in lower case in every text with such a member.
+#: Every text with such a member contains one of these, in lower case.
 _SUSPECT = ("secret", "token", "key", "authoriz", "passw")
-#: A member of every work item that is shown.
+#: A member of every work item whose value is shown.
 _NO_SECRET = '"secret":null'
 #: Printable ASCII characters that are written as escapes, after any escaped backslashes; not the quote or the backslash.
 _ESCAPES = re.compile(r"\\(\\|u00(?!22|5[cC])([2-7][0-9a-fA-F]))")
@@ -51,7 +51,7 @@ _ESCAPES = re.compile(r"\\(\\|u00(?!22|5[cC])([2-7][0-9a-fA-F]))")
 _PLAIN = re.compile(r"[0-9A-Za-z._~-]+")
 #: How the tokens of the known forms begin.
 _PREFIX = "sk-ant-"
-#: The colons of an instant are most often all that is escaped in a query.
+#: The colons of an instant are usually the only escapes in a query.
 _COLON = "%3A"
 
 
@@ -75,7 +75,7 @@ def describe(exchange: Exchange, body_bytes: int) -> Entry:
 
 
 def mask(entry: Entry, token: str | None, body_bytes: int) -> None:
-    """Make of an entry what may be stored and shown: without secrets, its texts cut, *body_bytes* of each body.
+    """Return the form of an entry that may be stored and shown: without secrets, texts cut, *body_bytes* of each body.
 
     *token*: the one that the request came with.
     """
@@ -86,7 +86,7 @@ def mask(entry: Entry, token: str | None, body_bytes: int) -> None:
         entry.session_id = canonical_session_id(entry.session_id) or entry.session_id
     values = _values(entry)
     line = _SEPARATOR.join(values)
-    # Most requests have nothing to mask or to cut: that is found out over all values at once.
+    # Most requests have nothing to mask or to cut: one check over all values together finds that.
     if not line.isascii() or masker.suspects(line) or _is_odd(line, values, entry.query):
         for name, mark in _FROM_CLIENT.items():
             setattr(entry, name, masker.text(getattr(entry, name), mark))
@@ -96,7 +96,7 @@ def mask(entry: Entry, token: str | None, body_bytes: int) -> None:
 
 
 def _is_odd(line: str, values: tuple[str, ...], query: str) -> bool:
-    """Tell whether a value may have to be cut, has a line break, or is a query in which a secret may be escaped."""
+    """Return whether a value may be too long, has a line break, or is a query that may contain an escaped secret."""
     return (
         max(map(len, values)) > _FEWEST
         or line.count(_SEPARATOR) >= len(values)
@@ -106,7 +106,7 @@ def _is_odd(line: str, values: tuple[str, ...], query: str) -> bool:
 
 
 class _Masker:
-    """Takes the secrets out of the texts of one request; *token* is the one that it came with."""
+    """Removes the secrets from the texts of one request; *token* is the request's own."""
 
     __slots__ = ("_forms",)
 
@@ -118,16 +118,16 @@ class _Masker:
             self._forms = forms
 
     def suspects(self, text: str) -> bool:
-        """Tell whether a token of the known forms or the request's own stands in a text as it is."""
+        """Return whether a text contains the request's token, or a token of the known forms, unescaped."""
         for form in self._forms:
             if form in text:
                 return True
         return has_token(text)
 
     def text(self, text: str, mark: FromClient) -> str:
-        """Return the first characters of a text, in one line and without secrets, however they are written in a query."""
+        """Return the first characters of a text, in one line and without secrets, escaped ones in a query included."""
         if mark.is_query and "%" in text:
-            # This is what unquoting it would give, where nothing else is escaped.
+            # The same as unquoting it, if nothing else is escaped.
             plain = text.replace(_COLON, ":")
             plain = unquote(plain) if "%" in plain else plain
             if self._without_tokens(plain) != plain:
@@ -135,7 +135,7 @@ class _Masker:
         return _DIVIDING.sub(" ", self._without_tokens(text)[: mark.most])
 
     def body(self, text: str, length: int, most: int) -> str:
-        """Return the first *most* bytes, without secrets, of a body of *length* bytes of which *text* is the beginning."""
+        """Return the first *most* bytes, without secrets, of a body of *length* bytes that begins with *text*."""
         if not text or not most:
             return ""
         if "\\u00" in text:

@@ -1,5 +1,5 @@
-"""What requests there must have been: filters over the journal, expectations, and what comes nearest to one that is not
-met. Owns no storage.
+"""Verification of expected requests: filters over the journal, expectations, and the nearest request to an expectation
+that is not met. Owns no storage.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ def _words() -> frozenset[str]:
     return frozenset(operations | groups | {ANY})
 
 
-#: What `on` may say: an operation, a group of them such as `environments` or `sessions.events`, or `any`.
+#: Values of `on`: an operation, a group of them such as `environments` or `sessions.events`, or `any`.
 WORDS = _words()
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which requests are meant; what is None does not matter.
+    """A filter of requests; members that are None match anything.
 
     Attributes:
         on: one of `WORDS`.
         status: three digits, or the first and `xx`.
-        session_id: also of the session's work item, by whatever environment.
-        since, until: wall time at which the request came, microseconds; from the first to before the second.
+        session_id: also matches requests on the session's work item, in any environment.
+        since, until: bounds of the arrival in wall time, microseconds; the second is exclusive.
     """
 
     on: str | None = None
@@ -56,16 +56,16 @@ class Filter:
     until: int | None = None
 
     def differs(self, entry: Entry) -> list[str]:
-        """Return the names of what is not as the filter wants it; none: the entry is meant."""
+        """Return the names of the members that do not match; empty: the entry matches."""
         return [each.name for each in _CHECKS if not self._agrees(each.name, entry)]
 
     def matches(self, entry: Entry) -> bool:
-        """Tell whether an entry is meant."""
+        """Return whether an entry matches."""
         return all(self._agrees(name, entry) for name in self.given)
 
     @property
     def given(self) -> list[str]:
-        """Return the names of what matters."""
+        """Return the names of the members that are set."""
         return [each.name for each in _CHECKS if getattr(self, each.name) is not None]
 
     def _agrees(self, name: str, entry: Entry) -> bool:
@@ -100,13 +100,13 @@ def _item_of(environment_id: str, session_id: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """How many requests there must have been that a filter means.
+    """The expected number of requests that match a filter.
 
     Attributes:
         which: the filter.
-        at_least, at_most: the bounds; None: none.
-        within_us: only requests count that came within one span of this length, wherever it holds the most of them; None:
-            all count.
+        at_least, at_most: the bounds; None: unbounded.
+        within_us: count only the requests within one span of this length, placed so that it contains the most of them;
+            None: count all.
     """
 
     which: Filter
@@ -117,15 +117,15 @@ class Expectation:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An expectation that is not met, or of which nobody can tell.
+    """An expectation that is not met, or that the journal cannot decide.
 
     Attributes:
-        index: which one.
-        found: how many requests there were.
-        known: whether the journal can tell.
-        reason: what is wrong.
-        matches: numbers of the last requests that it means.
-        nearest: the request that differs in the fewest respects, where too few were found; `differs` names these.
+        index: its place among the expectations.
+        found: the number of matching requests.
+        known: whether the journal can decide it.
+        reason: the problem.
+        matches: numbers of the last matching requests.
+        nearest: if too few were found, the request that differs in the fewest members; `differs` names these.
     """
 
     index: int
@@ -138,18 +138,18 @@ class Failure:
 
 
 async def verify(expectations: Sequence[Expectation], reading: Reading, *, in_order: bool) -> list[Failure]:
-    """Return what is not met; nothing, if all is.
+    """Return the failed expectations; empty if all are met.
 
     Args:
-        expectations: what must have been.
+        expectations: the expectations.
         reading: the requests.
-        in_order: whether each that wants a request must find one that came behind the one found for the one before.
+        in_order: whether each expectation that requires a request must find one after the request of the previous one.
     """
     failures: list[Failure] = []
     for index, expectation in enumerate(expectations):
         failure = _check(index, expectation, reading)
         failures += [] if failure is None else [failure]
-        await asyncio.sleep(0)  # Much may have to be looked through: others may run meanwhile.
+        await asyncio.sleep(0)  # There may be many entries to check: let other tasks run meanwhile.
     if in_order and not failures:
         failures = _out_of_order(expectations, reading)
     return failures
@@ -160,7 +160,7 @@ def _check(index: int, expected: Expectation, reading: Reading) -> Failure | Non
     count = len(matching) if expected.within_us is None else _most_within(matching, expected.within_us)
     too_few = expected.at_least is not None and count < expected.at_least
     too_many = expected.at_most is not None and count > expected.at_most
-    # What was dropped can only have been more.
+    # Dropped entries can only have added to the number.
     known = too_many or not (too_few or expected.at_most is not None) or _knows_all(reading)
     if known and not too_few and not too_many:
         return None
@@ -182,7 +182,7 @@ def _knows_all(reading: Reading) -> bool:
 
 
 def _unknown(reading: Reading) -> str:
-    """Return why the journal cannot tell."""
+    """Return why the journal cannot decide."""
     if not reading.keeps:
         return "the journal is off"
     if reading.extent.dropped:
@@ -191,7 +191,7 @@ def _unknown(reading: Reading) -> str:
 
 
 def _most_within(matching: Sequence[Entry], span_us: int) -> int:
-    """Return how many entries, sorted by time, one span holds at most."""
+    """Return the largest number of entries, sorted by time, within one span."""
     most = start = 0
     for end, entry in enumerate(matching):
         while matching[start].at < entry.at - span_us:
@@ -201,7 +201,7 @@ def _most_within(matching: Sequence[Entry], span_us: int) -> int:
 
 
 def _nearest(which: Filter, entries: Iterable[Entry]) -> tuple[Entry | None, list[str]]:
-    """Return the newest of the entries that differ in the fewest respects, if it differs in any but has something in common."""
+    """Return the newest of the entries that differ in the fewest members, if it differs in some but not in all."""
     differing = ((which.differs(entry), entry) for entry in entries)
     near = heapq.nsmallest(
         1,

@@ -1,5 +1,5 @@
-"""Which rule of the ledger an error is about, for the header `workyard-rule`. Owns no rule: `ledger/index.json` is made of them
-by scripts/ledger, and read when the first error is answered.
+"""Finds the ledger rule that an error breaks, for the header `workyard-rule`. Owns no rule: scripts/ledger generates
+`ledger/index.json` from the rules, and it is read when the first error is answered.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from pathlib import Path
 
 from workyard_store.errors import InvalidRequest, WorkyardError
 
-#: Header of every error: the id of the rule that it is about.
+#: Header of every error: the id of the broken rule.
 HEADER = "workyard-rule"
 _WORD = "[a-z0-9]+(-[a-z0-9]+)*"
 RULE_ID = rf"^{_WORD}(\.{_WORD})+$"
 #: The rule of a problem that no entry names.
 FALLBACK = "conventions.validation"
-#: What else tells the rule of a problem: its kind, by Pydantic's name. No field has a rule about unknown keys.
+#: Kind of problem, by Pydantic's name → rule, if no rule of the field applies. Unknown keys belong to no field.
 UNKNOWN_KEY = "extra_forbidden"
 _OF_KIND = {
     UNKNOWN_KEY: "conventions.extra-keys",
@@ -34,7 +34,7 @@ def _index() -> Mapping[str, Mapping[str, str]]:
 
 
 def of_error(error: WorkyardError, operation: str) -> str:
-    """Return the id of the rule that a domain error in a call of *operation* is about."""
+    """Return the id of the rule that a domain error in a call of *operation* breaks."""
     if error.rule is not None:
         return error.rule
     by_class = _index()["errors"]
@@ -50,7 +50,7 @@ def of_error(error: WorkyardError, operation: str) -> str:
 def of_problem(operation: str, path: str, kind: str = "") -> str:
     """Return the id of the rule that a field at *path* breaks, as a client writes it, in a call of *operation*.
 
-    The longest beginning of the path that a rule names counts. *kind*: Pydantic's name of the problem.
+    The rule with the longest matching prefix of the path counts. *kind*: Pydantic's name of the problem.
     """
     by_field = _index()["fields"]
     steps = [] if kind == UNKNOWN_KEY else path.lower().split(".")

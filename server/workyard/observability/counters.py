@@ -1,4 +1,4 @@
-"""Counts of the requests that this process has answered. Owns no form in which they are shown (`metrics.py`)."""
+"""Counts of the requests that this process has answered. `metrics.py` formats them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Counters:
 
     Attributes:
         answers: (operation, status) → answers; a status of 0: cut before there was one.
-        durations: operation → how many took at most as long as each of `BUCKETS_S`, in the last place those that took longer.
+        durations: operation → how many took at most as long as each of `BUCKETS_S`, with those that took longer last.
         seconds: operation → how long they took in all.
         faults: operation → how often a fault rule was applied.
     """

@@ -1,7 +1,7 @@
 """Log lines on standard error, as text or JSON. Owns their form only.
 
-A record may carry `fields`. Whatever clients send, a line is one line and holds no character that a terminal would obey; a
-traceback has lines of its own, which are indented.
+A record may carry `fields`. Whatever clients send, a message stays on one line and contains no terminal control
+characters; a traceback follows on separate, indented lines.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
-#: Control characters, and those by which Unicode ends lines or turns the direction of writing.
+#: Control characters, and Unicode characters that end a line or change the writing direction.
 _OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _OBEYED_BUT_BREAKS = re.compile(_OBEYED.pattern.replace("\x00-\x1f", "\x00-\x09\x0b-\x1f"))
 _BARE = re.compile(r"[^\s\"'=\\]+")
 
 
 def harmless(text: str) -> str:
-    """Return a text with the characters escaped that a terminal would obey, line breaks included."""
+    """Return a text with terminal control characters escaped, line breaks included."""
     return _OBEYED.sub(_escaped, text)
 
 
@@ -58,7 +58,7 @@ class _TextFormatter(logging.Formatter):
 
 
 def _in_lines(text: str) -> str:
-    """Return a text of several lines, of which none but the first can be taken for a log line of its own."""
+    """Return a text of several lines, indented so that only the first looks like a log line."""
     return _OBEYED_BUT_BREAKS.sub(_escaped, text).replace("\n", "\n  ")
 
 
@@ -73,7 +73,7 @@ def configure(level: str, form: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonFormatter() if form == "json" else _TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # Uvicorn tells of each start and stop at info; our own line says it better.
+    # Uvicorn logs each start and stop at level info; our own line is clearer.
     logging.getLogger("uvicorn").setLevel(logging.WARNING if level == "info" else level.upper())
     for noisy in ("asyncio", "fakeredis", "httptools", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -1,8 +1,8 @@
-"""What a monitor reads: figures of the queues from Redis, and of the requests from every server process.
+"""Prometheus metrics: figures of the queues from Redis, and counts of requests from every server process.
 
-Each process counts for itself, and a scrape asks them all, so that it may go to any: what belongs to a process has its
-name as label `process`, by which Prometheus tells a restart from a count that goes back. The text is written here and not
-by a client library: such a library keeps the counts of one process, and these come from several.
+Each process keeps its own counts. A scrape may go to any process, which asks all the others. The counts of a process have
+its name as label `process`, so that Prometheus can distinguish a restart from a decreasing counter. The text is written
+here and not by a client library, because such a library keeps the counts of one process, and these come from several.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from ..wire.traffic import Traffic
 from .counters import BUCKETS_S, Counters
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-#: Environments with a label of their own; the next are summed up as `other`, and those behind them are not read.
+#: Environments with their own label; the next ones are summed as `other`, and the rest are not read.
 MOST_LABELLED = 100
 MOST_READ = 500
 OTHER = "other"
 _AT_ONCE = 50
-#: Seconds in which every process has to answer.
+#: Seconds within which every process must answer.
 _PATIENCE_S = 2.0
 
 #: Name, without the prefix `workyard_` → kind and help. `_total` ends the name of each counter.
@@ -134,7 +134,7 @@ class Metrics:
     async def _of_queues(self, samples: dict[str, _Samples]) -> None:
         workspaces = await self._workspaces.all()
         lists = await asyncio.gather(*[self._workspaces.environments(workspace) for workspace in workspaces])
-        # The newest of each workspace first: they are the ones in use.
+        # The newest of each workspace first: they are most likely in use.
         turns = zip_longest(*(reversed(ids) for ids in lists))
         ids = [id_ for id_ in chain.from_iterable(turns) if id_ is not None]
         samples["environments"].append(("", {}, len(ids)))
@@ -200,8 +200,8 @@ def _lines(name: str, samples: _Samples) -> Iterable[str]:
     kind, text = SERIES[name]
     yield f"# HELP workyard_{name} {text}\n# TYPE workyard_{name} {kind}\n"
     for suffix, labels, value in samples:
-        shown = ",".join(f'{label}="{_escaped(str(of))}"' for label, of in labels.items())
-        yield f"workyard_{name}{suffix}{{{shown}}} {value}\n" if shown else f"workyard_{name}{suffix} {value}\n"
+        labelled = ",".join(f'{label}="{_escaped(str(of))}"' for label, of in labels.items())
+        yield f"workyard_{name}{suffix}{{{labelled}}} {value}\n" if labelled else f"workyard_{name}{suffix} {value}\n"
 
 
 def _escaped(text: str) -> str:

@@ -18,7 +18,7 @@ _log = logging.getLogger("workyard.requests")
 
 #: Bytes of each body that are logged.
 BODY_BYTES = 2048
-#: Seconds that the last lines may take, which ask Redis for workspaces.
+#: Seconds that the last lines may take; they look up workspaces in Redis.
 _CLOSE_WITHIN_S = 1.0
 
 
@@ -26,7 +26,7 @@ class RequestLog:
     """Logs requests at level debug; with bodies, at level info."""
 
     def __init__(self, owners: Owners, *, bodies: bool) -> None:
-        """Look workspaces up with *owners*; log the first bytes of the *bodies*, too."""
+        """Look up workspaces with *owners*; log the first bytes of the *bodies*, too."""
         self._owners = owners
         self._bodies = bodies
         self._level = logging.INFO if bodies else logging.DEBUG
@@ -35,7 +35,7 @@ class RequestLog:
     def add(self, exchange: Exchange) -> None:
         """Log a request that has ended, soon: its answer does not wait for the line."""
         if _log.isEnabledFor(self._level):
-            # In no context: what the look-up of the workspace asks of Redis is not the request's.
+            # In an empty context: the round trips of the workspace look-up do not count for the request.
             task = asyncio.create_task(self._write(exchange), context=Context())
             self._writing.add(task)
             task.add_done_callback(self._writing.discard)

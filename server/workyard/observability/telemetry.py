@@ -1,8 +1,8 @@
-"""OpenTelemetry: a span and measurements for each request, as the standard `OTEL_*` variables say (docs/observability.md).
+"""OpenTelemetry: a span and metrics for each request, configured by the standard `OTEL_*` variables (docs/observability.md).
 
-Nothing of the SDK is imported unless a variable asks for it. What was measured leaves by threads of its own, through queues
-that drop what does not fit: no request waits for a collector. Names are those of the semantic conventions for HTTP servers;
-our own begin with `workyard.`.
+The SDK is imported only if a variable asks for it. Separate threads export the data, from bounded queues that drop what
+does not fit, so no request waits for a collector. Names follow the semantic conventions for HTTP servers; our own begin
+with `workyard.`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _PROTOCOL = "http/protobuf"
 def telemetry_of(variables: Mapping[str, str] = os.environ) -> Telemetry | None:
     """Return telemetry configured from the `OTEL_*` variables; None if they request none, or if set-up fails (which is logged).
 
-    They may be meant for other programs too, so nothing in them keeps the server from starting.
+    The variables may be meant for other programs too, so no value of them prevents the server from starting.
     """
     wanted = [signal for signal in ("TRACES", "METRICS") if _is_wanted(signal, variables)]
     if not wanted:
@@ -172,7 +172,7 @@ class Telemetry:
         span.end()
 
     def close(self) -> None:
-        """Export what is left, not for long: the collector may be away."""
+        """Export the rest, within a short time: the collector may be away."""
         threads = [
             threading.Thread(target=provider.shutdown, daemon=True)
             for provider in (self._tracers, self._meters)

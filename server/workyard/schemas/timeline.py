@@ -1,4 +1,4 @@
-"""Wire shapes of timelines. Rules: `timeline.*`; the events are told of in `workyard_queue/timeline.py`."""
+"""Wire shapes of timelines. Rules: `timeline.*`; `workyard_queue/timeline/events.py` describes the events."""
 
 from __future__ import annotations
 
@@ -297,9 +297,9 @@ class Queues(Shape):
 
 def render_seen(seen: Seen) -> dict[str, Any]:
     """Render what a wait saw."""
-    shown = asdict(seen)
-    del shown["met"]
-    return shown
+    members = asdict(seen)
+    del members["met"]
+    return members
 
 
 def render_row(row: Row) -> dict[str, Any]:

@@ -22,8 +22,8 @@ def draw(timeline: Timeline) -> str:
     lines = [f"{timeline.work_id}  {timeline.state}", f"{timeline.session_id} in {timeline.environment_id}"]
     if events:
         span = duration(events[-1].at - events[0].at)
-        told = "" if timeline.complete else "; older ones are no longer kept"
-        lines.append(f"{len(events)} events in {span} from {format_instant(events[0].at)}{told}")
+        note = "" if timeline.complete else "; older ones are no longer kept"
+        lines.append(f"{len(events)} events in {span} from {format_instant(events[0].at)}{note}")
         lines += ["", f"{'at':>10}  {'later':>8}     {'event':<13} {'state':<20} by"]
         lines += _axis(events)
     lines += ["", "diagnosis:"]

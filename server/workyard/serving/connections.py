@@ -1,8 +1,7 @@
-"""The connections of one server process: how many there may be, and which are cut off because nothing comes or goes on them.
+"""The connections of one server process: the limit on their number, and the time-outs of idle and slow ones.
 
-Owns the limits of what comes off the wire and the look around for slow clients; what a connection says is `protocol.py`'s business.
-No timer of its own for each request: a connection notes until when it may wait, and one look now and then finds those that
-have waited too long.
+Owns the limits on input and the regular check for slow clients; `protocol.py` speaks HTTP. Requests have no timers of their
+own: each connection keeps its deadline, and one regular check finds the connections that have passed it.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from ..settings import Settings
 
 _log = logging.getLogger("workyard")
 
-#: Open files that are kept free for what is not a connection: Redis, files, the program's own.
+#: Open files reserved for other uses than client connections: Redis, files, the program's own.
 _OTHER_FILES = 128
 #: Seconds between two lines about refused connections or bytes that are not HTTP.
 _LINES_EVERY_S = 10.0
@@ -27,7 +26,7 @@ _LONGEST_LOOK_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class WireLimits:
-    """What a process takes off the wire. `…_bytes` in bytes, `…_s` in seconds; the settings say what each is."""
+    """The input limits of a process. `…_bytes` in bytes, `…_s` in seconds; the settings describe each."""
 
     url_bytes: int
     header_bytes: int
@@ -39,7 +38,7 @@ class WireLimits:
 
     @classmethod
     def of(cls, settings: Settings, room: int | None = None) -> WireLimits:
-        """Return the limits that the settings name; *room*: for so many connections instead."""
+        """Return the limits from the settings; *room*: another maximum number of connections."""
         return cls(
             url_bytes=settings.max_url_bytes,
             header_bytes=settings.max_header_bytes,
@@ -52,16 +51,16 @@ class WireLimits:
 
 
 class Watched(Shape):
-    """A connection that is looked at now and then."""
+    """A connection that is checked regularly."""
 
     def look(self, now: float) -> None:
-        """End what has taken too long; *now*: seconds on the event loop's clock."""
+        """End the connection, or its request, if it has taken too long; *now*: seconds on the event loop's clock."""
 
 
 class Connections:
     """The connections of one process, and how it treats slow ones.
 
-    It is handed to server processes when they are started, so until its first connection it holds limits only.
+    It is passed to server processes at their start, so before its first connection it holds only limits.
     """
 
     def __init__(self, limits: WireLimits) -> None:
@@ -73,7 +72,7 @@ class Connections:
         self._untold: dict[str, int] = {}
 
     def watch(self, loop: asyncio.AbstractEventLoop, connections: Collection[Watched]) -> None:
-        """Look at *connections* every so often for as long as there are any."""
+        """Check *connections* regularly as long as there are any."""
         if not self._looking:
             self._looking = True
             loop.call_later(self._every_s, self._look, loop, connections)
@@ -87,7 +86,7 @@ class Connections:
             self.watch(loop, connections)
 
     def tell(self, what: str, now: float) -> None:
-        """Log a line about *what* somebody outside does, however often they do it not more than one in ten seconds."""
+        """Log a warning about client behaviour, at most once every ten seconds for the same text."""
         untold = self._untold.get(what, 0)
         if now - self._told_at.get(what, -_LINES_EVERY_S) < _LINES_EVERY_S:
             self._untold[what] = untold + 1
@@ -97,9 +96,9 @@ class Connections:
 
 
 def make_room(settings: Settings) -> int:
-    """Raise this process's limit of open files as far as it may be, and return how many connections that leaves room for.
+    """Raise this process's limit of open files as far as allowed, and return how many connections that permits.
 
-    At most `max_connections`; if it is fewer, a line of the log says so.
+    At most `max_connections`; a log line reports a lower number.
     """
     if sys.platform == "win32":
         return settings.max_connections

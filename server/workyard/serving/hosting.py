@@ -1,7 +1,7 @@
-"""A server inside this process: a thread with an event loop of its own, and a real socket. Knows no helper.
+"""A server inside this process: a thread with its own event loop, and a real socket. Knows no test helper.
 
-It is the server that `workyard serve` runs, but that it takes no signals, keeps the process's logging as it is, and ends
-in milliseconds.
+It is the same server that `workyard serve` runs, except that it handles no signals, leaves the process's logging alone, and
+stops within milliseconds.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from ..app import create_app
 from ..settings import Settings, load
 from .server import bind, config_of, prepare, save, url_of
 
-#: What the embedded engine is made of, at import: a server is ready in milliseconds then.
+#: Import the modules of the embedded engine now: then a server is ready within milliseconds.
 Engine.preload()
 
-#: Seconds: a Redis that does not answer is given up before.
+#: Seconds to wait for the start; an unreachable Redis is reported earlier.
 _READY_WITHIN_S = 30.0
-#: Seconds that requests under way get, once polls and streams have been told to end.
+#: Seconds that running requests get after polls and streams were ended.
 _GRACE_S = 0.5
-#: How often to see whether the last bytes have left.
+#: Seconds between two checks whether the last bytes were sent.
 _LOOKS = 500
 _ENDED_WITHIN_S = 10.0
-#: Settings of a server that is a process of its own.
+#: Settings that apply only to a server in its own process.
 _OF_A_PROCESS = frozenset({"host", "workers", "log_level", "log_format", "i_know"})
 _running: weakref.WeakSet[HostedServer] = weakref.WeakSet()
 
@@ -43,9 +43,9 @@ class HostedServer:
     """A running server.
 
     Attributes:
-        url: where it is.
-        seeded: variables for what the file of `seed_file` made: the ids of environments and the values of keys.
-        control_token: what its control plane asks for, None: nothing.
+        url: its address.
+        seeded: variables for the resources of `seed_file`: the ids of environments and the values of keys.
+        control_token: the token that its control plane requires, or None.
 
     Raises:
         StartupRefused: a bad setting, or the Redis cannot be used.
@@ -73,8 +73,8 @@ class HostedServer:
         atexit.register(self.close)
 
     def close(self) -> None:
-        """End it: blocked polls and streams are answered, everything it held is closed. Repeated, or in a process that was
-        forked off, nothing happens.
+        """Stop it: blocked polls and streams are answered, all its resources are closed. A repeated call, or a call in a forked
+        process, does nothing.
 
         Raises:
             StartupRefused: the file of `save_state` cannot be written.
@@ -90,10 +90,10 @@ class HostedServer:
             raise self._not_saved
 
     def forget(self) -> None:
-        """Let go of the port in a process that was forked off: else nobody could take it while that lives."""
+        """Release the port in a forked process: otherwise the port stays taken as long as that process lives."""
         number = self._listener.fileno()
         if number >= 0:
-            # Not closed: the event loop holds it too, so that would come to nothing, and may close it by its number yet.
+            # Not closed: the event loop holds it too, so closing it has no effect, and the loop may later close its number.
             with open(os.devnull) as nothing:
                 os.dup2(nothing.fileno(), number, inheritable=False)
 
@@ -110,7 +110,7 @@ class HostedServer:
 
     def _run_in(self, runner: asyncio.Runner, app: FastAPI, config: uvicorn.Config) -> None:
         settings = self._settings
-        # What the embedded engine starts with, and leaves behind, the application sees to.
+        # For the embedded engine, the application applies the initial state and saves the final one.
         shared = settings.redis_url is not None
         if shared and (settings.state is not None or settings.seed_file is not None):
             self.seeded = runner.run(prepare(settings))
@@ -123,7 +123,7 @@ class HostedServer:
                 self._not_saved = refusal
 
     async def _serve(self, app: FastAPI, config: uvicorn.Config) -> None:
-        # Not by uvicorn, which would log what refuses the start, and end the process.
+        # Not through uvicorn, which would log a refused start and end the process.
         async with app.router.lifespan_context(app):
             server = _Server(config)
             await server.begin(self._listener)
@@ -139,7 +139,7 @@ class HostedServer:
 
 
 class _Server(uvicorn.Server):
-    """A server that somebody else starts and ends."""
+    """A uvicorn server that the owning thread starts and stops."""
 
     async def begin(self, listener: object) -> None:
         self.config.load()
@@ -147,7 +147,7 @@ class _Server(uvicorn.Server):
         await self.startup(sockets=[listener])  # type: ignore[list-item]
 
     async def end(self) -> None:
-        """Take nothing more, let requests end, close the connections. Uvicorn's own looks ten times a second."""
+        """Accept nothing more, let requests end, close the connections. Uvicorn's own shutdown checks only ten times a second."""
         for server in self.servers:
             server.close()
         for connection in list(self.server_state.connections):
@@ -175,11 +175,11 @@ async def _set_within(event: asyncio.Event, seconds: float) -> None:
 
 
 def host(**settings: object) -> HostedServer:
-    """Start a server on a free port of 127.0.0.1, with settings by their names, else as their variables say.
+    """Start a server on a free port of 127.0.0.1, with the given settings by name, the others from their variables.
 
     Raises:
         StartupRefused: a bad setting, or the Redis cannot be used.
-        TypeError: there is no such setting, or it is one for a process of its own.
+        TypeError: there is no such setting, or it applies only to a server in its own process.
     """
     taken = [name for name in Settings.model_fields if name not in _OF_A_PROCESS]
     for name in settings:

@@ -1,7 +1,8 @@
-"""HTTP as uvicorn speaks it, adjusted where its answer would not be the API's. Owns no route.
+"""Uvicorn's HTTP protocol, adjusted where its answer would differ from the API's. Owns no route.
 
-Head and body of an answer leave together. What is not HTTP gets an answer in the envelope, in its turn. A request that offers another protocol (`Upgrade`, as some
-clients do for HTTP/2) is the HTTP request that it also is, its body and the requests behind it included.
+Head and body of an answer are sent together. Input that is not HTTP is answered in the envelope, after the answers to
+earlier requests. A request that offers another protocol (`Upgrade`, as some clients do for HTTP/2) is served as ordinary
+HTTP, including its body and the requests after it.
 """
 
 from __future__ import annotations
@@ -29,18 +30,18 @@ NOT_HTTP = "Invalid HTTP request received."
 _PHRASES = {400: "Bad Request", 408: "Request Timeout", 414: "URI Too Long", 431: "Request Header Fields Too Large",
             503: "Service Unavailable"}  # fmt: skip
 _SECURITY = b"".join(b"%b: %b\r\n" % each for each in OF_DATA).decode()
-#: Between name and value of a header, and behind it.
+#: The separators between name and value of a header, and after it.
 _HEADER_MARKS = 4
-#: What asks a client for its body, in front of any answer.
+#: The interim response that asks a client for its body, before any answer.
 _CONTINUE = b"HTTP/1.1 100 "
 #: Of `SO_LINGER`: on, for no seconds.
 _RESET_AT_ONCE = struct.pack("ii", 1, 0)
-#: Seconds in which a client that was refused may take the answer off the wire while it still sends.
+#: Seconds that a refused client that still sends gets to read the answer.
 _LINGER_S = 2.0
 
 
 class _Refusal(NamedTuple):
-    """An answer to what never becomes a request: `rule` is its entry in the ledger."""
+    """An answer to input that never becomes a request; `rule` is the id of the ledger rule."""
 
     status: int
     message: str
@@ -48,15 +49,15 @@ class _Refusal(NamedTuple):
 
 
 class _RefusedError(Exception):
-    """The parser is to go no further."""
+    """Stops the parser."""
 
 
 class _Answer:
-    """The connection as one request's answer writes to it.
+    """The transport that one request's answer is written to.
 
-    Uvicorn writes the head by itself, and every write is a system call of its own: a tenth of the time a request takes. It
-    does not know the request: two that know each other, and with them all that a request is made of, would be left to
-    Python's garbage collector.
+    Uvicorn writes head and body separately, and each write is a system call: a tenth of the time of a request. This class
+    has no reference to the request: a reference cycle would leave all objects of the request to Python's garbage
+    collector.
     """
 
     __slots__ = ("_head", "_transport")
@@ -66,7 +67,7 @@ class _Answer:
         self._head: bytes | None = None
 
     def write(self, data: bytes) -> None:
-        """Keep the head until what follows it."""
+        """Hold back the head until the next write."""
         if self._head is None and data.startswith(_CONTINUE):
             self._transport.write(data)
         elif self._head is None:
@@ -80,7 +81,7 @@ class _Answer:
         return self._transport.is_closing()
 
     def close(self) -> None:
-        """Close the connection behind what was written."""
+        """Close the connection after sending what was written."""
         if self._head:
             self._transport.write(self._head)
         self._transport.close()
@@ -89,9 +90,9 @@ class _Answer:
 class Protocol(HttpToolsProtocol):
     """One connection.
 
-    `_until` is when it has waited too long for what `_phase` says, seconds on the event loop's clock: `idle`: for a request,
-    `head`, `body`: for the rest of one, `closing`: for the client to take what it is sent and to end. In the phase
-    `answering`, whatever that waits for is its own business.
+    `_until` is the deadline of the current `_phase`, seconds on the event loop's clock. The phases: `idle` waits for a
+    request, `head` and `body` for the rest of one, `closing` for the client to read the answer and close. The phase
+    `answering` has no deadline.
     """
 
     _running: RequestResponseCycle | None = None
@@ -102,7 +103,7 @@ class Protocol(HttpToolsProtocol):
         self._all, self._limits = all_connections, all_connections.limits
         self._phase, self._until, self._now = "idle", math.inf, 0.0
         self._head_bytes = 0
-        # Since when the client takes nothing, and how much it then had still to take.
+        # Since when the client reads nothing, and how many bytes it had still to read then.
         self._stalled_at, self._unsent = math.inf, 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -128,20 +129,20 @@ class Protocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the request being answered, which uvicorn forgets when others are queued behind it."""
+        """Report the disconnect to the request being answered, which uvicorn forgets if others are queued after it."""
         if self._running is not None and not self._running.response_complete:
             self._running.disconnected = True
             self._running.message_event.set()
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
-        """Note that a request begins; behind another one in the same bytes, too."""
+        """Record the beginning of a request, which may follow another one in the same bytes."""
         super().on_message_begin()
         self._wait("head", self._now, self._limits.head_s)
         self._head_bytes = 0
 
     def on_headers_complete(self) -> None:
-        """Judge the head, then begin with the request."""
+        """Check the head, then start the request."""
         limits = self._limits
         size = sum(map(len, chain.from_iterable(self.headers))) + _HEADER_MARKS * len(self.headers)
         if len(self.url) > limits.url_bytes or size > limits.header_bytes:
@@ -151,7 +152,7 @@ class Protocol(HttpToolsProtocol):
         self._wait("body", self._now, limits.body_s)
 
     def on_message_complete(self) -> None:
-        """Note that all of the request is here."""
+        """Record that the request is complete."""
         super().on_message_complete()
         self._phase, self._until = "answering", math.inf
 
@@ -159,7 +160,7 @@ class Protocol(HttpToolsProtocol):
         """Wait for the next request, which may be here already."""
         super().on_response_complete()
         if self._phase == "answering" and not self.pipeline:
-            self._phase = "idle"  # Uvicorn's own timer sees to it from now on.
+            self._phase = "idle"  # From now on uvicorn's own timer is responsible.
 
     def _head_too_large(self) -> _Refusal:
         limits = self._limits
@@ -170,7 +171,7 @@ class Protocol(HttpToolsProtocol):
         return _Refusal(431, f"Request headers exceed {limits.header_bytes} bytes ({named})", "limits.headers")
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes off the wire."""
+        """Process received bytes."""
         if self._phase == "closing":
             return
         self._unset_keepalive_if_required()
@@ -181,7 +182,7 @@ class Protocol(HttpToolsProtocol):
             self.url = b""
         self._head_bytes += len(data)
         self._feed(data)
-        # What has no end yet is not judged by its parts, which may hold the end of what came before.
+        # Check an incomplete head as a whole: its first part may contain the end of the previous request.
         url, headers = self._limits.url_bytes, self._limits.header_bytes
         if self._phase == "head" and (self._head_bytes - len(data) > url + headers or len(self.url) > url):
             self._refuse(self._head_too_large())
@@ -192,11 +193,11 @@ class Protocol(HttpToolsProtocol):
                 self.parser.feed_data(data)
             except httptools.HttpParserUpgrade as upgrade:
                 if not self._should_upgrade():
-                    # A tunnel is refused like any unknown method; what follows was meant for its other end.
+                    # A tunnel (CONNECT) is refused like any unknown method; the bytes after it were meant for its other end.
                     self.cycle.keep_alive = False
                     return
                 data = self._without_upgrade() + data[upgrade.args[0] :]
-                # The old parser may take the connection for closed.
+                # The old parser may regard the connection as closed.
                 self.parser = httptools.HttpRequestParser(self)
                 self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
                 continue
@@ -207,7 +208,7 @@ class Protocol(HttpToolsProtocol):
             return
 
     def _should_upgrade(self) -> bool:
-        """Tell whether a message that the parser takes for an upgrade is to be read again, without its offer."""
+        """Return whether to read a message again, without its offer, because the parser took it for an upgrade."""
         return self.scope["method"] != "CONNECT"
 
     def _without_upgrade(self) -> bytes:
@@ -218,7 +219,7 @@ class Protocol(HttpToolsProtocol):
         return b"\r\n".join([start, *lines, b"", b""])
 
     def _refuse(self, refusal: _Refusal) -> None:
-        """Refuse what is no request that can be served, and close."""
+        """Refuse a request that cannot be served, and close."""
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:
             if not cycle.more_body:
@@ -229,7 +230,7 @@ class Protocol(HttpToolsProtocol):
             if cycle.response_started or self.pipeline:
                 self._close()
                 return
-            # Nobody answers it any more.
+            # It will not be answered any more.
             cycle.disconnected = True
             cycle.message_event.set()
         status, message, rule = refusal
@@ -244,7 +245,7 @@ class Protocol(HttpToolsProtocol):
         )
         self.transport.write(head.encode() + body)
         if self.transport.can_write_eof():
-            # To close at once while bytes of the client are unread would take the answer away from it.
+            # Closing now, with unread bytes of the client, would reset the connection and destroy the answer.
             self.transport.write_eof()
             self.flow.resume_reading()
             self._wait("closing", self._now, _LINGER_S)
@@ -260,7 +261,7 @@ class Protocol(HttpToolsProtocol):
         self._wait("closing", self._now, _LINGER_S)
 
     def _abort(self) -> None:
-        """End the connection now, and have the system throw away what it was still to send."""
+        """End the connection now, and let the system discard unsent bytes."""
         link = self.transport.get_extra_info("socket")
         if link is not None:
             with suppress(OSError):
@@ -301,11 +302,11 @@ class Protocol(HttpToolsProtocol):
             )
 
     def pause_writing(self) -> None:
-        """Note since when the client does not read."""
+        """Record since when the client does not read."""
         super().pause_writing()
         self._stalled_at, self._unsent = self.loop.time(), self.transport.get_write_buffer_size()
 
     def resume_writing(self) -> None:
-        """Note that it reads."""
+        """Record that the client reads again."""
         super().resume_writing()
         self._stalled_at = math.inf

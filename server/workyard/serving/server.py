@@ -1,8 +1,7 @@
-"""Runs the application under uvicorn: one process or several, ready line, clean end. Owns no route.
+"""Runs the application under uvicorn: one process or several, ready line, clean shutdown. Owns no route.
 
-Uvicorn is adjusted in three places: what its protocol answers by itself (`protocol.py`); a signal that ended the server
-is not raised once more, so that the exit code is 0; and with several processes the parent says when the first of them
-answers.
+Uvicorn is adjusted in three places: the answers of its protocol (`protocol.py`); a signal that stopped the server is not
+raised again, so that the exit code is 0; and with several processes the parent reports when the first of them answers.
 """
 
 from __future__ import annotations
@@ -48,10 +47,10 @@ from .protocol import Protocol
 
 _log = logging.getLogger("workyard")
 
-#: Seconds that running requests get after a signal; with uvicorn's own pauses the end comes within two.
+#: Seconds that running requests get after a signal; with uvicorn's own pauses the server stops within two.
 _GRACE_S = 0.5
 _BACKLOG = 2048
-#: New objects at which Python's garbage collector looks through them; a request is made of about fifty.
+#: Number of new objects that triggers Python's garbage collector; a request creates about fifty.
 _MOST_NEW_OBJECTS = 10_000
 _READY_WITHIN_S = 30.0
 _SETTINGS_VARIABLE = "_WORKYARD_SETTINGS"
@@ -59,7 +58,7 @@ _ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
 class _Server(uvicorn.Server):
-    """A server whose end is no failure."""
+    """A uvicorn server that stops cleanly after a signal."""
 
     def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
         super().__init__(config)
@@ -73,7 +72,7 @@ class _Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """Handle the signals to the very end of the process: neither raised again, nor left to a second one to kill it."""
+        """Handle the signals until the process ends: do not raise them again, and do not let a second one kill the process."""
         if threading.current_thread() is threading.main_thread():
             for number in _ENDING:
                 signal.signal(number, self.handle_exit)
@@ -81,10 +80,10 @@ class _Server(uvicorn.Server):
 
 
 class _Supervisor(Multiprocess):
-    """A parent that passes a signal on at once, not when it next looks, and replaces processes that have died.
+    """A parent process that forwards a signal immediately, not at its next check, and replaces dead processes.
 
-    Uvicorn's own also asks each process for a sign of life. It waits five seconds for one that is just ending, and
-    kills one that a busy machine keeps from answering.
+    Uvicorn's own also pings each process. It waits five seconds for a process that is just ending, and kills one that is
+    slow to answer on a busy machine.
     """
 
     def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
@@ -99,7 +98,7 @@ class _Supervisor(Multiprocess):
                 os.kill(process.pid, signal.SIGTERM)
 
     def keep_subprocess_alive(self) -> None:
-        """Replace what has died. A process that cannot start would not start the next time either: then all end."""
+        """Replace dead processes. If a process cannot start, a second try would fail too: then all processes end."""
         for place, process in enumerate(self.processes):
             if process.process.is_alive() or self.signal_queue or self.should_exit.is_set():
                 continue
@@ -114,8 +113,8 @@ class _Supervisor(Multiprocess):
 
 
 def serve(settings: Settings, on_ready: Callable[[str, str, Mapping[str, str]], None]) -> None:
-    """Serve until a signal ends it. Call *on_ready* with the URL, the engine, and variables for what the seed file made,
-    when a request would be answered.
+    """Serve until a signal stops it. When the server accepts requests, call *on_ready* with the URL, the engine, and variables
+    for the resources of the seed file.
 
     Raises:
         StartupRefused: the port is taken, or the Redis cannot be used.
@@ -165,23 +164,23 @@ def worker_app() -> FastAPI:
 
 
 def spare_collections() -> None:
-    """Let Python's garbage collector leave alone what a server holds when it is ready, and look seldom for what came since.
+    """Exclude a ready server's objects from Python's garbage collection, and make collections rare.
 
-    What is there stays, and to look through all of it every second would hold up all requests for a tenth of one. What a
-    request is made of is freed when it ends: some requests at a time are more objects than Python's own threshold, and
-    the looks that these cause find nothing.
+    Start-up objects live for ever; scanning them once a second would stall all requests for 0.1 s. The objects of a request
+    are freed without the collector when it ends: a few concurrent requests exceed Python's own threshold, and the
+    collections that they trigger would find nothing.
     """
     gc.freeze()
     gc.set_threshold(_MOST_NEW_OBJECTS)
 
 
 def _end_quickly() -> None:
-    """Spare the interpreter a last garbage collection, which takes a quarter of a second and frees what ends anyway."""
+    """Skip the interpreter's last garbage collection: it takes 0.25 s, and the process's memory is freed anyway."""
     atexit.register(gc.freeze)
 
 
 def _end_with_parent() -> None:
-    """End this server process when its parent is gone, however that ended: nobody else would."""
+    """End this server process when its parent is gone, even if the parent was killed: nothing else would end it."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -191,8 +190,8 @@ def _end_with_parent() -> None:
 def config_of(
     settings: Settings, app: FastAPI | str, lifespan: Literal["on", "off"] = "on", room: int | None = None
 ) -> uvicorn.Config:
-    """Return how uvicorn is to run the application, or what the named function returns. *room*: for so many connections,
-    None: as the settings say."""
+    """Return uvicorn's configuration for the application, or for the named factory. *room*: maximum number of connections,
+    None: from the settings."""
     connections = Connections(WireLimits.of(settings, room))
     return uvicorn.Config(
         app,
@@ -213,10 +212,10 @@ def config_of(
 
 
 def bind(settings: Settings) -> socket.socket:
-    """Return a socket that listens where the settings say; processes that are started inherit it.
+    """Return a socket that listens on the address in the settings; child processes inherit it.
 
     Raises:
-        StartupRefused: the address cannot be taken.
+        StartupRefused: the address is not available.
     """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -235,13 +234,13 @@ def bind(settings: Settings) -> socket.socket:
 
 
 def url_of(listener: socket.socket) -> str:
-    """Return the URL of a socket that listens."""
+    """Return the URL of a listening socket."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 async def prepare(settings: Settings) -> dict[str, str]:
-    """Find out before anything starts whether the Redis can be used, and put into it what the settings say."""
+    """Check before anything starts that the Redis can be used, and apply the state and seed files of the settings."""
     initial, seeds = read_state(settings), read_seed_file(settings)
     async with _services(settings) as services:
         await load_state(initial, services)
@@ -249,7 +248,7 @@ async def prepare(settings: Settings) -> dict[str, str]:
 
 
 async def save(settings: Settings) -> None:
-    """Write the file of `--save-state` from what the Redis holds.
+    """Write the file of `--save-state` from the contents of the Redis.
 
     Raises:
         StartupRefused: it cannot be written.

@@ -1,4 +1,4 @@
-"""Wire shapes of the calls about a workspace's state. The document itself: `state.py`."""
+"""Wire shapes of the calls about a workspace's state. `shape.py` has the document itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The document of a workspace, made of what is stored. The other direction: `stored.py`; its checks: `rules.py`."""
+"""Builds the document of a workspace from its stored data. `stored.py` is the inverse, `rules.py` checks a document."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def render_state(workspace: str, stored: StoredWorkspace) -> Json:
 
 
 def render_workspace(workspace: str, stored: StoredWorkspace) -> Json:
-    """Return the document of a workspace without its version, as that of a server has it."""
+    """Return the document of a workspace without its version, as part of a server's document."""
     read = stored.state.get
     frozen = read("frozen")
     hashes = stored.hashes

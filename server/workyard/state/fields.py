@@ -1,4 +1,4 @@
-"""What both directions know of how a document's members are stored: `document.py` reads, `stored.py` writes."""
+"""The storage format of a document's members, shared by `document.py`, which reads, and `stored.py`, which writes."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ STAMPS = {
 
 #: Letter in the caller of a stored event → member of the document.
 CALLER = {"r": "request_id", "w": "worker_id", "a": "user_agent", "h": "helper", "c": "credential", "o": "operation"}
-#: Prefix of the fields that count what was worked out of `id_seed`.
+#: Prefix of the fields that count the ids derived from `id_seed`.
 SEEDED = "seeded:"

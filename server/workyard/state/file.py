@@ -1,4 +1,4 @@
-"""The file of `--state`: read when a server starts, written when it ends. Source: docs/state.md."""
+"""The file of `--state`: read when a server starts, written when it stops. Source: docs/state.md."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ Loaded = list[tuple[str, StoredWorkspace]]
 
 
 def read_state(settings: Settings) -> Loaded:
-    """Return the workspaces of the file that the settings name, each with what to store of it.
+    """Return the workspaces of the file that the settings name, each with the data to store.
 
     Raises:
-        StartupRefused: there is no such file, and none is to be written; it cannot be read; or it is no document of a
-            state: the message names each path.
+        StartupRefused: the file does not exist and is not to be written; it cannot be read; or it is not a valid state
+            document: the message names each path.
     """
     if settings.state is None:
         return []
@@ -46,9 +46,9 @@ def read_state(settings: Settings) -> Loaded:
 
 
 async def restore(stores: Stores, workspace: str, stored: StoredWorkspace) -> None:
-    """Put *stored*, which has been checked, in place of what a workspace holds.
+    """Replace the contents of a workspace by *stored*, which has been checked.
 
-    Raises: what `Snapshots.write` does.
+    Raises: the errors of `Snapshots.write`.
     """
     if stored.hashes["faults"]:
         stores.faults.store.heard_of_any = True
@@ -56,10 +56,10 @@ async def restore(stores: Stores, workspace: str, stored: StoredWorkspace) -> No
 
 
 async def load_state(loaded: Loaded, stores: Stores) -> None:
-    """Restore what a file has, into a store that has nothing.
+    """Restore the contents of a file into an empty store.
 
     Raises:
-        StartupRefused: it has something.
+        StartupRefused: the store is not empty.
     """
     if not loaded:
         return

@@ -1,6 +1,6 @@
-"""What must hold across the document of a workspace's state before anything of it is stored: every reference leads
-somewhere, and what would break a rule of the queue is refused. The rules are those of `workyard_queue.invariants`, as far as
-the document's form leaves them open.
+"""Consistency checks of a workspace's state document, before any of it is stored: every reference has a target, and no
+content breaks an invariant of the queue. The invariants are those of `workyard_queue.work.invariants` that the document's
+form does not already guarantee.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from .shape import (
 )
 
 _Model = TypeVar("_Model", bound=BaseModel)
-#: Problems that one refusal names.
+#: Problems that one error message names.
 _MOST_NAMED = 20
 _LEASED = ("starting", "active", "stopping")
 _STAGES = ("acknowledged_at", "started_at", "latest_heartbeat_at", "stop_requested_at", "stopped_at")
-#: Which stamps an item of a state has and which it has not; of the others it may have either.
+#: State → the stamps that an item must have, and those it must not have; the others are optional.
 _HAS: dict[str, tuple[set[str], set[str]]] = {
     "queued": (set(), set(_STAGES)),
     "starting": ({"acknowledged_at"}, set(_STAGES[1:])),
@@ -47,7 +47,7 @@ _HAS: dict[str, tuple[set[str], set[str]]] = {
     "stopping": ({"acknowledged_at", "stop_requested_at"}, {"stopped_at"}),
     "stopped": ({"stop_requested_at", "stopped_at"}, set()),
 }
-#: Each is never later than the next, where both are there.
+#: Each is never later than the next, if both are present.
 _CHAINS = (
     ("created_at", "acknowledged_at", "started_at", "latest_heartbeat_at", "latest_heartbeat_ever_at"),
     ("created_at", "acknowledged_at", "stop_requested_at", "stopped_at"),
@@ -62,7 +62,7 @@ def checked_state(value: dict[str, Any]) -> State:
     """Return the document of a workspace's state.
 
     Raises:
-        InvalidRequest: it is none, or of another version, or breaks a rule; the message names the paths.
+        InvalidRequest: it is not a state document, has another version, or breaks a rule; the message names the paths.
     """
     state = _shaped(State, value)
     _refuse(_problems(state))
@@ -70,10 +70,10 @@ def checked_state(value: dict[str, Any]) -> State:
 
 
 def checked_server_state(value: Any) -> list[WorkspaceState]:
-    """Return the workspaces of the document of a server's state, or the one of a workspace's own, which names it.
+    """Return the workspaces of a server's state document, or the single workspace of a workspace's document, which names it.
 
     Raises:
-        InvalidRequest: it is neither, or of another version, or breaks a rule; the message names the paths.
+        InvalidRequest: it is neither, has another version, or breaks a rule; the message names the paths.
     """
     if not isinstance(value, dict):
         raise InvalidRequest("The document must be a JSON object")
@@ -102,7 +102,7 @@ def checked_server_state(value: Any) -> list[WorkspaceState]:
 
 
 def _shaped(model: type[_Model], value: dict[str, Any]) -> _Model:
-    # First: of another version, whatever else it says means nothing.
+    # First: in a document of another version, nothing else can be interpreted.
     version = value.get("version", VERSION)
     if version is True or version != VERSION:
         raise InvalidRequest(f"version: Must be {VERSION}, the only version that this Workyard reads")
@@ -320,12 +320,12 @@ def _session(
 
 
 def _event(event: StateEvent) -> Iterator[str]:
-    """Yield what is wrong with an event of a client's: the agent reads those, and relies on their shape."""
+    """Yield the problems of a client's event: the agent reads these events and relies on their shape."""
     if not event.event["type"].startswith(("user.", "system.")):
         return
     sent = {name: value for name, value in event.event.items() if name not in _ADDED}
     try:
-        # Of the API's own types: what is stored came through them.
+        # Check with the API's own types: stored events have passed them.
         _SENT.validate_json(json.dumps(sent))
     except ValidationError as error:
         for problem in error.errors():
@@ -334,7 +334,7 @@ def _event(event: StateEvent) -> Iterator[str]:
 
 
 def _agent_state(session: StateSession) -> Iterator[str]:
-    """Yield where an agent's memory does not go with its script, which it indexes."""
+    """Yield the mismatches between an agent's memory and its script, which the memory indexes."""
     memory = session.agent_state
     if memory is None:
         return

@@ -1,5 +1,5 @@
-"""`--seed-file`: environments, work, keys and scripts that a server starts with. Read and checked as a whole before anything
-is made; a repeat, over a Redis that has them, makes nothing twice. Source: docs/state.md.
+"""`--seed-file`: environments, work, keys and scripts that a server starts with. The file is read and checked completely
+before anything is created; applying it again to the same Redis creates nothing twice. Source: docs/state.md.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Seeds:
 
 
 def read_seed_file(settings: Settings) -> Seeds | None:
-    """Return what is in the file that the settings name, or None.
+    """Return the contents of the file that the settings name, or None.
 
     Raises:
         StartupRefused: it cannot be read, or breaks a rule; the message names the file and each path.
@@ -65,7 +65,7 @@ def read_seed_file(settings: Settings) -> Seeds | None:
 
 
 def parse_seed_file(text: str, folder: Path) -> Seeds:
-    """Return what *text*, YAML or JSON, says; files that it names are looked for from *folder*.
+    """Parse *text*, YAML or JSON; the files that it names are relative to *folder*.
 
     Raises:
         InvalidRequest: it breaks a rule; the message names each path.
@@ -131,10 +131,10 @@ def _config(environment: SeedEnvironment) -> configs.Config:
 
 
 async def plant(seeds: Seeds | None, stores: Stores) -> dict[str, str]:
-    """Make what is not there yet. Return variables: the id of each environment, and the value of each new key.
+    """Create the missing resources. Return variables: the id of each environment, and the value of each new key.
 
     Raises:
-        StartupRefused: the store refuses something.
+        StartupRefused: the store refuses a resource.
     """
     exports: dict[str, str] = {}
     if seeds is None:
@@ -151,7 +151,7 @@ async def plant(seeds: Seeds | None, stores: Stores) -> dict[str, str]:
 
 
 async def _prepare(workspace: str, seeds: Seeds, stores: Stores) -> None:
-    """Give a workspace its scripts; a new one its clock and settings, too."""
+    """Store a workspace's scripts; for a new workspace its clock and settings, too."""
     file, workspaces = seeds.file, stores.workspaces
     if not await stores.access.is_known(workspace):
         leases = {} if file.settings is None else file.settings.changes
@@ -184,7 +184,7 @@ async def _environment(each: SeedEnvironment, workspace: str, stores: Stores, ex
             count=work.count,
             session_id=work.session_id,
             metadata=work.metadata,
-            # Of the entry as it is written: what is changed, or new, is enqueued at the next start.
+            # Derived from the entry's text: a changed or new entry is enqueued at the next start.
             idempotency_key=f"seed-file {entry} {entries[entry]}",
         )
     known = {key.name for key in await stores.credentials.list(environment.id) if key.revoked_at is None}

@@ -1,4 +1,4 @@
-"""The file of `--seed-file`: its shape. What is done with it: `workyard.seed_file`. Source: docs/state.md."""
+"""The shape of the file of `--seed-file`. `seed_file.py` applies it. Source: docs/state.md."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The document of a workspace's state: its shape. What must hold across it is `workyard.state_rules`.
+"""The shape of a workspace's state document. `rules.py` checks its consistency.
 
-Instants are timestamps of the API, which have all digits that are stored. What follows from the rest is not in it: a work
-item's sequence is its place in the list, and counts are counted. Source: docs/state.md.
+Instants are timestamps of the API, which have all stored digits. Derived data is not in the document: a work item's
+sequence is its place in the list, and counters are recounted. Source: docs/state.md.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from ..schemas.queues import KeyName
 from ..schemas.sessions import SessionMemoryStore, Status, Title
 from ..schemas.workspaces import ReclaimAge, Seed, StartupLease, Ttl
 
-#: Of the document. Raise it whenever a document of before would mean something else.
+#: Version of the document. Raise it whenever an older document would change its meaning.
 VERSION = 1
 SCHEMA_FILE = "state.schema.json"
 #: Leases end later than the last instant of a clock.

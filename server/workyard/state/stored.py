@@ -1,4 +1,4 @@
-"""What is stored of a workspace, made of its document, which has been checked (`rules.py`). The other direction: `document.py`."""
+"""Builds the stored data of a workspace from its checked document (`rules.py`). `document.py` is the inverse."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _counted(seeded: Mapping[str, int]) -> dict[str, str]:
 
 
 def stored_of(state: WorkspaceState) -> StoredWorkspace:
-    """Return what to store of a document that keeps the rules.
+    """Return the data to store for a document that keeps the rules.
 
     Raises:
         InvalidRequest: an archive of a skill is not base64.
@@ -164,7 +164,7 @@ def _stored_environment(each: StateEnvironment) -> StoredEnvironment:
         "twice": "\n".join(f"{one.work_id} {one.worker_id}" for one in each.given_twice),
         **_counted(each.seeded),
     }
-    # As `key_issue.lua` writes it: what revokes a key looks for the id at the beginning.
+    # As `key_issue.lua` writes it: the script that revokes a key expects the id at the beginning.
     keys = {
         key.sha256: f'{{"id":"{key.id}","name":{json.dumps(key.name)},"created_at":{key.created_at},"revoked_at":'
         f"{json.dumps(key.revoked_at)}}}"

@@ -1,4 +1,4 @@
-"""The services that a document is made of, and put into."""
+"""The services that a state document is read from and written to."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..faults.apply import Faults
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stores:
-    """Reads and writes what the workspaces hold."""
+    """Reads and writes the contents of workspaces."""
 
     access: Access
     workspaces: WorkspaceStore

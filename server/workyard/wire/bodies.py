@@ -1,4 +1,4 @@
-"""Request bodies: size, type, JSON, characters, in that order. Their fields are the schemas' business. Rule: `conventions.order`."""
+"""Request bodies: checks of size, type, JSON, characters, in this order. The schemas check fields. Rule: `conventions.order`."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class CheckedRequest(Request):
     """A request whose body, once loaded, is a JSON object that can be stored.
 
     Attributes:
-        most_bytes: what a body may have.
-        most_levels: how deep its objects and lists may be nested, itself the first.
+        most_bytes: maximum size of a body.
+        most_levels: maximum nesting of its objects and lists; the body itself is the first level.
     """
 
     most_bytes = MOST_BYTES
@@ -41,10 +41,10 @@ class CheckedRequest(Request):
     async def load(self, *, required: bool, most_bytes: int | None = None) -> None:
         """Read and check the body; an empty one that is not *required* counts as absent.
 
-        *most_bytes*: of a route that takes more than others.
+        *most_bytes*: the limit of a route that takes larger bodies.
 
         Raises:
-            BodyTooLarge: it has more bytes.
+            BodyTooLarge: it exceeds the limit.
             InvalidRequest: encoded, another type, not JSON, not an object, nested too deeply, or with a character that
                 cannot be stored.
         """
@@ -52,7 +52,7 @@ class CheckedRequest(Request):
         if not self._body and not required:
             return
         self._check_type("application/json")
-        # A large one in a thread: reading it takes seconds, in which workers must have their heartbeats answered.
+        # Parse a large one in a thread: it takes seconds, and workers need answers to their heartbeats meanwhile.
         large = len(self._body) > MOST_BYTES
         if large:
             self._loaded = await asyncio.to_thread(json_object, self._body, self.most_levels)

@@ -1,6 +1,4 @@
-"""The outermost layer of the application: it gives each request its `Exchange`, and answers for faults that nothing below it
-foresaw.
-"""
+"""The outermost layer of the application: it gives each request its `Exchange`, and answers unexpected errors."""
 
 from __future__ import annotations
 
@@ -25,7 +23,7 @@ class Envelope:
         self.traffic = traffic
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run one request; nothing that goes wrong leaves without an answer in the API's form."""
+        """Run one request; every error is answered in the API's form."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -43,7 +41,7 @@ class Envelope:
         except ClientDisconnect:
             pass
         except asyncio.CancelledError:
-            # Only the end of the server cancels a request: it ran on for longer than the server may still live.
+            # Only the shutdown cancels a request, if it runs longer than the shutdown may take.
             # The task ends with its answer, so the cancellation is not passed on.
             if exchange.status:
                 raise

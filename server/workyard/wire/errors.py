@@ -1,4 +1,4 @@
-"""How errors look on the wire: one table from domain errors to status and type, one envelope.
+"""Errors on the wire: one table from domain errors to status and type, one envelope.
 
 Rule: `conventions.envelope`.
 """
@@ -82,9 +82,9 @@ def envelope(
     *,
     rule: str,
 ) -> Response:
-    """Return an error response; *rule*: the id of the ledger's rule that it is about."""
+    """Return an error response; *rule*: the id of the broken ledger rule."""
     exchange = exchange_of(scope)
-    # A client may have written its token where the message repeats what it wrote.
+    # The message may quote the request, which may contain the client's token.
     error: dict[str, Any] = {"type": kind, "message": exchange.caller.masked(message)}
     if details is not None:
         error["details"] = details
@@ -98,12 +98,12 @@ def envelope(
 
 
 def internal_error(scope: Scope) -> Response:
-    """Return the answer to a fault of ours; it leaks nothing."""
+    """Return the answer to an internal error; it leaks nothing."""
     return envelope(scope, 500, "api_error", "Internal server error", rule="conventions.fault-of-ours")
 
 
 def shutting_down(scope: Scope) -> Response:
-    """Return the answer to a request that the end of the server cut short."""
+    """Return the answer to a request that the server's shutdown interrupted."""
     message = "The server is shutting down; the request may have been carried out in part"
     return envelope(scope, 503, "api_error", message, rule="conventions.shutdown")
 
@@ -151,7 +151,7 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 
 
 def allowed_methods(request: Request) -> list[str]:
-    """Return the methods that the path of a request takes."""
+    """Return the methods that the path of a request accepts."""
     methods: set[str] = set()
     for route in request.app.routes:
         match, _ = route.matches(request.scope)
@@ -161,9 +161,9 @@ def allowed_methods(request: Request) -> list[str]:
 
 
 def path_of(location: tuple[int | str, ...], body: object) -> str:
-    """Return a problem's path as the client wrote it: no place of origin (`body`), no tag of a union.
+    """Return a problem's path in the client's terms: without its origin (`body`) and without tags of unions.
 
-    Pydantic puts the tag of the shape it chose behind the object that has the shape, which names it by its `type`.
+    After an object of a union, Pydantic inserts the tag of the chosen shape, which is the object's `type`.
     """
     place, *steps = location
     parts: list[str] = []

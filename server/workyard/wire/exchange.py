@@ -1,8 +1,8 @@
-"""One request and its answer: everything that is recorded of it, in the only object of ours in the ASGI scope.
+"""The record of one request and its answer: our only object in the ASGI scope.
 
-Each layer adds what it finds out: the connection (`serving`), the trace (`observability/telemetry.py`), the caller and the
-operation (`checks`), the body (`bodies.py`), the rule of an error (`errors.py`). Whoever subscribes to ended requests
-(`traffic.py`) reads it there.
+Each layer adds its part: the connection (`serving`), the trace (`observability/telemetry.py`), the caller and the
+operation (`checks`), the body (`bodies.py`), the rule of an error (`errors.py`). Subscribers to ended requests
+(`traffic.py`) read it there.
 
 To record one more request header, add a field to `ClientHeaders` and the header's name to `_CLIENT_HEADERS`.
 """
@@ -31,7 +31,7 @@ UNKNOWN = "unknown"
 OTHER = "other"
 #: How the content type of a text begins.
 TEXTS = (b"application/json", b"text/")
-#: Bytes of an error's body that are kept whatever the setting is: it says what was wrong.
+#: Bytes of an error's body that are always kept, whatever the setting: they describe the error.
 _ERROR_BYTES = 2048
 _API = "/v1"
 
@@ -42,7 +42,7 @@ class ClientHeaders(NamedTuple):
     Attributes:
         worker_id: `Anthropic-Worker-ID`.
         user_agent: `User-Agent`.
-        helper: `x-stainless-helper`, by which the SDKs' own workers and pollers name themselves.
+        helper: `x-stainless-helper`, which the SDKs' own workers and pollers send.
         retries: `x-stainless-retry-count`.
         traceparent: `traceparent` (W3C Trace Context), whatever it is.
     """
@@ -65,7 +65,7 @@ _CLIENT_HEADERS = (
 
 
 class Connection(Protocol):
-    """The connection that a request came by, as far as a request needs it."""
+    """The connection of a request, as far as a request needs it."""
 
     def is_closing(self) -> bool:
         """Tell whether it is closed or about to be."""
@@ -82,17 +82,17 @@ class Exchange:
 
     Attributes:
         scope: of the request; `is_of_the_api`: whether it is one to the emulated API.
-        connection: what it came by, None outside of our own server.
+        connection: its connection, None outside of our own server.
         request_id: `req_…`.
         began: when it came, seconds on the performance counter; `at`: the same in wall time, seconds.
         api_call: the part that the store needs, once the request has a route.
         client: its recorded headers, without the caller's token; without a route nothing but the user agent.
         body: what was read of its body; in the end the first bytes of that, and `received` how many there were.
         traceparent: the name of the server's own span for it, if there is one (W3C Trace Context); `span`: that span.
-        rule: id of the ledger's rule that its answer is about, if that is an error.
+        rule: id of the ledger rule that its answer names, if that is an error.
         took: how long its answer took, seconds.
-        status: of the answer; 0 while there is none.
-        cut: whether the answer did not come to its end, or the client was gone before.
+        status: of the answer; 0 before there is one.
+        cut: whether the answer was not completed, or the client left before.
         content_type: of the answer.
         sent: the first bytes of the answer's body, and `sent_bytes` how many there were.
     """
@@ -154,7 +154,7 @@ class Exchange:
 
     @property
     def caller(self) -> Caller:
-        """Who made the request: as its route judges the credential, and without a route by the headers alone."""
+        """The caller: as the route determines it, or from the headers alone if there is no route."""
         if self._caller is None:
             self._caller = Caller(token_of(Headers(scope=self.scope)))
         return self._caller
@@ -171,7 +171,7 @@ class Exchange:
         return UNKNOWN if self.is_of_the_api else OTHER
 
     def record_call(self, operation: str, *, asks: bool) -> ApiCall:
-        """Note which operation the request asks for, after `caller` was set; return the part that the store needs.
+        """Record the operation of the request, after `caller` was set; return the part that the store needs.
         *asks*: whether a script has yet to look for fault rules on its behalf.
         """
         caller = self.caller
@@ -206,7 +206,7 @@ class Exchange:
         self._on_end = on_end
 
     async def send(self, message: Message) -> None:
-        """Pass a message of the answer on; the answer counts as given when its last is about to be sent."""
+        """Pass on a message of the answer; the answer counts as given when its last message is about to be sent."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers: list[tuple[bytes, bytes]] = message["headers"]
@@ -233,7 +233,7 @@ class Exchange:
         await self._send(message)
 
     def end(self, *, cut: bool) -> None:
-        """Note that the answer is given, or will never be."""
+        """Record that the answer was given, or will never be."""
         if not self._ended:
             self._ended, self.cut = True, cut
             self.took = time.perf_counter() - self.began

@@ -107,20 +107,20 @@ class Guard:
             # linking page cannot read the response.
             goes_there = mode == b"navigate" and scope["method"] in ("GET", "HEAD")
             return site not in (b"same-origin", b"none") and not goes_there and "*" not in self._origins
-        given = origin.decode("latin-1").lower()
+        name = origin.decode("latin-1").lower()
         own = (host or b"").decode("latin-1").lower()
-        return not ({given, "*"} & self._origins or given in (f"http://{own}", f"https://{own}"))
+        return not ({name, "*"} & self._origins or name in (f"http://{own}", f"https://{own}"))
 
-    def _without_control(self, scope: Scope, given: bytes | None) -> Response | None:
+    def _without_control(self, scope: Scope, token: bytes | None) -> Response | None:
         path: str = scope["path"]
         if not path.startswith("/_emulator") and path != "/metrics":
             return None
         if path.startswith(_OPEN) or (scope["method"] == "OPTIONS" and self._origins):
             return None
         assert self._token is not None
-        if given is not None and hmac.compare_digest(given, self._token):
+        if token is not None and hmac.compare_digest(token, self._token):
             return None
-        fault = "is required" if given is None else "is wrong"
+        fault = "is required" if token is None else "is wrong"
         message = f"{CONTROL_HEADER} header {fault}: this server's control plane is protected (--control-token)"
         return _refused(scope, 401, message, "limits.control-token")
 

@@ -1,7 +1,7 @@
-"""The one table of the API's operations: a row each, with what the checks, the fault rules and the journal need to know.
+"""The single table of the API's operations, one row each, for the checks, the fault rules and the journal.
 
-An operation of the work queue has a name of one word; the others are `<resource>.<verb>` as in the SDKs. Path and method
-stand in the decorator of the route function, and only there.
+An operation of the work queue has a name of one word; the others are `<resource>.<verb>` as in the SDKs. Only the
+decorator of the route function has the path and the method.
 
 Lanes: rule `credentials.strict.lane`; for what workers call, docs/evidence/sdk-clients.md#credentials.
 """
@@ -35,7 +35,7 @@ _ALL = Lane()
 #: Accepted values of the header `anthropic-beta`, any one of which will do. The error message suggests the first.
 _BETA = ("managed-agents-2026-04-01",)
 _MEMORY_BETA = ("agent-memory-2026-07-22", *_BETA)
-#: Skills are in no beta: the SDKs send none.
+#: Skills belong to no beta: the SDKs send no beta header.
 _NO_BETA = ()
 
 
@@ -45,7 +45,7 @@ class Operation:
 
     Attributes:
         route: name of the route function, which is the operation id in the OpenAPI document.
-        name: how fault rules, the journal and timelines call it.
+        name: its name in fault rules, the journal and timelines.
         lane: which credentials may call it.
         betas: accepted values of the header `anthropic-beta`; empty if it needs none.
         on_item: whether its path names a work item, so that a fault rule can act on that item.
@@ -128,5 +128,5 @@ def operation_of(route: str) -> str:
 
 
 def is_in_group(name: str, group: str) -> bool:
-    """Tell whether a call of the operation *name* is one of a group, or of the operation, called *group*."""
+    """Return whether the operation *name* belongs to the group *group*, or is the operation of that name."""
     return group in ("any", name) or name.startswith(group + ".") or (group == "work" and "." not in name)

@@ -1,7 +1,8 @@
 """JSON on the wire: one way to write it.
 
-msgspec writes it several times faster than the standard library. Where the two differ, the standard library's text counts:
-numbers with an exponent (`1e+16` and `1e-05`, where msgspec writes `1e16` and `0.00001`), lone surrogates, and what msgspec does not take.
+msgspec writes it several times faster than the standard library. Where the two differ, the standard library's text is used:
+for numbers with an exponent (`1e+16` and `1e-05`, where msgspec writes `1e16` and `0.00001`), lone surrogates, and values
+that msgspec does not support.
 """
 
 from __future__ import annotations
@@ -16,17 +17,17 @@ from starlette.responses import Response
 
 _fast = msgspec.json.Encoder().encode
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), check_circular=False).encode
-#: A number with an exponent, as msgspec writes one. It may stand in a string too, which costs time and is no error.
+#: A number with an exponent, as msgspec writes one. A match within a string costs time, but is harmless.
 _EXPONENT = re.compile(rb"e(?<=[0-9]e)-?[0-9]+(?:[,\]}]|\Z)")
-#: How a number below 0.0001 begins that msgspec writes without an exponent.
+#: The beginning of a number below 0.0001, which msgspec writes without an exponent.
 _TINY = b"0.0000"
 
 
 def encode_json(content: Any) -> bytes:
-    """Return *content*, made of what JSON has, as JSON without spaces.
+    """Return *content* as JSON without spaces.
 
     Raises:
-        TypeError, ValueError: it has something that JSON has not.
+        TypeError, ValueError: it contains a value that JSON cannot represent.
     """
     try:
         text = _fast(content)

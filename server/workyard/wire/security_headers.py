@@ -1,5 +1,5 @@
-"""What every answer tells a browser, and no other client looks at: to take it for nothing but what it says it is, to keep no copy,
-to show it in no page of anybody else. A page has a policy of its own."""
+"""Security headers for browsers: no MIME sniffing, no caching, no framing. Other clients ignore them. A page has its own
+content security policy."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ ALWAYS = (
     (b"cache-control", b"no-store"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
-#: For what is no page: nothing in it is to be run or loaded.
+#: For answers that are not pages: a browser may run or load nothing from them.
 OF_DATA = (*ALWAYS, (POLICY, b"default-src 'none'; frame-ancestors 'none'"))
 _INLINE = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
 
 def policy_of_page(html: str) -> str:
-    """Return the policy of a page that loads its files from this server and runs the scripts that are in it, no others."""
+    """Return the policy of a page that loads files only from this server and runs only the scripts it contains."""
     scripts = " ".join(
         f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
         for script in _INLINE.findall(html)

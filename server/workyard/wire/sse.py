@@ -1,4 +1,4 @@
-"""Server-sent events on the wire: frames, and a response that ends what it listens to."""
+"""Server-sent events on the wire: frames, and a response that closes its source."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 from starlette.responses import StreamingResponse
 
-#: What is no end of a line in server-sent events, but in Python's idea of text, by which clients there split them.
+#: Characters that do not end a line in server-sent events, but do in Python's `str.splitlines`, which Python clients use.
 _LINE_ENDS = [(chr(code), f"\\u{code:04x}") for code in (0x85, 0x2028, 0x2029)]
 
 
 def frame(kind: str, data: Mapping[str, Any], place: str | None = None) -> bytes:
-    """Return a frame; *place* is what a client that comes back names as its last."""
+    """Return a frame; *place* is the id that a reconnecting client sends as its last."""
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     for end, escape in _LINE_ENDS:
         text = text.replace(end, escape)
@@ -27,7 +27,7 @@ class EventStream(StreamingResponse):
 
     def __init__(self, frames: AsyncIterator[bytes], listener: AbstractContextManager[object]) -> None:
         super().__init__(frames, media_type="text/event-stream")
-        # Without the parameter `charset`, which no other answer has.
+        # Without the parameter `charset`: no other answer has it either.
         self.headers["content-type"] = "text/event-stream"
         self._listener = listener
 

@@ -1,4 +1,4 @@
-"""The requests that this process is answering, and who hears of those that ended. Owns no connection and no rule."""
+"""The requests that this process is answering, and the subscribers to ended requests. Owns no connection and no rule."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .exchange import EXCHANGE, Exchange
 
 _log = logging.getLogger("workyard")
 
-#: Bytes that are looked at after those that are kept: a secret may begin before the cut.
+#: Bytes that are scanned beyond those that are kept: a secret may begin before the cut.
 _MARGIN_BYTES = 512
 
-#: What hears of a request. It must not wait for anything; an error of its own is logged and goes no further.
+#: A subscriber to requests. It must not block; its errors are logged and not passed on.
 Subscriber = Callable[[Exchange], None]
 
 
@@ -23,20 +23,20 @@ class Traffic:
     """All requests of this process.
 
     Attributes:
-        body_bytes: how much of each body is kept for the subscribers, and looked at.
-        in_flight: the requests being answered, in the order they came.
-        on_begin: hear of each request that comes; `on_end`: of each that was answered, or never will be.
+        body_bytes: how many bytes of each body are kept for the subscribers, and scanned.
+        in_flight: the requests being answered, in order of arrival.
+        on_begin: subscribers to new requests; `on_end`: to requests that were answered, or never will be.
     """
 
     def __init__(self, body_bytes: int = 0) -> None:
-        """Keep *body_bytes* of each body, and some more to look at."""
+        """Keep *body_bytes* of each body, and some more to scan."""
         self.body_bytes = body_bytes + _MARGIN_BYTES if body_bytes else 0
         self.in_flight: dict[Exchange, None] = {}
         self.on_begin: list[Subscriber] = []
         self.on_end: list[Subscriber] = []
 
     def begin(self, scope: Scope, send: Send) -> Exchange:
-        """Take note of a request; whoever answers it calls its `end`."""
+        """Register a request; the code that answers it calls its `end`."""
         exchange: Exchange | None = scope.get(EXCHANGE)
         if exchange is None:
             exchange = scope[EXCHANGE] = Exchange(scope)
@@ -50,7 +50,7 @@ class Traffic:
         _tell(self.on_end, exchange)
 
     def oldest(self) -> float:
-        """Return when the oldest of the requests came that are being answered, on the performance counter."""
+        """Return the arrival of the oldest request being answered, on the performance counter."""
         first = next(iter(self.in_flight), None)
         return time.perf_counter() if first is None else first.began
 

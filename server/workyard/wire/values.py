@@ -14,5 +14,5 @@ def _true_itself(value: object) -> object:
     return value
 
 
-#: `true`, or the member is left out.
+#: `true`, or the member is absent.
 OnlyTrue = Annotated[Literal[True], BeforeValidator(_true_itself)]

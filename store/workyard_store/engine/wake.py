@@ -46,7 +46,7 @@ class AgentDue:
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """Something changed in an environment that somebody watches, or a new environment was created."""
+    """Something changed in a watched environment, or a new environment was created."""
 
     environment_id: str
 

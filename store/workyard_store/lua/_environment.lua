@@ -7,7 +7,7 @@
 --   GONE     no such environment
 --   FOREIGN  it is another workspace's (the caller decides whether that means "not found")
 --   UNISSUED, REVOKED  the caller's key was never issued, or is good no more
---   FAULTS   nothing was done: fault rules of the workspace have to be asked first, then the script is run again
+--   FAULTS   nothing was done: the fault rules of the workspace must be checked first, then the script is run again
 -- and a script that makes something may give, having only counted:
 --   SEED     the workspace has a seed; ids and secrets have to follow from it and the number that comes with it
 local call = redis.call
@@ -49,8 +49,8 @@ local function begin()
   E.now = math.max(E.frozen and tonumber(v[5]) or wall + tonumber(v[4]), E.last)
 end
 
--- Remember the instant of a step that changes something, in mode auto also the wall clock's; and tell who reads the environment
--- in parts.
+-- Record the instant of a step that changes something, in mode auto also that of the wall clock; and mark the change for
+-- readers that read the environment in parts.
 local function touch()
   if E.auto then call('HSET', ENV, 'stirred', us(wall)) end
   if E.whole then call('HDEL', ENV, 'whole') end
@@ -65,18 +65,18 @@ local function announce(...)
   call('PUBLISH', WAKE, table.concat({...}, ' '))
 end
 
--- Wake blocked polls: one after the other while there is work, or all at once when time or the environment changed.
+-- Wake blocked polls: one after the other while there is work, or all together when time or the environment changed.
 local function wake(all)
   announce(all and 'changed' or 'work', ENV_ID)
 end
 
--- Tell those who watch the environment that something has changed.
+-- Notify the watchers of the environment of a change.
 local function tell()
   if E.watched and E.watched > wall then announce('watched', ENV_ID) end
 end
 
--- Ids and secrets of a workspace with a seed follow from it. Answer what the caller is to make them of, having done nothing
--- but count; nil if it has, or there is no seed.
+-- Ids and secrets of a workspace with a seed are derived from it. Answer the seed and the number to derive them from, after
+-- counting and nothing else; nil if they are derived already, or if there is no seed.
 local function seed(kind)
   if not E.seed or seeded then return nil end
   return {'SEED', E.seed, kind .. ' ' .. us(call('HINCRBY', ENV, 'seeded:' .. kind, 1))}

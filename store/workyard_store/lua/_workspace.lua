@@ -27,8 +27,8 @@ local function profile()
     v[10] or v[6] or '0'}
 end
 
--- Ids of a workspace with a seed follow from it. Answer what the caller is to make them of, having done nothing but count; nil
--- if it has (`seeded`), or there is no seed.
+-- Ids of a workspace with a seed are derived from it. Answer the seed and the number to derive them from, after counting and
+-- nothing else; nil if they are derived already (`seeded`), or if there is no seed.
 local function seed(kind, seeded)
   local value = call('HGET', STATE, 'seed') or ''
   if value == '' or seeded then return nil end

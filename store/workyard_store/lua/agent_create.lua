@@ -1,4 +1,4 @@
--- Keep the definition of an agent.
+-- Store the definition of an agent.
 -- Atomic: the agent and the mark that makes its API key a known one appear together.
 -- KEYS[1]: workspace. Arguments: `agent_id`; `definition` as JSON; `seeded`: whether the id follows from the seed.
 -- Answer: {'OK', the workspace's instant, us} | {'SEED', seed, place}.

@@ -1,5 +1,5 @@
 -- Create the record of an environment, and its stream and consumer group when it is self-hosted.
--- Atomic: no reader meets a record without its queue.
+-- Atomic: no reader sees a record without its queue.
 -- KEYS[1]: environment. Arguments: those of `_profile.lua`, and `workspace`; `kind`: cloud|self_hosted; `name`; `description`;
 -- `config` and `metadata`, JSON; `scope`; `number`: creation sequence in the workspace.
 -- Answer: {'OK', every field of the record} | {'EXISTS'}.
@@ -12,6 +12,6 @@ call('HSET', ENV, 'ws', workspace, 'kind', kind, 'name', name, 'description', de
 if kind == 'self_hosted' then
   call('XGROUP', 'CREATE', STREAM, 'workers', '0', 'MKSTREAM')
 end
--- Whoever watches its workspace has not marked it yet.
+-- Watchers of its workspace have not marked it yet.
 announce('watched', ENV_ID)
 return {'OK', call('HGETALL', ENV)}

@@ -1,12 +1,12 @@
--- Remove a part of what a deleted environment left, and name the next part; the rest when there is none.
--- Atomic: an item or session is unlinked together with its place in the index, so a crash between two parts forgets none.
+-- Remove a part of a deleted environment's keys, and name the next part; remove the rest when there is no next part.
+-- Atomic: an item or session is unlinked together with its place in the index, so a crash between two parts loses none.
 -- KEYS[1]: environment. Arguments: `most`: how many items or sessions at most to name; `named`: rows of `work_id` and
--- `session_id` ('' where there is none, or one that nobody has looked for and that has no place, therefore): what an earlier
--- answer named.
--- Answer: {'LIVE', 0}: it is not deleted, nothing was touched | {'MORE', keys removed, work id, session id, …}: what to
+-- `session_id` ('' if there is none, or if it has no place, because it was never looked up), which an earlier answer
+-- named.
+-- Answer: {'LIVE', 0}: the environment is not deleted, nothing was changed | {'MORE', keys removed, work id, session id, …}: what to
 -- remove next | {'DONE', keys removed}.
 if call('EXISTS', ENV) == 1 then return {'LIVE', 0} end
--- First of all, so that a restore that writes it right now goes no further.
+-- First of all, so that a concurrent restore of it stops writing.
 local removed = call('UNLINK', RESTORE)
 -- The last member takes the index itself with it, which counts as a removed key too.
 local indexes = call('EXISTS', INDEX, SESSIONS, DUE)

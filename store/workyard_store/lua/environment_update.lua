@@ -1,4 +1,4 @@
--- Store a changed record, if nobody changed it since it was read.
+-- Store a changed record, unless it has changed since it was read.
 -- Atomic: two updates that read the same version cannot both be stored, so neither loses the other's fields.
 -- KEYS[1]: environment. Arguments: `version` that was read; `name`; `description`; `config` and `metadata`, JSON; `scope`.
 -- Answer: {'OK', record} | {'STALE'}: read it again | {'GONE'} | {'FOREIGN'}.

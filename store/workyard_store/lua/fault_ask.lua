@@ -1,14 +1,14 @@
--- Count a call for the fault rules that it fits, and decide which of them are applied to it.
--- Atomic: no two calls are the same one to a rule, and none is applied more often than it says.
+-- Count a call for the fault rules that match it, and decide which of them are applied to it.
+-- Atomic: no two calls get the same number from a rule, and no rule exceeds its maximum number of applications.
 -- KEYS[1]: workspace. Arguments: `version` of the rules that the caller knows; `settled`: whether the call's answer is settled
 -- already; `rules`: a row for each that the call fits, in their order: `number`; `nth`: which calls (every, numbers with commas
 -- around, or '' for all); `probability` or nil; `dice_seed`, below 2^24; `times`: how often at most, or nil; `ends_at`, us, or
 -- nil; `settles`: whether the call's answer is settled by it.
--- Of rules that settle the answer the first is applied; the others are counted as asked only.
+-- Of the rules that settle the answer, only the first is applied; the others only count the call.
 -- Answer: {'OK', number, number, …} | {'STALE', version or '', name, value, …}: the rules have changed; nothing was counted.
 local RULES, COUNTS = BASE .. 'faults', BASE .. 'fault_counts'
 
--- A number from 0 to 1 that follows from a seed and the number of a call: whole numbers that a double holds exactly, so
+-- A number from 0 to 1 derived from a seed and the number of a call, with integers that a double holds exactly, so
 -- that every engine has the same.
 local function dice(seed, asked)
   local modulus = 67108859

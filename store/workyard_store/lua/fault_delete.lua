@@ -1,5 +1,5 @@
 -- Remove one fault rule of a workspace, or all.
--- Atomic: with the last of them goes the mark that there are any.
+-- Atomic: the mark that there are rules is removed with the last rule.
 -- KEYS[1]: workspace. Arguments: `number` of the rule, or '' for all; `version` of the rules from now on.
 -- Answer: {'OK', how many were removed, what an environment copies (`profile`)}.
 local RULES, COUNTS = BASE .. 'faults', BASE .. 'fault_counts'

@@ -1,5 +1,5 @@
--- Add fault rules to a workspace, behind those it has or in their place.
--- Atomic: all of them or none; whoever asks sees the old rules or the new.
+-- Add fault rules to a workspace, after the existing ones or in their place.
+-- Atomic: all of them or none; every call sees either the old rules or the new.
 -- KEYS[1]: workspace. Arguments: `version` of the rules from now on; `replace`: whether to remove the rules there are;
 -- `most` rules; `rules`: rows of `text`, and `lives_us`: for how long it lives in us of the workspace's time, or nil.
 -- Answer: {'OK', number of the first, what an environment copies (`profile`)} | {'FULL'}.

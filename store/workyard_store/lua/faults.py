@@ -25,7 +25,7 @@ class FaultsPut(NamedTuple):
 
 
 class FaultPut(WorkspaceCall[FaultsPut | Word[Full]], lua="fault_put"):
-    """Add fault rules, or with `replace` put them in place of those that are there."""
+    """Add fault rules, or with `replace` replace the existing ones by them."""
 
     version: str
     replace: bool
@@ -49,7 +49,7 @@ class FaultDelete(WorkspaceCall[FaultsDeleted], lua="fault_delete"):
 
 
 class AskedRule(NamedTuple):
-    """A fault rule that a call fits, and how it counts (`Dice`). `dice_seed`: below 2^24; `ends_at`: microseconds."""
+    """A fault rule that matches a call, and how it selects calls (`Dice`). `dice_seed`: below 2^24; `ends_at`: microseconds."""
 
     number: Digits
     nth: str
@@ -76,7 +76,7 @@ class FaultsChanged(NamedTuple):
 
 
 class FaultAsk(WorkspaceCall[FaultsApplied | FaultsChanged], lua="fault_ask"):
-    """Count a call for the rules that it fits. `version`: of the rules that are known; `settled`: the answer is."""
+    """Count a call for the rules that match it. `version`: of the rules known here; `settled`: whether the answer is settled."""
 
     version: str
     settled: bool

@@ -1,4 +1,4 @@
-"""The shared heads of the store's Lua files: their arguments, and what every call of a script behind them has in common."""
+"""The shared heads of the store's Lua files: their arguments, and the base classes of the calls that use them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class EnvironmentHead(LuaArguments):
         wall: wall clock, microseconds.
         caller_workspace: the caller's workspace; empty where the caller may act in any.
         token_work: the work item of the caller's sessions token, which is good while its digest is on record.
-        token_digest: digest of that token, or, without `token_work`, of an environment key that has to be good.
+        token_digest: digest of that token, or, without `token_work`, of an environment key that must be valid.
         asks_faults: whether the call has not been asked about faults yet.
         seeded: whether the ids and secrets among the script's arguments follow from the workspace's seed.
         timeline_events: how many events the environment's timeline keeps; None: it has none.
@@ -54,7 +54,7 @@ class ProfileHead(LuaArguments):
     Attributes:
         generation: of the clock and the settings.
         shift: of the clock, microseconds.
-        frozen: the instant at which the clock stands, microseconds, or an empty string.
+        frozen: the instant of a standing clock, microseconds, or an empty string.
         ttl, startup: default ttl and startup lease, seconds, or empty: the server's.
         reclaim: reclaim age, milliseconds, or empty: the server's.
         faults: `1` if the workspace has fault rules.

@@ -20,8 +20,8 @@ class WrittenBatch(NamedTuple):
 
 
 class JournalWrite(JournalCall[Word[Ok]], lua="journal_write"):
-    """Put batches behind the last ones. `since`: when the first of them came, wall time in microseconds; `keeps`: entries that are
-    kept; `dropped`: entries that came before these and were dropped unwritten."""
+    """Append batches. `since`: arrival of the first request in them, wall time in microseconds; `keeps`: entries that are
+    kept; `dropped`: earlier entries that were dropped unwritten."""
 
     since: Digits
     keeps: int

@@ -1,7 +1,7 @@
--- Remove the entries of the journal; numbers go on from where they are.
--- Atomic: what is written meanwhile is either told as removed or kept.
+-- Remove the entries of the journal; the numbering continues.
+-- Atomic: an entry written concurrently is either counted as removed or kept.
 -- KEYS[1]: workspace. Arguments: `keeps`: how many entries are kept.
--- Answer: how many entries went.
+-- Answer: how many entries were removed.
 local REQUESTS, JOURNAL = BASE .. 'requests', BASE .. 'journal'
 local v = redis.call('HMGET', JOURNAL, 'total', 'cleared')
 if not v[1] then return 0 end

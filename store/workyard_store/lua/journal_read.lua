@@ -1,5 +1,5 @@
 -- Read batches of the journal, oldest first. Changes nothing.
--- Atomic: what is said of the journal and the batches are of one instant.
+-- Atomic: the journal's counters and the batches are of one instant.
 -- KEYS[1]: workspace. Arguments: `first`: number of the first entry wanted; `count`: how many batches.
 -- Answer: {how many entries there ever were, how many of these were dropped unwritten with all before them, how many were
 -- cleared, wall us of the first or of the clearing or '', batch...}; a batch: {number of its last entry, how many it has,

@@ -1,7 +1,7 @@
--- Put entries behind the last ones of the journal, in batches, and drop the batches that hold none of those it keeps.
--- Atomic: a batch has the number of its last entry, which follows from how many there ever were.
+-- Append entries to the journal, in batches, and drop the batches that contain no entry it still keeps.
+-- Atomic: the id of a batch is the number of its last entry, which depends on how many entries there ever were.
 -- KEYS[1]: workspace. Arguments: `since`: when the first of them came, wall us; `keeps`: how many entries are kept; `dropped`:
--- how many came before these and were dropped unwritten, with all that is older; `batches`: rows of `entries`, how many it
+-- how many entries before these were dropped unwritten, with all older ones; `batches`: rows of `entries`, how many it
 -- has, and their `text`.
 -- Answer: {'OK'}.
 local REQUESTS, JOURNAL = BASE .. 'requests', BASE .. 'journal'

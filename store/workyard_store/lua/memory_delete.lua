@@ -1,5 +1,5 @@
 -- Remove a memory.
--- Atomic: the content is still the one that was expected.
+-- Atomic: the content is still the expected one.
 -- KEYS[1]: workspace. Arguments: `memory_id`; `expected`: SHA-256 that its content must have, '' for any.
 -- Answer: {'OK'} | {'STORE'} | {'MEMORY'} | {'CHANGED', SHA-256}.
 if not call('HGET', STORES, STORE) then return {'STORE'} end

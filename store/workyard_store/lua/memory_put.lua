@@ -1,5 +1,5 @@
--- Create a memory, or change content or path of one. A change to what is there already changes nothing.
--- Atomic: a path is looked at and taken in one step, and the content is still the one that was expected.
+-- Create a memory, or change content or path of one. A change to the stored values changes nothing.
+-- Atomic: a path is checked and taken in one step, and the content is still the expected one.
 -- KEYS[1]: workspace. Arguments: `memory_id`; `action`: create|update; `path`, '' to keep it; `content_sha`: SHA-256 of the
 -- content, '' to keep it; `content`; `size`: its bytes; `version_id` of the new version; `expected`: SHA-256 that the stored content
 -- must have, '' for any; `most_memories` in a store; `most_bytes` of content in a store; `seeded`: whether the ids follow from the

@@ -1,5 +1,5 @@
 -- Remove a memory store with all its memories.
--- Atomic: no memory is left of a store that is gone.
+-- Atomic: no memory of a deleted store is left.
 -- KEYS[1]: workspace. Arguments: none.
 -- Answer: {'OK'} | {'STORE'}.
 if not call('HGET', STORES, STORE) then return {'STORE'} end

@@ -1,5 +1,5 @@
--- Keep the record of a memory store: a new one, or a change of what the caller has read.
--- Atomic: of two changes of the same record one is told that it came late.
+-- Store the record of a memory store: a new one, or a change of the record that the caller has read.
+-- Atomic: of two changes of the same record, the second gets CHANGED.
 -- KEYS[1]: workspace. Arguments: `expected`: the record that the caller has read, '' for a new store; `content` of the record, as
 -- JSON; `archive`: whether to archive it; `most` stores; `seeded`: whether the id follows from the seed.
 -- Answer: {'OK', record} | {'FULL'} | {'STORE'} | {'CHANGED'} | {'SEED', seed, place}.

@@ -1,5 +1,5 @@
--- Keep a script under a name.
--- Atomic: no two new names are both the last that is allowed.
+-- Store a script under a name.
+-- Atomic: two new names cannot both take the last free place.
 -- KEYS[1]: workspace. Arguments: `name`; `script`; `most` scripts.
 -- Answer: {'OK'} | {'FULL'}.
 local scripts = BASE .. 'scripts'

@@ -1,5 +1,5 @@
 -- Remove a skill with all its versions.
--- Atomic: no version is left of a skill that is gone.
+-- Atomic: no version of a deleted skill is left.
 -- KEYS[1]: workspace. Arguments: `skill_id`.
 -- Answer: 1, or 0 if there is no such skill.
 local stored = call('HGET', BASE .. 'skills', skill_id)

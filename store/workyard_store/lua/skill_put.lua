@@ -1,4 +1,4 @@
--- Keep a skill, or a new version of it. The same archive again is no new version.
+-- Store a skill, or a new version of it. The same archive again does not make a new version.
 -- Atomic: a skill is never seen without the version that its record names, nor two uploads under one version.
 -- KEYS[1]: workspace. Arguments: `skill_id`; `name`; `rest` of its record, as JSON; `description`; `archive`, base64; `sha`:
 -- SHA-256 of that; `most_skills`; `most_versions` of one: beyond that the oldest goes.
@@ -20,7 +20,7 @@ local now = instant()
 local kept = {}
 for version in string.gmatch(versions or '', '[^,]+') do kept[#kept + 1] = version end
 if sha ~= last_sha then
-  -- A version is named by its instant: each of a skill by another.
+  -- A version's id is its instant: each version of a skill needs a different one.
   if kept[1] then now = math.max(now, tonumber(kept[1]) + 1) end
   table.insert(kept, 1, us(now))
   while #kept > most_versions do

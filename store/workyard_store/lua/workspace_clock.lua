@@ -1,9 +1,9 @@
 -- Change a workspace's clock. Time never goes back.
 -- Atomic: two advances at once both count.
 -- KEYS[1]: workspace. Arguments: `op`: real|frozen|auto|advance|reach|jump; `value`, us or nil: for frozen the instant; for
--- advance how far; for reach and jump (the server's own, in mode auto only) the later instant to be at; `last`: the last instant
+-- advance how far; for reach and jump (used only by the server, in mode auto) the later target instant; `last`: the last instant
 -- that a clock may reach, us.
--- Answer: {'OK', now, what an environment copies (`profile`)} | {'BACK', now}: time would go back; reach, jump: it is that late already, or the mode is another | {'FAR', now}.
+-- Answer: {'OK', now, what an environment copies (`profile`)} | {'BACK', now}: time would go back; reach, jump: the clock is there already, or in another mode | {'FAR', now}.
 local v = call('HMGET', STATE, 'shift', 'frozen', 'last', 'auto')
 local shift, frozen = tonumber(v[1] or '0'), tonumber(v[2] or '')
 local now = math.max(frozen or wall + shift, tonumber(v[3] or '0'))

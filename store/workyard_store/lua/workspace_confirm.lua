@@ -1,4 +1,4 @@
--- Confirm a new environment's place once its record exists: a reset in between may have taken the place away, and a
+-- Confirm a new environment's place once its record exists: a reset in between may have removed the place, and a
 -- change of the clock may have missed the record.
 -- Atomic: the place and the profile are of one instant.
 -- KEYS[1]: workspace. Arguments: `environment_id`; `number`: its sequence.

@@ -1,5 +1,5 @@
 -- Give a new environment its place in its workspace, before its record exists: lists skip a place without a record.
--- Atomic: no two environments share a sequence number, nor are both the last that is allowed.
+-- Atomic: two environments cannot share a sequence number, nor both take the last free place.
 -- KEYS[1]: workspace. Arguments: `environment_id`; `seeded`: whether that follows from the seed; `most` environments.
 -- Answer: {'OK', sequence, what an environment copies (`profile`)} | {'FULL'} | {'SEED', seed, place}.
 if call('ZCARD', ENVS) >= most then return {'FULL'} end

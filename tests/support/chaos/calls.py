@@ -57,7 +57,7 @@ class Call:
 
     @property
     def in_doubt(self) -> bool:
-        """Tell whether the caller cannot know if the step was done."""
+        """Return whether the caller cannot know if the step was done."""
         return self.sent and self.status in (0, 503)
 
 
@@ -76,7 +76,7 @@ class Assignment:
 
 
 class Lane:
-    """One connection and whoever uses it, one call at a time."""
+    """One connection and its user, one call at a time."""
 
     def __init__(self, given: Assignment, number: int) -> None:
         self.name = f"{given.name}.{number}"
@@ -96,7 +96,7 @@ class Lane:
         self.finishing.set()
 
     def run(self) -> None:
-        """Do what its role is until asked to finish."""
+        """Play its role until asked to finish."""
         raise NotImplementedError
 
     def drop(self, chance: random.Random) -> bool:

@@ -1,4 +1,4 @@
-"""The judgement of the chaos suite: what must hold of a journal and of the end state, whatever was broken. Pure
+"""The checks of the chaos suite: conditions on the journal and the end state that hold after any fault. Pure
 functions over plain data; imports nothing from the product.
 """
 
@@ -74,7 +74,7 @@ def presence(journal: list[Call], items: list[dict[str, Any]]) -> list[str]:
 
 
 def ends(by_work: dict[str, list[Call]], items: list[dict[str, Any]]) -> list[str]:
-    """Every item is stopped, and carries the metadata somebody gave it if that was ever answered."""
+    """Every item is stopped, and has the metadata that a client set, if the client got an answer."""
     broken = []
     for item in items:
         if item["state"] != "stopped" or item["stopped_at"] is None:
@@ -120,7 +120,7 @@ def leases(work: str, calls: list[Call]) -> list[str]:
 
 
 def finality(work: str, calls: list[Call]) -> list[str]:
-    """What a forced stop has ended is stopped, and nobody gets, acknowledges or holds it afterwards."""
+    """An item stopped by force stays stopped: no worker gets, acknowledges or holds it afterwards."""
     broken = []
     stops = [call for call in calls if call.verb == "force stop" and call.status == 200]
     if any(call.answer["state"] != "stopped" for call in stops):

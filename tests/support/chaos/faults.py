@@ -1,4 +1,4 @@
-"""The faults of the chaos suite: what each breaks, at a moment drawn from a seeded generator, and how it heals. Judges
+"""The faults of the chaos suite: each breaks something at a moment from a seeded generator, and heals it. Judges
 nothing; `chaos_rounds` runs them.
 """
 
@@ -29,8 +29,8 @@ _IDLE = 20
 
 @dataclass(slots=True)
 class Strike:
-    """What a fault did. `moments`: when it hit, on the machine's monotonic clock; `ports`: the servers whose requests
-    it hit; `calls`: requests it made itself; `failures`: what went wrong with them.
+    """The effects of a fault. `moments`: when it hit, on the machine's monotonic clock; `ports`: the servers whose requests
+    it hit; `calls`: its own requests; `failures`: their problems.
     """
 
     moments: list[float]
@@ -68,7 +68,7 @@ class ServerKilled(Fault):
 
 
 class ClientDropped(Fault):
-    """Clients hang up after the request and before the answer, many at once, blocked polls too."""
+    """Many clients disconnect at the same time, after the request and before the answer, blocked polls too."""
 
     name = "client-dropped"
     does = (
@@ -97,7 +97,7 @@ class ClientDropped(Fault):
 
 
 class RedisKilled(Fault):
-    """Redis dies and comes back with what its append-only file holds."""
+    """Redis dies and restarts with the contents of its append-only file."""
 
     name = "redis-killed"
     does = "SIGKILL of Redis, started again on its port and data"

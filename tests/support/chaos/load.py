@@ -68,7 +68,7 @@ class Worker(Lane):
 
     def _poll(self, finishing: bool) -> Any:
         block_ms = 20 if finishing else self.random.randint(20, 900)
-        # A lost poll is not repeated as such: what it may have been handed comes back by reclaim.
+        # A lost poll is not repeated: an item that it may have received comes back by reclaim.
         call, _ = self.answered(
             "poll", "GET", f"{self.path('poll')}?block_ms={block_ms}&reclaim_older_than_ms={_RECLAIM_MS}"
         )
@@ -110,7 +110,7 @@ class Worker(Lane):
         if call.status == 200:
             return str(call.answer["last_heartbeat"]) if call.answer["lease_extended"] else None
         stored = call.answer["error"]["details"]["current_state"]["last_heartbeat"]
-        # Until the lease it had ends, nobody but the holder can have moved the heartbeat.
+        # Until its lease ends, only the holder can have changed the heartbeat.
         if doubt and stored is not None and 0 < instant_us(stored) - instant_us(beat) < TTL_S * 1_000_000:
             call.adopted = True
             return str(stored)
@@ -184,7 +184,7 @@ class Crew:
         return sum(lane.drop(chance) for lane in self.lanes if chance.random() < 2 / 3)
 
     def finish(self) -> str:
-        """Let all lanes come to an end, write the journal, and return what went wrong, if anything."""
+        """Let all lanes finish, write the journal, and return the problems, if any."""
         for lane in self.lanes:
             lane.finish()
         for thread in self._threads:

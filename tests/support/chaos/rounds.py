@@ -19,9 +19,10 @@ from tests.support.chaos.load import TTL_S, Crew
 from tests.support.chaos.stage import Stage, pause
 from tests.support.harness import Api, new_api_key
 
-#: How often all leases end at once after a fault, under load: each holder then beats for what another has taken.
+#: How often all leases end together after a fault, under load: each holder then sends heartbeats for an item that
+#: another one has taken.
 _LAPSES = 4
-#: Passes over what is left until everything is stopped: in each, workers abandon a few items in a hundred.
+#: Passes over the remaining items until everything is stopped: in each, workers abandon a few percent of them.
 _PASSES = 20
 #: Further than any lease, startup lease and reclaim age of the load.
 _LET_LAPSE_S = 10
@@ -29,7 +30,7 @@ _LET_LAPSE_S = 10
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What one round came to.
+    """The result of one round.
 
     Attributes:
         in_flight: requests that the servers hit had not answered when the fault struck.
@@ -78,7 +79,7 @@ def run(
 
 
 def enough_hit(rounds: list[Round]) -> bool:
-    """Tell whether four in five of the rounds struck while a request that was no poll was under way."""
+    """Return whether at least 80 % of the rounds struck while a request other than a poll was under way."""
     return 5 * sum(each.steps_in_flight > 0 for each in rounds) >= 4 * len(rounds)
 
 
@@ -141,7 +142,7 @@ def _items(api: Api, environment: str) -> Iterator[dict[str, Any]]:
 
 
 def _raw_breaches(stage: Stage, api: Api, environment: str) -> list[str]:
-    """Return what contradicts itself in Redis, and the items that entered `stopped` more than once, or never."""
+    """Return the contradictions in Redis, and the items that entered `stopped` more than once, or never."""
     broken = [f"invariant: {violation}" for violation in api.ok(api.get("/_emulator/invariants"))["violations"]]
     with redis.Redis(port=stage.redis.port, decode_responses=True) as raw:
         works = raw.zrange(f"wy:{{{environment}}}:index", 0, -1)

@@ -28,16 +28,16 @@ SERVERS = 2
 #: Role, processes, connections of each. Few enough for two processors, enough to keep both servers busy.
 CREWS = (("worker", 3, 4), ("enqueuer", 1, 2), ("talker", 1, 1))
 _ANSWER_WITHIN_S = RETRY_FOR_S + 3 * GIVE_UP_S
-#: What the promise is for: whatever was answered is on the disk.
+#: The setting that the promise assumes: every answered change is on the disk.
 _DURABLE = (
     "--appendonly", "yes", "--appendfsync", "always", "--repl-diskless-sync-delay", "0",
-    # Rewritten often, so that a restart reads a snapshot and what came after it.
+    # Rewritten often, so that a restart reads a snapshot and the changes after it.
     "--auto-aof-rewrite-percentage", "50", "--auto-aof-rewrite-min-size", "500kb",
 )  # fmt: skip
 
 
 def steady_port() -> int:
-    """Return a free port below those the system gives to outgoing connections: nobody takes it during a restart.
+    """Return a free port below the range of outgoing connections, so that no process takes it during a restart.
 
     A client that keeps trying to reach a free port in that range could even connect to itself.
     """
@@ -133,7 +133,7 @@ class Stage:
         )
 
     def tracebacks(self) -> list[str]:
-        """Return the servers' logs, those of killed ones too, that hold an exception nobody handled."""
+        """Return the servers' logs, those of killed ones too, that contain an unhandled exception."""
         return self._tracebacks + [log for log in (server.log() for server in self.servers) if "Traceback" in log]
 
     def kill_server(self, number: int) -> None:
@@ -179,7 +179,7 @@ class Stage:
         return sum(process.answer() for process in self.load)
 
     def finish(self) -> tuple[list[Call], list[str]]:
-        """Let the load end, enqueuers first; return its journal and what failed in it."""
+        """Stop the load, enqueuers first; return its journal and its failures."""
         failures: list[str] = []
         calls: list[Call] = []
         for role in ("enqueuer", "talker", "worker"):

@@ -1,4 +1,4 @@
-"""Which call to make next: drawn from what the model says is there, aimed at where rules meet.
+"""Chooses the next call, from the resources in the model, and aims at the places where rules meet.
 
 Owns no rule of the API and sends nothing. Instants are microseconds.
 """
@@ -19,7 +19,7 @@ Draw = Callable[[st.SearchStrategy[Any]], Any]
 #: A method of the model, and its arguments.
 Call = tuple[str, dict[str, Any]]
 
-#: What agents do: one call a turn, which nobody answers for a day.
+#: The agents' script: one call per turn, which stays unanswered for a day.
 SCRIPT = {"steps": [{"use_custom_tool": {"name": "ask", "input": {}}}], "repeat": True, "result_limit_seconds": 86_400}
 UNKNOWN_ENV = "env_01" + "u" * 22
 UNKNOWN_WORK = "work_01" + "u" * 22
@@ -407,7 +407,7 @@ class Chooser:
         return {**chosen, "expected": self._expected(chosen["work"]), "ttl": ttl}
 
     def _expected(self, work: str) -> str | None:
-        """Draw what a worker may hold for an item's heartbeat: right, omitted, stale, another item's, misspelt."""
+        """Draw a worker's idea of an item's heartbeat: right, omitted, stale, another item's, misspelt."""
         item = next((item for item in self._items if item.id == work), None)
         stored = rendered(item.beat) if item else None
         kind = self._often((8, "right"), (3, "omitted"), (4, "stale"), (3, "others"), (4, "wrong"))
@@ -450,13 +450,13 @@ def calls(draw: Draw, model: Model, name: str = _ANYTHING, focus: Item | None = 
     return Chooser(model, draw, None if gone else focus).named(name)
 
 
-#: Calls of several steps: what they answer may be of several instants.
+#: Calls of several steps: their answers may mix several instants.
 _NOT_AT_ONCE = ("create_session", "list_sessions")
 
 
 @st.composite
 def rival_calls(draw: Draw, model: Model) -> list[Call]:
-    """Draw two to four calls to be made at once, mostly about one item or its environment."""
+    """Draw two to four calls to make concurrently, mostly about one item or its environment."""
     focus = draw(some_item(model, ANY_STATE)) if draw(st.integers(0, 5)) else None
     names = draw(st.sampled_from([["whatever"], [_ANYTHING], ["whatever", _ANYTHING], _ABOUT_AN_ENVIRONMENT]))
     count = draw(st.integers(2, 4))

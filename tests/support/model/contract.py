@@ -1,4 +1,4 @@
-"""What the API promises, as a program: the whole answer of every call, in plain Python.
+"""The API's promises as a program: the complete answer of every call, in plain Python.
 
 Rules: `environments.*`, `work.*`, `stats.*`.
 
@@ -36,7 +36,7 @@ LAST_INSTANT = 7_258_118_400 * SECOND
 #: How long a poll counts in `workers_polling`.
 WORKER_WINDOW = 30 * SECOND
 UNAPPLIED_TTL_S = 120
-#: What a client sends, without what the server adds.
+#: The members that a client sends, without those that the server adds.
 EVENTS: dict[str, Json] = {
     "user.message": {"type": "user.message", "content": [{"type": "text", "text": "go"}]},
     "user.interrupt": {"type": "user.interrupt"},
@@ -64,7 +64,7 @@ class Row:
 
 
 class Model:
-    """One workspace. A method a call; each takes what the client sends and returns the body, or raises `Refused`."""
+    """One workspace, with one method per call; each takes the client's input and returns the body, or raises `Refused`."""
 
     def __init__(self, now: int) -> None:
         self.now = now
@@ -418,7 +418,7 @@ class Model:
         return items[work]
 
     def _session(self, session: str) -> Session:
-        """Return a session; the one of enqueued work begins when somebody asks for it."""
+        """Return a session; that of enqueued work begins when it is first requested."""
         if session not in self.sessions:
             for environment in self.environments.values():
                 item = environment.item_of(session)

@@ -11,7 +11,7 @@ STEPS = 50
 
 
 def profile(in_ci: int) -> settings:
-    """Return how a test explores: anew every time, for as long as it was given."""
+    """Return the settings of an exploration: different examples every time, for the given duration."""
     return settings(
         max_examples=EXAMPLES or in_ci,
         stateful_step_count=STEPS,

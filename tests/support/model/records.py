@@ -1,4 +1,4 @@
-"""What the model keeps: environments, work items, and the rules of metadata and configurations.
+"""The model's records: environments, work items, and the rules of metadata and configurations.
 
 Rules: `environments.*`.
 
@@ -16,7 +16,7 @@ Json = dict[str, Any]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SECOND = 1_000_000
 PACKAGE_MANAGERS = ("apt", "cargo", "gem", "go", "npm", "pip")
-#: An agent that nobody created, and what every such agent is.
+#: An agent that was never created, and the definition of every such agent.
 AGENT = "agent_of_the_model"
 DEFAULT_AGENT: Json = {
     "type": "agent",
@@ -116,7 +116,7 @@ class Item:
 
 @dataclass
 class Session:
-    """A session whose agent makes one call a turn that nobody answers: a turn ends by an interrupt only."""
+    """A session whose agent makes one call per turn, which is never answered: only an interrupt ends a turn."""
 
     id: str
     environment: str

@@ -1,4 +1,4 @@
-"""Between the model and HTTP: how a call looks on the wire, what its answer binds, and a whole example as a script.
+"""Connects the model with HTTP: a call on the wire, the names that its answer binds, and a whole example as a script.
 
 Owns no rule of the API (that is `model.py`) and chooses no calls. The script is self-contained: `httpx`, and the class
 `Names` below, copied as it stands.
@@ -26,7 +26,7 @@ _TIMEOUT_S = 60
 
 
 class Names:
-    """What the names in expected answers stand for, such as `<env 1>`. Learned when an answer first shows the thing."""
+    """The values of the names in expected answers, such as `<env 1>`. Learned from the first answer that shows one."""
 
     PATTERN = re.compile(r"<(env|work|session|secret|page|request|number|event|script) \d+>")
 
@@ -34,7 +34,7 @@ class Names:
         self.known: dict[str, Any] = dict(known or {})
 
     def resolved(self, value: Any) -> Any:
-        """Return *value* with every known name replaced by what it stands for."""
+        """Return *value* with every known name replaced by its value."""
         if isinstance(value, str):
             return self.PATTERN.sub(lambda name: str(self.known.get(name[0], name[0])), value)
         if isinstance(value, dict):
@@ -42,7 +42,7 @@ class Names:
         return [self.resolved(member) for member in value] if isinstance(value, list) else value
 
     def difference(self, wanted: Any, found: Any, place: str = "answer") -> str:
-        """Return where *found* is not what is *wanted*, or an empty string."""
+        """Return where *found* differs from *wanted*, or an empty string."""
         if isinstance(wanted, dict) and isinstance(found, dict) and wanted.keys() == found.keys():
             pairs = [(f"{place}.{key}", wanted[key], found[key]) for key in wanted]
         elif isinstance(wanted, list) and isinstance(found, list) and len(wanted) == len(found):
@@ -79,7 +79,7 @@ class Names:
 
 @dataclass(frozen=True)
 class Request:
-    """What is sent. Names stand for themselves until they are sent."""
+    """A request. Its names are replaced when it is sent."""
 
     method: str
     path: str
@@ -219,7 +219,7 @@ class Session:
             self.call(call, **arguments)
 
     def script(self) -> str:
-        """Return all calls so far as a Python program that makes them anew and fails where an answer differs."""
+        """Return all calls so far as a Python program that repeats them and fails if an answer differs."""
         return script(self._said)
 
 
