@@ -1,9 +1,9 @@
-"""Who calls, and where they may act: token forms, workspaces, and the environment scripts' access rule.
+"""Callers and their access: token forms, workspaces, and the access check of the environment scripts.
 
 Rule: `credentials.value-decides`.
-Only a token's value tells what it is. A token that this server issued names its environment, so
-that the common call needs no look-up; whether it really was issued is checked where that matters: in mode `strict` by
-the step itself that the call is about. Stored are SHA-256 digests only.
+A token's kind follows from its value alone. A token that this server issued names its environment, so the common call
+needs no look-up. Mode `strict` also checks that the token was really issued; the script that serves the call does that.
+Only SHA-256 digests are stored.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from .keys import Keys
 from .limits import Limits
 from .lua.heads import EnvironmentCall, EnvironmentHead
 
-#: In place of a workspace: that of whatever the path names.
+#: Stands for the workspace of the resource that the path names.
 ANYWHERE = ""
 #: The workspace of callers without a token (mode `none`).
 DEFAULT_WORKSPACE = "default"
 _ENVIRONMENT_KEY = "sk-ant-oat01-"
 _SESSIONS_TOKEN = "sk-ant-req01-"
-#: Digits of a digest that are shown: enough to tell the credentials of one test from each other, and of no other use.
+#: Digits of a digest that are shown: enough to distinguish the credentials of one test, and useless otherwise.
 SHOWN_DIGITS = 8
-#: A token that is shorter is no secret, and may stand in a text by accident.
+#: A shorter token is not treated as a secret: it may occur in a text by accident.
 SHORTEST_SECRET = 8
-#: A token that is longer is not remembered with what follows from it: thousands of those would fill the memory.
+#: Longer tokens are not cached with their parsed form: thousands of them would fill the memory.
 LONGEST_REMEMBERED = 512
 
 T = TypeVar("T")
@@ -70,7 +70,7 @@ def digest(token: str) -> str:
 
 
 def environment_key(environment_id: str, secret: str) -> str:
-    """Return an environment key: a secret behind the environment's name."""
+    """Return an environment key: the environment's id followed by a secret."""
     return f"{_ENVIRONMENT_KEY}{environment_id.removeprefix('env_')}-{secret}"
 
 
@@ -87,8 +87,8 @@ class Caller:
         environment_id: the environment that an issued-looking token names, else None.
         work_id: the work item that a sessions token names, else None.
         secret: the part of an issued-looking token whose digest is on record.
-        strict: whether the token has to be good, as in mode `strict`; else any value is.
-        unjudged: whether it is still open that it is.
+        strict: whether the token must be valid (mode `strict`); otherwise any value is accepted.
+        unjudged: whether the token has not been checked yet.
     """
 
     __slots__ = ("environment_id", "secret", "strict", "token", "unjudged", "work_id")
@@ -112,12 +112,12 @@ class Caller:
 
     @property
     def is_issued(self) -> bool:
-        """Tell whether it has a form in which this server issues tokens."""
+        """Return whether the token has a form in which this server issues tokens."""
         return self.token is not None and self.token.startswith((_ENVIRONMENT_KEY, _SESSIONS_TOKEN))
 
     @property
     def is_malformed(self) -> bool:
-        """Tell whether it has such a form and cannot have been issued: it names nothing that it could be for."""
+        """Return whether the token has an issued form but cannot have been issued, because it names no resource."""
         if not self.is_issued:
             return False
         is_key = str(self.token).startswith(_ENVIRONMENT_KEY)
@@ -130,7 +130,7 @@ class Caller:
         return without_tokens(text)
 
     def named(self, worker_id: str) -> str:
-        """Return a worker's name as it is stored: without tokens, and still another than that of other workers."""
+        """Return a worker's name as it is stored: without tokens, but still distinct from other workers' names."""
         shown = self.masked(worker_id)
         return shown if shown == worker_id else f"{shown} {digest(worker_id)[:SHOWN_DIGITS]}"
 
@@ -166,8 +166,8 @@ class Access:
     """Runs environment scripts for callers, and answers which workspace a caller is in.
 
     Attributes:
-        gate: asked about an API call of which a workspace with fault rules knows nothing yet, before any of its steps. It
-            may wait, and raise what the call is answered with.
+        gate: applies fault rules. In a workspace that has some, it is called once per API call, before the call's first
+            step. It may wait, and may raise the error that answers the call.
         limits: how much may be stored.
     """
 
@@ -294,9 +294,9 @@ class Access:
                     return call.read(reply)
 
     async def ask(self, workspace: str | None) -> None:
-        """Ask about the faults of a workspace on behalf of the call that is being answered, once.
+        """Apply the fault rules of a workspace to the current API call, once.
 
-        Raises: whatever the gate does.
+        Raises: any error of the gate.
         """
         call = CURRENT.get()
         if call is not None and call.asks:
@@ -331,5 +331,5 @@ class Access:
 
 
 def _never_issued(caller: Caller) -> AuthenticationFailed:
-    """Return what is wrong with a token that is not on record: nobody knows whether a sessions token ever was."""
+    """Return what is wrong with a token that is not on record: a sessions token may have been issued once."""
     return TokenUnknown() if caller.work_id is None else TokenRevoked()

@@ -1,7 +1,7 @@
-"""The API call that is being answered: what scripts, timelines, faults and the journal are told of it. Owns no rule.
+"""The current API call, as scripts, timelines, faults and the journal see it. Contains no rule.
 
-A route's handler sets `CURRENT`; whatever runs for the call, however deep, finds it there. Steps that the server takes by
-itself, with no call, find None.
+A route's handler sets `CURRENT`; any code that runs for the call can read it there. It is None in steps that the server
+takes without a call.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ class ApiCall:
         credential: what kind of credential it came with, and the first digits of its digest (`Caller.label`).
         worker_id: header `Anthropic-Worker-ID`, or an empty string.
         user_agent: header `User-Agent`, or an empty string.
-        helper: header `x-stainless-helper`, by which the SDKs' own workers and pollers name themselves.
+        helper: header `x-stainless-helper`, which the SDKs' own workers and pollers send.
         traceparent: what the call's own trace is called (W3C Trace Context), or an empty string; `handed_out`: the same of the
             call that enqueued the item which a poll was given.
-        round_trips: how often the engine was asked on its behalf.
+        round_trips: number of round trips to the engine on its behalf.
         environment_id, work_id, session_id: as the path names them, or empty strings.
         asks: whether no script has yet looked for faults on behalf of this call.
         faults: names of the fault rules that were applied to it.
-        waits: whether it is a poll that is blocked, and looks at nothing meanwhile.
-        after: what fault rules do to its answer, or None; the server's `faults.py` knows what it is.
+        waits: whether it is a blocked poll, which reads nothing meanwhile.
+        after: what fault rules do to its answer, or None; only the server's `faults/` package interprets it.
     """
 
     on: str
@@ -101,5 +101,5 @@ def without_tokens(text: str) -> str:
 
 
 def has_token(text: str) -> bool:
-    """Tell whether a token of the known forms seems to stand in a text."""
+    """Return whether a text seems to contain a token of the known forms."""
     return _TOKEN in text or _WRAPPED in text

@@ -1,8 +1,9 @@
-"""The fault rules of workspaces: kept, counted and decided for all server processes at once. What a rule says and which
-calls it fits is the server's `fault_rules.py`, what it does `faults.py` there.
+"""The fault rules of workspaces: their storage, their counters, and the decision which rules apply, shared by all server
+processes. The server's `faults/rules.py` knows what a rule contains and which calls it matches, `faults/apply.py` there
+what it does.
 
-A workspace with rules marks its environments, so that the scripts of API calls ask first (`Access.run`); one without pays
-nothing. Every method raises `StorageUnavailable` when Redis does not answer.
+A workspace with rules marks its environments, so that the scripts of API calls ask first (`Access.run`); a workspace
+without rules pays nothing. Every method raises `StorageUnavailable` when Redis does not answer.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ RuleT = TypeVar("RuleT")
 
 @dataclass(frozen=True, slots=True)
 class Dice:
-    """How the calls that a rule fits are counted.
+    """Selects the calls that a rule is applied to, among those that it matches.
 
     Attributes:
-        nth: which of them it is applied to: `every`, numbers with commas around each, or empty: all.
-        probability: with which it is applied, or None.
-        seed: decides, with the number of the call, what a probability comes to; whatever text.
-        times: how often it is applied at most, or None.
-        settles: whether it settles the answer: then no later rule that does is applied to the call.
+        nth: ordinals of the calls to hit: `every`, numbers with commas around each, or empty for all.
+        probability: the probability that a call is hit, or None.
+        seed: any text; together with the number of the call it decides the random choice.
+        times: maximum number of applications, or None.
+        settles: whether the rule determines the answer; no later rule that does so is then applied to the call.
     """
 
     nth: str = ""
@@ -65,14 +66,14 @@ class FaultStore(Generic[RuleT]):
     """The fault rules of all workspaces.
 
     Attributes:
-        heard_of_any: False while this process can be sure that no workspace has rules. Only the embedded engine, which
-            nobody shares, gives that certainty; who restores rules there past this class sets it.
+        heard_of_any: False while this process can be sure that no workspace has rules. Only the embedded engine, which no
+            other process shares, gives that certainty. Code that restores rules there without this class must set it.
     """
 
     def __init__(
         self, engine: Engine, workspaces: WorkspaceStore, read: Callable[[str], RuleT | None], wall: Callable[[], int]
     ) -> None:
-        """Keep rules as texts that *read* understands; it returns None for one that it does not."""
+        """Store rules as texts that *read* parses; it returns None for a text it cannot parse."""
         self._engine = engine
         self._workspaces = workspaces
         self._read = read
@@ -91,10 +92,10 @@ class FaultStore(Generic[RuleT]):
         Args:
             workspace: where.
             rules: the text of each, and for how long it lives, us of the workspace's time, or None.
-            replace: whether they take the place of all that are there.
-            most: rules that a workspace may have.
+            replace: whether they replace all existing rules.
+            most: maximum number of rules of a workspace.
 
-        Returns: the number of the first, or None if they would be too many.
+        Returns: the number of the first, or None if there would be too many.
         """
         self.heard_of_any = True
         new = [NewRule(text, lives) for text, lives in rules]
@@ -106,7 +107,7 @@ class FaultStore(Generic[RuleT]):
         return reply.first
 
     async def delete(self, workspace: str, number: int | None) -> int:
-        """Remove a rule, or all. Return how many there were to remove."""
+        """Remove a rule, or all. Return how many were removed."""
         reply = await self._workspaces.run(FaultDelete(number=number, version=random_suffix()), workspace)
         if reply.removed:
             await self._workspaces.spread(workspace, Profile.of(reply.profile))
@@ -124,19 +125,19 @@ class FaultStore(Generic[RuleT]):
         ]
 
     async def are_in(self, workspace: str) -> bool:
-        """Tell whether a workspace has rules."""
+        """Return whether a workspace has rules."""
         return bool(await self._engine.command("HGET", self._key(workspace, "state"), "faults"))
 
     async def ask(
         self, workspace: str, fits: Callable[[RuleT], bool], dice: Callable[[RuleT], Dice], *, settled: bool = False
     ) -> list[StoredRule[RuleT]]:
-        """Count a call for the rules that it fits, and return those that are applied to it, in their order.
+        """Count a call for the rules that match it, and return those that are applied to it, in their order.
 
         Args:
             workspace: whose rules.
-            fits: tells whether a rule is about the call.
-            dice: how a rule counts.
-            settled: whether the call's answer is settled: then no rule that settles it is applied.
+            fits: returns whether a rule matches the call.
+            dice: returns how a rule selects calls.
+            settled: whether the call's answer is already determined: then no rule that determines it is applied.
         """
         self.heard_of_any = True
         while True:

@@ -48,7 +48,7 @@ def work_id(environment_id: str, session_id: str) -> str:
 
 
 def is_id(kind: str, value: str) -> bool:
-    """Tell whether *value* could name a stored resource of *kind*: anything else never reaches Redis."""
+    """Return whether *value* could be the id of a stored resource of *kind*: other values never reach Redis."""
     return value.startswith(kind + "_") and _FORM.fullmatch(value) is not None
 
 

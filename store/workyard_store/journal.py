@@ -1,8 +1,8 @@
-"""The journal of a workspace: a ring of the last requests, as texts. Owns their numbers; what a text says is the server's.
+"""The journal of a workspace: a ring of the last requests, as texts. Owns their numbers; the server owns the texts.
 
-Entries are numbered from 1 in the order they were written, which is that of their answers within one server process. A
-number is never used again until a reset. They are stored in batches, as they were written: one entry of a stream each,
-whose id is the number of its last. So what a request costs Redis hardly depends on the journal.
+Entries are numbered from 1 in the order they were written, which within one server process is the order of their
+answers. A number is not reused before a reset. Entries are stored in the batches they were written in. A batch is one
+stream entry, and its id is the number of its last journal entry. So the journal adds little to a request's cost in Redis.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .access import Access
 from .lua.journal import JournalClear, JournalRead, JournalWrite, WrittenBatch
 from .workspaces.workspaces import WorkspaceStore
 
-#: Batches that one script reads: few enough not to hold Redis up.
+#: Batches that one script reads: few enough not to block Redis.
 _READ_BATCHES = 20
 
 
@@ -23,10 +23,10 @@ class Extent:
     """What a journal holds.
 
     Attributes:
-        first: number of the oldest entry that is kept, `last` that of the newest; `last` is below `first` if there is none.
-        dropped: how many it has lost to newer ones since the reset, or since it was cleared.
-        since: when the first of all its requests came, or it was cleared, wall time in microseconds; None: nothing was ever
-            written.
+        first: number of the oldest entry that is kept; `last`: that of the newest, below `first` if the journal is empty.
+        dropped: how many entries newer ones have displaced since the reset, or since the journal was cleared.
+        since: arrival of its very first request, or the time it was cleared, wall time in microseconds; None: nothing was
+            ever written.
     """
 
     first: int
@@ -62,9 +62,9 @@ class JournalStore:
         await self._engine.ping()
 
     async def write(self, workspace: str, since: int, dropped: int, batches: Iterable[tuple[int, str]]) -> None:
-        """Add batches of entries behind the last, each told by how many it has and their text, in one step. *since*: when the
-        first of them came, wall time in microseconds; *dropped*: how many came before these and are not written, because
-        the batches now written hold as many as are kept."""
+        """Append batches of entries, each given as its number of entries and their text, in one step. *since*: arrival of
+        the first of them, wall time in microseconds; *dropped*: how many earlier entries are not written, because the
+        batches now written already fill the journal."""
         written = [WrittenBatch(count, text) for count, text in batches]
         call = JournalWrite(since=since, keeps=self.keeps, dropped=dropped, batches=written)
         await self._workspaces.write(call, workspace)
@@ -72,7 +72,7 @@ class JournalStore:
     async def read(self, workspace: str, first: int) -> AsyncIterator[tuple[Extent, list[Batch]]]:
         """Yield what the journal holds and the batches with entries from number *first* on, oldest first, some at a time.
 
-        The first batch may begin with entries in front of *first*, or in front of what is kept; the caller leaves those out.
+        The first batch may begin with entries before *first*, or before the oldest kept one; the caller skips those.
         """
         while True:
             part = await self._workspaces.run(JournalRead(first=first, count=_READ_BATCHES), workspace)

@@ -1,7 +1,7 @@
 """The one place where Redis keys are built. Owns every key name; reads and writes nothing.
 
-`KEYS` has one row a key. The names that Lua scripts use, the lists of what a purge and a reset remove, the list of what the
-state document holds, and the page docs/redis-keys.md are made of it.
+`KEYS` has one row per key. It generates the names that Lua scripts use, the lists of keys that a purge and a reset remove,
+the list of keys that the state document holds, and the page docs/redis-keys.md.
 
 All keys of one environment, its sessions included, share the hash tag `{env_…}`, all of one workspace `{wrkspc_…}`, so a
 script touches one slot of a Redis Cluster. Scripts get the first key in full and derive the rest from the same suffixes
@@ -146,7 +146,7 @@ def lua_locals(text: str) -> str:
     """Return the Lua lines that define the key names and lists of keys that the text of a script uses.
 
     `BASE` is what the keys of the environment start with. `PURGED` lists the keys that a purge removes, `PURGED_PER_WORK`
-    and `PURGED_PER_SESSION` those that the id of each item or session is to be put behind.
+    and `PURGED_PER_SESSION` the keys to which the id of each item or session must be appended.
     """
     used = set(re.findall(r"\w+", text))
     return "\n".join(f"local {name} = {value}" for name, value in _LUA.items() if name in used)

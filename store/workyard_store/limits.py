@@ -1,4 +1,4 @@
-"""How much may be stored. The numbers are settings; the scripts judge them, so that they hold under concurrency too."""
+"""Storage limits. The numbers are settings; the scripts enforce them, so that they hold under concurrency too."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from .metadata import MOST_METADATA_KEYS
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The most of each thing, at defaults that nobody meets who tests a worker.
+    """The limits, with defaults that no test of a worker reaches.
 
     Attributes:
         workspaces: in one Redis.
         environments: in one workspace, archived ones too.
         items: in one environment, stopped ones too; and as many sessions.
-        metadata_keys: of one thing.
+        metadata_keys: of one resource.
     """
 
     workspaces: int = 10_000

@@ -23,8 +23,8 @@ def _seal(list_name: str, position: bytes) -> bytes:
 def encode_cursor(list_name: str, sequence: int) -> str:
     """Return the cursor that continues *list_name* below creation sequence *sequence*.
 
-    The name of the list is sealed into it, so a cursor of one list is refused by every other. It holds on every
-    replica and after a restart: nothing is stored.
+    It contains the name of the list, so every other list refuses it. It is valid on every replica and after a restart:
+    nothing is stored.
     """
     return _encode(list_name, sequence.to_bytes(8))
 
@@ -51,12 +51,12 @@ def page_of(
 
 
 def encode_text_cursor(list_name: str, text: str) -> str:
-    """Return the cursor that continues behind *text* in a list that is sorted by text."""
+    """Return the cursor that continues after *text* in a list that is sorted by text."""
     return _encode(list_name, text.encode())
 
 
 def decode_text_cursor(list_name: str, cursor: str) -> str:
-    """Return the text a cursor continues behind.
+    """Return the text after which a cursor continues.
 
     Raises:
         InvalidCursor: it is not a cursor of this list.

@@ -1,6 +1,4 @@
-"""Reads plain data from a text in YAML or JSON, strictly, and says in words where the text is wrong. Knows nothing of what
-the data means.
-"""
+"""A strict reader of plain data in YAML or JSON, with readable error messages. It does not know what the data means."""
 
 from __future__ import annotations
 
@@ -24,8 +22,8 @@ _SCALARS = {
 
 
 class _Loader(yaml.SafeLoader):
-    """No aliases, of which a few lines can stand for more than fits into memory; no tags, which PyYAML does not check; no
-    key twice, for it would silently take the place of the step or field before it.
+    """Refuses aliases, because a few lines of them can expand to more than fits into memory; tags, because PyYAML does not
+    check them; and duplicate keys, because the second would silently replace the first.
     """
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
@@ -55,13 +53,13 @@ for _tag, (_form, _first) in _SCALARS.items():
 
 
 def plain_data(text: str, noun: str, *, most: int, rule: str | None = None) -> Any:
-    """Return what *text* holds as YAML or JSON.
+    """Return the data in *text*, which is YAML or JSON.
 
     Args:
         text: the text.
-        noun: what it is to be, as messages name it, such as `Script`.
-        most: characters it may have.
-        rule: the rule of the ledger that a refusal is about.
+        noun: the expected kind of document, as messages name it, such as `Script`.
+        most: maximum number of characters.
+        rule: the ledger rule that a refused text breaks.
 
     Raises:
         InvalidRequest: it is neither, is too long, or nested too deeply.

@@ -1,8 +1,9 @@
-"""Where the random part of new ids and secrets comes from: chance, or the seed of a workspace, which makes them repeatable.
+"""The source of the random part of new ids and secrets: the system's randomness, or the seed of a workspace.
 
-A script that makes something answers {'SEED', seed, place} while it has done nothing, if its workspace has a seed and what it
-was given is by chance. The place is what it makes and the next number of that in the workspace or environment. It is run again with what follows
-from that, and told so. Without a seed there is no second run. Rules: `state.id-seed`, `state.id-taken`.
+A script that creates a resource gets random ids first. If its workspace has a seed, the script writes nothing and answers
+{'SEED', seed, place}; the place is the kind of resource and its next number in the workspace or environment. The script
+then runs again with ids derived from seed and place, and a flag that says so. Without a seed there is no second run.
+Rules: `state.id-seed`, `state.id-taken`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _SECRET_BYTES = 32
 
 Event = Mapping[str, Any]
 T = TypeVar("T")
-#: The word with which a script refuses ids by chance.
+#: The answer of a script that refuses random ids.
 SEED = "SEED"
 
 
@@ -28,18 +29,18 @@ class Fresh:
     """Makes the ids and secrets of one step.
 
     Attributes:
-        seeded: whether they follow from a seed.
+        seeded: whether they are derived from a seed.
     """
 
     def __init__(self, *parts: str) -> None:
-        """Make them of *parts*: the seed and the place in it; of none, by chance."""
+        """Derive them from *parts* (the seed and the place in it); without parts they are random."""
         self.seeded = bool(parts)
         self._parts = parts
         self._made = 0
 
     @classmethod
     def of(cls, owner: str, refused: Refused) -> Fresh:
-        """Return what makes ids and secrets by the seed of *owner*, a workspace or an environment, which a script has answered.
+        """Return the maker of ids and secrets for the seed that a script answered; *owner*: a workspace or an environment.
 
         Raises:
             Refused: the script has refused something else.
@@ -61,7 +62,7 @@ class Fresh:
         return base64.urlsafe_b64encode(data).decode().rstrip("=")
 
     def event(self, event: Event) -> dict[str, Any]:
-        """Return an event that has ids by chance with those that it gets here."""
+        """Return an event with its random ids replaced by new ones."""
         if not self._parts:
             return dict(event)
         outcome = {"outcome_id": self.id("outc")} if "outcome_id" in event else {}
@@ -73,7 +74,7 @@ class Fresh:
 
 
 async def fresh(owner: str, step: Callable[[Fresh], Awaitable[T]]) -> T:
-    """Take a step that makes something in *owner*, a workspace or an environment, and return its reply."""
+    """Run a step that creates a resource in *owner*, a workspace or an environment, and return its reply."""
     try:
         return await step(Fresh())
     except Refused as refused:

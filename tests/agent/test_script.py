@@ -301,7 +301,7 @@ def test_the_published_schema_refuses_what_the_code_refuses(value: Any) -> None:
 
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_every_example_of_the_guide_is_a_script(example: str) -> None:
-    """By the code and by the schema."""
+    """The examples of docs/agent-scripts.md, checked by the code and by the schema."""
     parse_script(example)
     SCHEMA.validate(yaml.safe_load(example))
 

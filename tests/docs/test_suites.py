@@ -36,7 +36,7 @@ def test_the_example_runs_as_it_stands() -> None:
 def test_the_leniencies_are_the_codes() -> None:
     """Each name in the table is in the module, and no other."""
     source = (ROOT / "server" / "workyard" / "fixtures.py").read_text(encoding="utf-8")
-    told = set(re.findall(r"^\| `([a-z-]+)` \|", section(PAGE, "Leniencies"), re.MULTILINE))
-    assert told == set(re.findall(r'_use\(call, "([a-z-]+)"\)', source))
+    documented = set(re.findall(r"^\| `([a-z-]+)` \|", section(PAGE, "Leniencies"), re.MULTILINE))
+    assert documented == set(re.findall(r'_use\(scope, "([a-z-]+)"\)', source))
     assert f"`{HEADER}`" in PAGE
     assert f"`{WORK}`" in PAGE

@@ -23,6 +23,7 @@ from click.testing import CliRunner, Result
 from tests.support.harness import Api, RedisServer, clean_environment, free_port, running_server
 from workyard.cli.main import main
 from workyard.settings import Settings
+from workyard_store.engine.engine import DATA_FORMAT
 
 REDIS = "redis://127.0.0.1:6390/3"
 SCRIPT = Path(__file__).parents[1] / "data" / "script.yaml"
@@ -326,7 +327,7 @@ def of_version(version: str, command: list[str]) -> bytes:
         case "INFO":
             return bulk(f"# Server\r\nredis_version:{version}\r\n")
         case "GET":
-            return bulk("1")
+            return bulk(DATA_FORMAT)
         case _:
             return b"+OK\r\n"
 

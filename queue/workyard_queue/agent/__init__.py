@@ -1,4 +1,4 @@
-"""The scripted agent that stands where the real service has a model: scripts, and what they do. No Redis, no HTTP."""
+"""The scripted agent, which takes the place of the real service's model. No Redis, no HTTP."""
 
 from .advance import Step, advance
 from .events import Event

@@ -1,11 +1,11 @@
-"""The scripted agent: what a session's agent does next, as a pure function. No Redis, no HTTP, no clock, nothing random.
+"""The next step of a session's scripted agent, as a pure function. No Redis, no HTTP, no clock, no randomness.
 
-It stands where the real service has a model. `advance` takes the events that the agent has not seen and returns the
-events that it answers with; who stores them, and when it is called, is the caller's business. The same arguments give
-the same answer, so a step that was lost between computing and storing is simply computed again.
+The scripted agent takes the place of the real service's model. `advance` takes the events that the agent has not seen and
+returns its answering events. The caller decides when to call it, and stores the result. The same arguments give the same
+answer, so a step that was lost between computing and storing is computed again.
 
-Each event is played out to where the agent can do nothing more before the next one is looked at: so it makes no
-difference whether events are given one by one or together.
+The agent handles each event completely before it reads the next one. So it makes no difference whether events arrive
+one by one or together.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .play import Player, Setting, ends_turn
 from .script import Script, calls_of
 from .state import MOST_NOTES, MadeCall, State, Status, Timeout, Unexpected
 
-#: A worker has been there all the time.
+#: A worker has held the work all the time.
 HELD = Setting()
 #: How much of an id that a client sent is quoted, in characters.
 LONGEST_ID = 128
@@ -29,7 +29,7 @@ LONGEST_ID = 128
 
 @dataclass(frozen=True)
 class Step:
-    """What the agent does: to be stored as one."""
+    """The outcome of one call of `advance`, to be stored atomically."""
 
     state: State
     events: list[Event]
@@ -50,14 +50,14 @@ def advance(
     event_id: Callable[[int], str],
     setting: Setting = HELD,
 ) -> Step:
-    """Return what the agent does about the *unseen* events, by *now_us*.
+    """Return the agent's reaction to the *unseen* events, up to *now_us*.
 
-    Without a *state* the session is new; with no event either, it goes idle at once. *event_id* gives the id of the
-    agent's n-th event in this session, from 0. The agent's own events among the unseen are passed over.
+    Without a *state* the session is new; without an event either, it goes idle immediately. *event_id* returns the id of
+    the agent's n-th event in this session, from 0. The agent skips its own events among the unseen ones.
 
-    An event's `processed_at`, if it has one, is when it happened: what was due before then goes before it, however late
-    it is looked at. A `wait` begins when the step before it was due; a call times out counted from *now_us*, since
-    nobody could answer it before, and no earlier than a worker that holds the work had its time: without one, the
+    An event's `processed_at`, if it has one, is when it happened: steps that were due earlier come before it, even if it
+    is read late. A `wait` begins when the step before it was due. A call's timeout counts from *now_us*, because no client
+    could answer it before, and a worker that holds the work always gets the full time: without a worker, the
     session waits, however long. Source: docs/evidence/service-guides.md#sessions.
     """
     play = _Agent(script, state, now_us, event_id, setting)
@@ -73,7 +73,7 @@ def advance(
 
 
 class _Agent(Player):
-    """One call of `advance`: what happens to the agent, in its order."""
+    """One call of `advance`: everything that happens to the agent, in order."""
 
     def step(self) -> Step:
         state = self.state
@@ -82,7 +82,7 @@ class _Agent(Player):
         return Step(state, self.events, state.status, due, state.in_turn or bool(state.queue))
 
     def pass_time(self, until_us: int) -> None:
-        """Do what is due by *until_us*, each thing at its own time."""
+        """Do everything that is due by *until_us*, each step at its own time."""
         while (due := self.state.due_us) is not None and due <= until_us:
             self.at_us = max(self.at_us, due)
             if self.state.wait_until_us is not None:
@@ -94,7 +94,7 @@ class _Agent(Player):
         self.at_us = max(self.at_us, until_us)
 
     def take(self, event: Mapping[str, Any]) -> None:
-        """Do what an event asks for."""
+        """Handle an event."""
         kind = event.get("type")
         if self.state.status == "terminated" or not isinstance(kind, str):
             return
@@ -116,7 +116,7 @@ class _Agent(Player):
         self.state.queue.append(message if self.script.uses_message else "")
 
     def _interrupt(self) -> None:
-        """Stop the turn: its calls are given up, the next message starts the turn after it."""
+        """Stop the turn and abandon its calls; the next message starts the following turn."""
         state = self.state
         state.interrupts += 1
         state.interrupted = True
@@ -159,7 +159,7 @@ class _Agent(Player):
             self.resume()
 
     def _open_call(self, event: Mapping[str, Any], member: str) -> MadeCall | None:
-        """Return the open call that an event names; note the event if there is none."""
+        """Return the open call that an event names; record the event as unexpected if there is no such call."""
         for call in self.state.open_calls:
             if call.id == event.get(member):
                 return call
@@ -167,7 +167,7 @@ class _Agent(Player):
         return None
 
     def _note(self, event: Mapping[str, Any], member: str, problem: str) -> None:
-        """Make an event out of place visible: in the session's events and in the report."""
+        """Record an unexpected event in the session's events and in the report."""
         call_id = str(event.get(member, ""))[:LONGEST_ID]
         self.state.unexpected_count += 1
         note = Unexpected(event_id=str(event.get("id", ""))[:LONGEST_ID], call_id=call_id, problem=problem)

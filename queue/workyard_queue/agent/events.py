@@ -1,4 +1,4 @@
-"""The shapes of events: what the scripted agent reads out of those it gets and puts into its own. Decides nothing.
+"""The shapes of events, as the scripted agent reads and writes them. Decides nothing.
 
 Source: the types of the SDK, `anthropic.types.beta.sessions`.
 """
@@ -14,7 +14,7 @@ from .script import Call, McpToolCall, ToolCall
 Event = dict[str, Any]
 _T = TypeVar("_T")
 _PLACEHOLDER = re.compile(r"\{\{(message|result)\}\}")
-#: Characters that placeholders stand for in what the agent does at once; and what stands where more were left out.
+#: Maximum number of characters that placeholders expand to in one step of the agent; and the mark of the cut.
 MOST_FILLED = 4_194_304
 CUT = "…"
 #: Events of clients that ask the agent for something: they queue the session's work.
@@ -44,8 +44,9 @@ def text_block(text: str) -> list[Event]:
 
 
 class Filler:
-    """Puts texts in the place of placeholders, `MOST_FILLED` characters at the most: a result that holds twice the
-    results of the calls made with it, before it, triples with each call, and a message fits into a text a thousand times. What is beyond is cut."""
+    """Replaces placeholders by texts, up to `MOST_FILLED` characters in total; the rest is cut. Without this limit texts
+    would explode: a result that contains the results before it twice triples with each call, and a text can contain a
+    message a thousand times."""
 
     def __init__(self) -> None:
         self._room = MOST_FILLED
@@ -53,7 +54,7 @@ class Filler:
     def filled(self, value: _T, texts: Mapping[str, str]) -> _T:
         """Return *value* with the placeholders in its strings replaced, keys left as they are.
 
-        A text that is put in is not looked through again: nobody can make a placeholder by sending one.
+        Inserted texts are not searched for placeholders, so a client cannot inject one.
         """
         if isinstance(value, str):
             return _PLACEHOLDER.sub(lambda found: self._cut(texts[found[1]]), value)  # type: ignore[return-value]
@@ -70,7 +71,7 @@ class Filler:
 
 
 def call_fields(call: Call, texts: Mapping[str, str], filler: Filler) -> Event:
-    """Return what the event of a call says of it."""
+    """Return the fields of a call that its event contains."""
     fields: Event = {"name": call.name, "input": filler.filled(call.input, texts)}
     if isinstance(call, McpToolCall):
         fields["mcp_server_name"] = call.server

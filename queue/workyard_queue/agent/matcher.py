@@ -1,4 +1,4 @@
-"""What a script expects of a result: conditions on its text, on JSON in it, on how it ended. Knows no event."""
+"""A script's conditions on the result of a call: on its text, on JSON in it, on its outcome. Knows no event."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _CONDITIONS = ("equals", "contains", "matches", "is_error", "denied", "json")
 
 @lru_cache(maxsize=256)
 def _searcher(pattern: str) -> TypeAdapter[str]:
-    """Compile a pattern by the engine that is behind Pydantic: unlike `re`, it cannot be made to hang by a pattern."""
+    """Compile a pattern with the regex engine that Pydantic uses: unlike `re`, no pattern can make it hang."""
     return TypeAdapter(Annotated[str, StringConstraints(pattern=pattern)])
 
 
@@ -130,10 +130,10 @@ def _json_problem(wanted: dict[str, JsonValue], text: str) -> str | None:
 
 
 def _at(document: JsonValue, path: str) -> JsonValue:
-    """Return what is at *path*.
+    """Return the value at *path*.
 
     Raises:
-        LookupError: nothing is.
+        LookupError: there is no value.
     """
     for name, index in _PART.findall(path):
         if name and isinstance(document, dict):

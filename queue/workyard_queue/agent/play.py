@@ -1,5 +1,5 @@
-"""Plays the steps of a script: calls, their ends, and everything that the agent says. Events and time that come to it
-are `advance.py`'s business.
+"""Plays the steps of a script: calls, their ends, and all events of the agent. `advance.py` handles incoming events and
+time.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from .script import (
 )
 from .state import MOST_CLOSED, MadeCall, State, WaitsFor
 
-#: The result of a call in a cloud environment to which the script gives none.
+#: The result of a call in a cloud environment if the script defines none.
 NOT_RUN = GivenResult(
     text="Not run: Workyard has no sandbox for cloud environments. Give the call a `result` in the script.",
     is_error=True,
@@ -44,11 +44,11 @@ NOT_RUN = GivenResult(
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Where the session is, and who is there to run its tools.
+    """The session's kind of environment, and whether a worker is there to run its tools.
 
     Attributes:
         cloud: whether the service runs the toolset's tools, not a worker.
-        held_since_us: since when a worker holds the session's work, in microseconds; None: nobody does.
+        held_since_us: since when a worker holds the session's work, in microseconds; None: no worker does.
     """
 
     cloud: bool = False
@@ -56,7 +56,7 @@ class Setting:
 
 
 class Player:
-    """A script at some point of a session, and the events that come of playing on from there."""
+    """A script at some point of a session, and the events that playing on from there produces."""
 
     def __init__(
         self,
@@ -145,7 +145,7 @@ class Player:
             self.state.runs += 1
 
     def end_turn(self, reason: StopReason) -> None:
-        """Give the word back. A turn that just ended is no pause where a message waits: no worker should leave then."""
+        """End the turn. If a message waits, the session does not go idle, so that no worker leaves."""
         state = self.state
         state.in_turn = False
         state.message = ""
@@ -158,7 +158,7 @@ class Player:
             self.go_idle()
 
     def fail_turn(self, problem: str) -> None:
-        """End the script: what a worker did is not what it expects."""
+        """End the script: a worker's result does not meet its conditions."""
         self.state.turns_failed += 1
         self.state.failure = f"steps.{self.state.reached}: {problem}"
         self.give_up("was given up when its turn failed")
@@ -178,7 +178,7 @@ class Player:
     # Calls.
 
     def _make(self, calls: Sequence[Call]) -> None:
-        """Make all calls, then wait for those that somebody else runs or confirms."""
+        """Make all calls, then wait for those that a client runs or confirms."""
         made = []
         for call in calls:
             id = self.emit(call.event, **call_fields(call, self._texts(), self._filler))
@@ -215,12 +215,12 @@ class Player:
         record.until_us = self.now_us + self.script.limit_us
 
     def deny(self, record: MadeCall) -> None:
-        """End a call without its being run: no result will come."""
+        """End a call that was not run: no result will come."""
         record.denied = record.is_error = True
         self.close(record, "was denied")
 
     def close(self, record: MadeCall, fate: str) -> None:
-        """Wait for a call no longer; *fate* says why, should a result come all the same."""
+        """Stop waiting for a call; *fate* is the reason, in case a result comes after all."""
         record.waits_for = None
         closed = {**self.state.closed, record.id: fate}
         self.state.closed = dict(list(closed.items())[-MOST_CLOSED:])
@@ -232,7 +232,7 @@ class Player:
         self.state.calls = []
 
     def resume(self) -> None:
-        """Go on with the steps, or say what is still waited for."""
+        """Continue with the steps, or report the calls that are still open."""
         if self.state.open_calls:
             self.go_idle()
         else:
@@ -242,7 +242,7 @@ class Player:
     # What the agent says.
 
     def go_idle(self) -> None:
-        """Say what the session waits for: calls, or a message."""
+        """Report what the session waits for: calls, or a message."""
         state = self.state
         state.status = "idle"
         waiting = [call.id for call in state.open_calls]
@@ -253,12 +253,12 @@ class Player:
         self.emit("session.status_idle", stop_reason=reason, stop_details=None)
 
     def say_idle_again(self) -> None:
-        """Keep an idle the last event of an idle session: by that a worker knows that nothing more will come."""
+        """Make sure that an idle session ends with an idle event: it tells a worker that nothing more will come."""
         if self.state.status == "idle":
             self.go_idle()
 
     def run_again(self) -> None:
-        """Say that the agent works, unless it was said."""
+        """Report that the session is running, unless that was reported already."""
         if self.state.status != "running":
             self.state.status = "running"
             self.emit("session.status_running")
@@ -281,7 +281,7 @@ class Player:
 
 
 def ends_turn(step: object) -> bool:
-    """Tell whether the next turn begins after *step*."""
+    """Return whether the next turn begins after *step*."""
     match step:
         case Idle() | Fail(fail=Failure(retry_status="exhausted")):
             return True

@@ -1,8 +1,8 @@
 """The script of the scripted agent: its shape, its rules, its JSON Schema. `script_text.py` reads its text,
 `play.py` plays it.
 
-Names are those of the events that the steps become. Everything is checked before a session takes a script: what is
-left to go wrong is what a worker does.
+Steps are named after the events that they become. A script is checked completely before a session takes it; afterwards
+only a worker can make it fail.
 """
 
 from __future__ import annotations
@@ -204,7 +204,7 @@ def _kind(value: Any) -> str | None:
 
 
 def _tagged(steps: tuple[type[BaseModel], ...]) -> Any:
-    """Return the type of a step that is one of these classes, told apart by its only key."""
+    """Return the type of a step that is one of these classes; its only key selects the class."""
     names = ", ".join(map(_key, steps))
     # The type is made of the classes; to mypy it is the plain union of them.
     union: Any = Union[tuple(Annotated[step, Tag(_key(step))] for step in steps)]  # noqa: UP007
@@ -285,7 +285,7 @@ class Script(_Part):
 
     @cached_property
     def uses_message(self) -> bool:
-        """Tell whether a step shows the text of the message: if not, it need not be kept."""
+        """Return whether a step uses the text of the message: if not, the text need not be kept."""
         return "{{message}}" in self.model_dump_json()
 
 

@@ -1,4 +1,4 @@
-"""Reads scripts from YAML or JSON, and says in words what is wrong with one. What a script is: `script.py`."""
+"""Reads scripts from YAML or JSON, with readable error messages. `script.py` defines what a script is."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from workyard_store.plain_text import in_words, plain_data, unstorable
 from .script import Script
 
 LONGEST_SCRIPT = 262_144
-#: What a text that is no script breaks, by the ledger.
+#: The ledger rule that an invalid script breaks.
 _RULE = "agent.script.form"
 
 
 def parse_script(text: str) -> Script:
-    """Return the script that *text* holds as YAML or JSON.
+    """Return the script in *text*, which is YAML or JSON.
 
     Raises:
         InvalidRequest: it is neither, or not a script; the message names each step and field.

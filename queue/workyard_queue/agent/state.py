@@ -1,6 +1,6 @@
-"""What the scripted agent remembers of a session between two steps, and the report that is read off it. Decides nothing.
+"""The scripted agent's memory of a session between two steps, and the report derived from it. Decides nothing.
 
-The state is small and goes through JSON: texts are kept only while the script can still ask for them, notes are capped.
+The state is small and stored as JSON: texts are kept only while the script can still use them, notes are capped.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class _Record(BaseModel):
 
 
 class MadeCall(_Record):
-    """A call of the last step that made any."""
+    """A call of the last step that made calls."""
 
     id: str
     event: CallEvent
@@ -49,7 +49,7 @@ class MadeCall(_Record):
 
 
 class Unexpected(_Record):
-    """An event that nothing in the script waited for."""
+    """An event that the script did not wait for."""
 
     event_id: str = Field(description="The event.")
     call_id: str = Field(description="The call it names.")
@@ -57,7 +57,7 @@ class Unexpected(_Record):
 
 
 class Timeout(_Record):
-    """A call that nobody answered in time."""
+    """A call that was not answered in time."""
 
     call_id: str = Field(description="The call.")
     name: str = Field(description="Its tool.")
@@ -66,7 +66,7 @@ class Timeout(_Record):
 
 
 class State(_Record):
-    """The agent's memory. A session that it never saw has none."""
+    """The agent's memory. A new session has none."""
 
     status: Status = "idle"
     stop_reason: StopReason = "end_turn"
@@ -122,7 +122,7 @@ class OpenCall(_Record):
 
 
 class Report(_Record):
-    """How far the script of a session has come, and what did not go by it."""
+    """The progress of a session's script, and the deviations from it."""
 
     progress: Progress = Field(description="Where the script is.")
     finished: bool = Field(description="Whether the script has been played to its end, without a failure at its end.")
@@ -144,7 +144,7 @@ class Report(_Record):
 
 
 def report(script: Script, state: State | None, *, held_since_us: int | None = 0, archived: bool = False) -> Report:
-    """Tell how far *script* has come in a session whose agent is in *state*, or was when the session was archived.
+    """Return the progress of *script* in a session whose agent is in *state*, or was when the session was archived.
 
     *held_since_us* is since when a worker holds the session's work, in microseconds: without one, None, calls wait
     however long.

@@ -1,11 +1,11 @@
-"""The clock's mode `auto`: a clock that stands, and moves to the next timer when everybody waits. Rules: `clock.auto.*`.
+"""The clock's mode `auto`: the clock stands, and jumps to the next timer when the workspace is idle. Rules: `clock.auto.*`.
 
-Everybody waits, when a poll of the workspace is blocked, no other request of it is under way at any server process, no
-item of it is leased, and nothing has changed in it for `QUIET_S`. It moves to what serves those who wait: a reclaim
-age, the end of the window of a worker that is gone, an instant for which an agent waits.
+A workspace is idle when one of its polls is blocked, no other request of it is under way at any server process, no item
+of it is leased, and nothing has changed in it for `QUIET_S`. The clock jumps to the next instant that helps a waiting
+client: a reclaim age, the end of the window of a departed worker, an instant for which an agent waits.
 
-A process looks only while polls of such a workspace are blocked in it; they tell it that it is one. Several processes may
-come to the same end: each names the instant to be at, so the clock is moved once.
+A process checks this only while polls of such a workspace are blocked in it; the polls report the clock's mode. Several
+processes may reach the same decision: each names the target instant, so the clock moves only once.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from ..lua.clock import Auto, Waiting
 from ..work.polling import LongPoll
 from .timers import Clocks
 
-#: How long nothing must have changed: what a client may take from an answer to its next request. Seconds.
+#: How long nothing must have changed: the time a client may need from an answer to its next request. Seconds.
 QUIET_S = 0.05
-#: How long a worker must not have polled to be taken for gone: longer than any poll blocks. Seconds.
+#: How long a worker must not have polled to count as departed: longer than any poll blocks. Seconds.
 _GONE_S = 2.0
-#: Seconds between two looks while an item is leased, or nothing is ahead.
+#: Seconds between two checks while an item is leased, or no timer is ahead.
 _LOOK_EVERY_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """The instant that a clock has to be moved to, None: it stays; and the seconds until the next look."""
+    """The instant to move a clock to (None: it stays), and the seconds until the next check."""
 
     at: int | None
     pause: float
@@ -65,12 +65,12 @@ class AutoClocks:
         self._closing = False
 
     def noticed(self, environment_id: str) -> None:
-        """Take notice of a poll that blocks in an environment whose clock is of the mode `auto`."""
+        """Register a poll that blocks in an environment whose clock is in mode `auto`."""
         if environment_id not in self._watched and not self._closing:
             self._watched[environment_id] = asyncio.create_task(self._watch(environment_id))
 
     async def close(self) -> None:
-        """Move no clock any more."""
+        """Stop moving clocks."""
         self._closing = True
         tasks = list(self._watched.values())
         for task in tasks:
@@ -78,7 +78,7 @@ class AutoClocks:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _watch(self, environment_id: str) -> None:
-        """Look, as long as polls wait in an environment, whether its workspace's clock has to move."""
+        """While polls wait in an environment, check repeatedly whether its workspace's clock must move."""
         CURRENT.set(None)  # It runs on behalf of no call.
         try:
             workspace = await self._access.engine.command("HGET", self._access.keys.environment(environment_id), "ws")
@@ -87,12 +87,12 @@ class AutoClocks:
                 await asyncio.sleep(pause)
                 pause = await self._look(workspace, environment_id)
         except StorageUnavailable:
-            pass  # The next poll begins anew.
+            pass  # The next poll starts again.
         finally:
             del self._watched[environment_id]
 
     async def _look(self, workspace: str, environment_id: str) -> float | None:
-        """Move a clock if everybody waits; return the seconds until the next look, None if it takes none."""
+        """Move a clock if its workspace is idle; return the seconds until the next check, None if none is needed."""
         if not self._long_poll.waiting(environment_id):
             return None
         if not (await self._workspaces.profile(workspace)).clock.auto:
@@ -104,14 +104,14 @@ class AutoClocks:
         if found.at is not None:
             if not await self._idle(workspace):
                 return QUIET_S
-            # Again, for what was under way at the first look may have ended before the question, and left its mark.
+            # Look again: a request that was under way at the first look may have ended before the question, and changed something.
             found = await self._next(ids)
         if found.at is not None:
             await self._clocks.jump(workspace, found.at)
         return found.pause
 
     async def _next(self, ids: list[str]) -> _Found:
-        """Find the instant to be at, by what Redis tells of a workspace's environments."""
+        """Find the target instant from the timers of a workspace's environments in Redis."""
         states = [state for state in await asyncio.gather(*[self._state(each) for each in ids]) if state is not None]
         quiet_us = self._access.wall() - max((state.stirred_at for state in states), default=0)
         if abs(quiet_us) < QUIET_S * 1_000_000:

@@ -1,4 +1,4 @@
-"""Timers: what time alone brings about in a workspace, and clocks that are moved so that it does.
+"""Timers: changes in a workspace that happen only through the passage of time; and clock changes that fire them.
 
 Rules: `clock.timers.*`.
 
@@ -29,19 +29,19 @@ from ..lua.clock import Timers as TimersCall
 from ..sessions.turns import Turns
 
 TIMER_KINDS: tuple[TimerKind, ...] = get_args(TimerKind)
-#: Timers that one change of a clock tells of, and of each kind in one environment.
+#: Timers that one change of a clock reports, and the timers of each kind that it reports in one environment.
 MOST_FIRED = 1000
-#: Timers that are looked through for the next one of a kind, in one environment.
+#: Timers that the search for the next one of a kind reads, in one environment.
 _MOST_LOOKED_AT = 1000
-#: Times that the next timer is looked for anew, because it was renewed before the clock was there.
+#: How often the search for the next timer is repeated because the timer was renewed before the clock reached it.
 _MOST_TRIES = 100
-#: Environments that are looked at, or whose agents act, side by side.
+#: Environments that are read, or whose agents act, concurrently.
 _AT_ONCE = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Timer:
-    """Something that time alone brings about. `at`: the instant, in microseconds."""
+    """A change that happens through the passage of time. `at`: the instant, in microseconds."""
 
     at: int
     kind: TimerKind
@@ -60,7 +60,7 @@ class Timers:
 
 
 class Clocks:
-    """The clocks of all workspaces, with what they bring about.
+    """The clocks of all workspaces, and their timers.
 
     Every method raises `StorageUnavailable` when Redis does not answer.
     """
@@ -79,7 +79,7 @@ class Clocks:
     async def change(
         self, workspace: str, change: ClockChange, value: int | None = None
     ) -> tuple[ClockReading, Timers]:
-        """Change the clock (see `WorkspaceStore.change_clock`); return it, and what that fired.
+        """Change the clock (see `WorkspaceStore.change_clock`); return it, and the timers that fired.
 
         All of it is in effect: leases have lapsed, and agents have acted.
 
@@ -92,10 +92,10 @@ class Clocks:
         return reading, firing.fired()
 
     async def to_next(self, workspace: str, kind: TimerKind | None = None) -> tuple[ClockReading, Timers]:
-        """Move the clock to the next timer, or the next of a kind; return it, and what fired up to there.
+        """Move the clock to the next timer, or the next of a kind; return it, and the timers that fired.
 
-        Whatever is done meanwhile may renew that timer: then the next one is gone to. Where nothing is ahead, the clock
-        stays as it is, and nothing has fired.
+        A concurrent call may renew that timer: then the clock moves to the next one. If no timer is ahead, the clock stays
+        and nothing fires.
 
         Raises:
             InvalidRequest: that is past the last instant of clocks.
@@ -113,9 +113,9 @@ class Clocks:
         return await self._workspaces.clock(workspace), firing.fired()
 
     async def jump(self, workspace: str, instant: int) -> None:
-        """Move a clock of the mode `auto` to an *instant*, unless it is that late already or the mode is another now.
+        """Move a clock in mode `auto` to an *instant*, unless it has reached it already or its mode has changed.
 
-        One past the last instant of clocks is never reached.
+        An instant past the last instant of clocks is never reached.
         """
         firing = _Firing(self._access, self._turns, self._default_reclaim_us, by_itself=True)
         with suppress(InvalidRequest):
@@ -140,7 +140,7 @@ class Clocks:
 
 
 class _Firing:
-    """One change of a clock on its way through the environments, and what it fires there."""
+    """One change of a clock on its way through the environments, and the timers it fires there."""
 
     def __init__(self, access: Access, turns: Turns, default_reclaim_us: int, *, by_itself: bool = False) -> None:
         self._access = access
@@ -171,13 +171,13 @@ class _Firing:
         return rows
 
     async def act(self) -> None:
-        """Let the agents act for which it is time."""
+        """Let the agents act that are due."""
         ids, self._with_agents = self._with_agents, []
         for start in range(0, len(ids), _AT_ONCE):
             await asyncio.gather(*[self._turns.take_due(id_) for id_ in ids[start : start + _AT_ONCE]])
 
     def fired(self) -> Timers:
-        """Return what has fired so far."""
+        """Return the timers that have fired so far."""
         return _in_order(self.rows, MOST_FIRED)
 
 

@@ -1,5 +1,5 @@
-"""Which rows of a list are wanted: of sessions, of their events. Owns no list and no cursor: a filter may change between
-two pages, for a cursor is a place in the whole list.
+"""Filters for the lists of sessions and of their events. Owns no list and no cursor: a filter may change between two
+pages, because a cursor is a position in the unfiltered list.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class SessionFilter:
     created: Dates = Dates()
 
     def wants(self, session: Session) -> bool:
-        """Tell whether a session is wanted."""
+        """Return whether the filter accepts a session."""
         agent = session.agent or {}
         return (
             (self.include_archived or session.archived_at is None)
@@ -63,7 +63,7 @@ class EventFilter:
     processed: Dates = Dates()
 
     def wants(self, event: SessionEvent) -> bool:
-        """Tell whether an event is wanted."""
+        """Return whether the filter accepts an event."""
         return (self.types is None or event.content["type"] in self.types) and self.processed.hold(event.processed_at)
 
 

@@ -19,8 +19,8 @@ Source = Literal["session", "metadata", "workspace", "server", "built_in"]
 @dataclass(frozen=True, slots=True)
 class Session:
     """One session. Instants are microseconds; `read_at` is the instant of the answer, `agent` None for a made-up one,
-    `script` None before its first turn, unless it was given one, `held_since` since when a worker holds its work: 0
-    in a cloud environment, where it needs none, None if nobody does.
+    `script` None before its first turn, unless one was set. `held_since`: since when a worker holds its work; 0 in a
+    cloud environment, which needs no worker; None if no worker does.
     """
 
     id: str

@@ -1,9 +1,9 @@
-"""Scripts of sessions: which one a session has, where they are kept, and the agent that plays them. What a script does is
-`agent/`'s business, when it is called `turns.py`'s. Rules: `agent.script`, `agent.script.*`.
+"""Scripts of sessions: which one a session has, where they are stored, and the agent that plays them. `agent/` executes a
+script, `turns.py` decides when. Rules: `agent.script`, `agent.script.*`.
 
-A session's script is the first of: the one it was given (`PUT /_emulator/sessions/{id}/script`), what its metadata says
-(`workyard_script`: a script, or the name of one), its workspace's script `default`, the server's, the built-in one. It is
-fixed with the session's first turn, so that later changes of a default do not reach into a session.
+A session's script is the first of: the one set with `PUT /_emulator/sessions/{id}/script`, the one in its metadata
+(`workyard_script`: a script, or the name of one), its workspace's script `default`, the server's, the built-in one. The
+session's first turn fixes it, so later changes of a default do not affect a session that has begun.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .turns import Step, Turn
 
 #: The key of a session's metadata that says which script it has.
 METADATA_KEY = "workyard_script"
-#: The name of a workspace's script for sessions that say nothing.
+#: The name of a workspace's script for sessions that choose none.
 DEFAULT_NAME = "default"
 #: Most scripts of one workspace.
 MOST_SCRIPTS = 1000
@@ -73,10 +73,10 @@ class Scripts:
         return _of_text(text)
 
     async def put(self, workspace: str, name: str, script: Script) -> None:
-        """Keep a script under a name, in place of any that had it.
+        """Store a script under a name; it replaces any script of that name.
 
         Raises:
-            InvalidRequest: it is one more than a workspace may have.
+            InvalidRequest: the workspace has the maximum number of scripts.
         """
         if not await self._named.put(workspace, name, as_text(script), most=MOST_SCRIPTS):
             raise InvalidRequest(
@@ -121,7 +121,7 @@ class Scripts:
             raise InvalidRequest(f"{path}: {refusal.message}", rule="agent.metadata") from None
 
     async def default(self, workspace: str) -> ChosenScript:
-        """Return the script of a session that says nothing."""
+        """Return the script of a session that chooses none."""
         text = await self._named.get(workspace, DEFAULT_NAME)
         return self._fallback if text is None else ChosenScript(text, "workspace")
 
@@ -135,19 +135,19 @@ def play(turn: Turn) -> Step:
         turn.unseen,
         turn.now,
         lambda number: "sevt_" + derived_suffix("event", turn.session_id, str(number)),
-        # In a cloud environment nobody holds the work, and nobody has to.
+        # In a cloud environment no worker holds the work, and none is needed.
         Setting(turn.cloud, 0 if turn.cloud else turn.held_since),
     )
     return Step(dumped(step.state), step.events, step.status, step.due_at_us, step.busy)
 
 
 def restarted(state: Any) -> Any:
-    """Return what an agent remembers when its session is given another script between two turns."""
+    """Return an agent's memory after its session gets another script between two turns."""
     return None if state is None else dumped(State.model_validate(state).restarted())
 
 
 def report_of(script: str, state: Any, *, held_since_us: int | None, archived: bool) -> tuple[Script, Report]:
-    """Return a session's script, and how far it has come."""
+    """Return a session's script and its progress."""
     parsed = _of_text(script)
     known = None if state is None else State.model_validate(state)
     return parsed, report(parsed, known, held_since_us=held_since_us, archived=archived)

@@ -1,5 +1,5 @@
-"""Calls of the scripts about one session, as functions: the ids of the session and of its work are known only once it is clear in
-which environment the session is, and the ids of events perhaps only after the first try."""
+"""Calls of the scripts about one session, as functions of ids. The caller learns the ids of the session and of its work
+only when it has found the session's environment, and the ids of events perhaps only after the first try."""
 
 from __future__ import annotations
 

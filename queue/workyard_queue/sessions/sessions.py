@@ -1,5 +1,5 @@
-"""Sessions and their events: one method a verb. Owns what goes into a script and what its answer means; who acts for a
-session is `turns.py`, who listens to one `streams.py`. Rules: `sessions.*`.
+"""Sessions and their events: one method per verb. Builds the calls of the scripts and interprets their answers. `turns.py`
+acts for a session, `streams.py` serves its listeners. Rules: `sessions.*`.
 """
 
 from __future__ import annotations
@@ -48,16 +48,16 @@ from .turns import Turns
 T = TypeVar("T")
 ReadT = TypeVar("ReadT", SessionRead, EventsRead)
 
-#: Rows that one read looks through for a page, however few of them are wanted.
+#: Rows that one read fetches for a page, even if the filter accepts few of them.
 _MOST_READ = 1000
-#: Times an update is tried again after another change came between. Each time somebody else has succeeded.
+#: How often an update is retried after a concurrent change. Each time the other change has succeeded.
 _MOST_TRIES = 1000
 
 
 class Sessions:
     """The sessions of all environments of one Redis.
 
-    Every method but `create` and `list` raises `SessionNotFound` for a session the caller does not reach, and each
+    Every method except `create` and `list` raises `SessionNotFound` for a session the caller does not reach, and each
     `StorageUnavailable` when Redis does not answer.
     """
 
@@ -122,7 +122,7 @@ class Sessions:
             try:
                 word = (await fresh(environment_id, create)).word
             except EnvironmentNotFound:
-                # Deleted meanwhile, and perhaps purged: nobody else will remove the place.
+                # Deleted meanwhile, and perhaps purged: no later step would remove the place.
                 await self._places.remove(workspace, environment_id, [session_id])
                 raise
             if word == "FULL":
@@ -135,7 +135,7 @@ class Sessions:
         try:
             _, read = await self._acted(session_calls.get, session_id, TRUSTED, within=environment_id)
         except SessionNotFound:
-            # Deleted meanwhile with its environment, for nobody knows it yet.
+            # Its environment was deleted meanwhile: no client knows the session's id yet, so it was not deleted alone.
             raise EnvironmentNotFound(environment_id) from None
         return session_of(environment_id, session_id, read)
 
@@ -150,11 +150,11 @@ class Sessions:
         caller: Caller,
         change: Callable[[Session], tuple[dict[str, Any] | None, str | None, dict[str, str], Event | None]],
     ) -> Session:
-        """Store what *change* makes of a session: agent, title, metadata, and the event that tells of it. It is called
-        again if another change came between.
+        """Apply *change* to a session's agent, title and metadata, and store it with the event that reports it. *change* is
+        called again after a concurrent change.
 
         Raises:
-            InvalidRequest: whatever *change* refuses.
+            InvalidRequest: *change* refuses the update.
         """
         for _ in range(_MOST_TRIES):
             stored = await self.get(session_id, caller)
@@ -172,7 +172,7 @@ class Sessions:
         """Give a session another script, for its turns from now on; *state* makes the agent's new memory of the old.
 
         Raises:
-            SessionIsBusy: it is in mid-turn.
+            SessionIsBusy: a turn is in progress.
             SessionOutOfState: it is terminated.
         """
         for _ in range(_MOST_TRIES):
@@ -198,7 +198,7 @@ class Sessions:
         raise StorageUnavailable
 
     async def archive(self, session_id: str, caller: Caller) -> Session:
-        """Archive a session that does not run; its work stops. A repeat changes nothing.
+        """Archive a session that is not running; its work stops. A repeat changes nothing.
 
         Raises:
             SessionOutOfState: it is running.
@@ -214,7 +214,7 @@ class Sessions:
         return await self.get(session_id, caller)
 
     async def delete(self, session_id: str, caller: Caller) -> None:
-        """Delete a session that does not run, with its events; its work stops and stays on record.
+        """Delete a session that is not running, with its events; its work stops and stays on record.
 
         Raises:
             SessionOutOfState: it is running.
@@ -294,7 +294,7 @@ class Sessions:
         caller: Caller,
         events: Sequence[Event],
     ) -> tuple[str, T]:
-        """Run a script that ends a session, again until its agent has nothing to do before."""
+        """Run a script that ends a session; repeat it as long as the session's agent has to act first."""
         for _ in range(_MOST_TRIES):
             try:
                 environment_id, reply, _ = await self._with_events(make, session_id, caller, events)
@@ -313,7 +313,7 @@ class Sessions:
     async def _acted(
         self, make: Make[ReadT], session_id: str, caller: Caller, *, within: str | None = None
     ) -> tuple[str, ReadT]:
-        """Run a script that reads a session, again if its agent had to act first."""
+        """Run a script that reads a session; repeat it if the session's agent had to act first."""
         environment_id, reply = await self._on_session(make, session_id, caller, within=within)
         if reply.is_due:
             await self._act(environment_id, _canonical(session_id))
@@ -362,7 +362,7 @@ class Sessions:
         named = within or caller.environment_id
         if named is not None and (reply := await self._try(make, named, caller, known, seeded=seeded)):
             return named, reply
-        # A worker whose token has to be good reaches the sessions of its environment only.
+        # In mode `strict`, a worker reaches only the sessions of its environment.
         bound = caller.strict and caller.environment_id is not None
         for look in () if within or bound else (self._entered, self._searched):
             for environment_id in await look(known, caller):
@@ -381,7 +381,7 @@ class Sessions:
         environments = await asyncio.gather(*map(self._workspaces.environments, workspaces))
         found = []
         for environment_id in await self._places.with_item(known, chain(*environments)):
-            # The record comes first: it is what tells a purge that there may be a place.
+            # The record comes first: from it a purge knows that there may be a place.
             if await self._try(session_calls.get, environment_id, caller, known):
                 await self._places.add(environment_id, [known])
                 found.append(environment_id)
@@ -436,7 +436,7 @@ class Sessions:
 
 
 def _next_count(count: int) -> int:
-    """Return how many rows to look through next, after *count* had too few that are wanted."""
+    """Return how many rows to read next, after *count* rows had too few that the filter accepts."""
     return max(count, min(2 * count, _MOST_READ))
 
 

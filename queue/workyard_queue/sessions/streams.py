@@ -1,6 +1,6 @@
-"""Who listens to a session's events in this process. Owns no event: listeners read the session behind the last one they
-sent, when the wake channel says that there is something. No Redis connection of a listener's own, and listeners that
-stand at the same place read together.
+"""Listeners to the events of sessions in this process. Owns no event: when the wake channel reports new events, a listener
+reads the session from the last event it sent. Listeners have no Redis connections of their own, and those at the same
+place share a read.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from workyard_store.ids import canonical_session_id
 from .records import SessionEvent
 from .sessions import Sessions
 
-#: Seconds of silence after which a listener gets a sign of life.
+#: Seconds of silence after which a listener gets a ping.
 PING_EVERY_S = 15.0
-#: Seconds after which a listener reads again that could not because Redis is away.
+#: Seconds after which a listener retries a read that failed because Redis is away.
 _RETRY_S = 1.0
 #: Events that one read takes.
 _BATCH = 200
-#: Events behind which nothing follows.
+#: Events that are always a session's last.
 _LAST = ("session.status_terminated",)
 
 
 def too_many_streams(most: int) -> TooManyAtOnce:
-    """Return the refusal of one stream of events more."""
+    """Return the error for one event stream too many."""
     return TooManyAtOnce(
         f"At most {most} streams of this kind may be open in a server process (--max-streams / WORKYARD_MAX_STREAMS)",
         rule="limits.streams",
@@ -44,7 +44,7 @@ class Listener:
         session_id: the session, and `environment_id` where it is.
         entry: the place of the last event it has sent.
         over: whether that was the session's last.
-        deleted_at: the instant at which the session was deleted, microseconds, if that was heard.
+        deleted_at: when the session was deleted, microseconds, if a message reported that.
     """
 
     def __init__(self, streams: EventStreams, session_id: str) -> None:
@@ -59,7 +59,7 @@ class Listener:
     async def events(self) -> AsyncIterator[SessionEvent | str]:
         """Yield each event once, `ping` when there was none for long, and `deleted` as the last if the session is gone.
 
-        Ends behind the session's last event, and when the server does; not because Redis is away.
+        Ends after the session's last event, and when the server stops; not because Redis is away.
         """
         while not (self.over or self._streams.closing):
             try:
@@ -83,7 +83,7 @@ class Listener:
                     yield event
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         self._streams.leave(self)
 
     def __enter__(self) -> Listener:
@@ -104,7 +104,7 @@ class EventStreams:
     """
 
     def __init__(self, sessions: Sessions, most: int) -> None:
-        """Read *sessions*; at most so many listen."""
+        """Serve up to the given number of listeners from *sessions*."""
         self.sessions = sessions
         self._most = most
         self.closing = False
@@ -118,7 +118,7 @@ class EventStreams:
         return sum(map(len, self._listeners.values()))
 
     async def listen(self, session_id: str, caller: Caller) -> Listener:
-        """Register a listener for all that is appended from now on. The caller closes it.
+        """Register a listener for all events appended from now on. The caller closes it.
 
         Raises:
             SessionNotFound: the caller reaches no such session.
@@ -140,7 +140,7 @@ class EventStreams:
         return listener
 
     async def read(self, listener: Listener) -> list[SessionEvent]:
-        """Return the next events for a listener, in one read for all that stand at the same place.
+        """Return the next events for a listener, in one read for all listeners at the same place.
 
         Raises:
             SessionNotFound, EnvironmentNotFound: the session is gone.
@@ -167,7 +167,7 @@ class EventStreams:
             self._listeners.pop(listener.session_id, None)
 
     def heard(self, message: SessionEvents | SessionDeleted | Changed | Missed) -> None:
-        """Wake the listeners that a message of the wake channel is for: a changed environment may be gone."""
+        """Wake the listeners that a message of the wake channel concerns: a changed environment may be gone."""
         self._reads.clear()
         match message:
             case SessionEvents(session_id):

@@ -1,8 +1,8 @@
-"""The turns of sessions' agents: when one acts, and that what it does is stored once. Owns no agent's behaviour.
+"""The turns of sessions' agents: when an agent acts, and how its actions are stored exactly once. Owns no agent's behaviour.
 
-An agent is a pure function. A turn reads what it needs, lets it act, and commits the outcome if the session has not
-changed meanwhile; else the turn starts anew. Any server may take any turn, at any time, so a crash between an event and
-its turn costs nothing but time: the next access to the session, or the tidy loop, takes it.
+An agent is a pure function. A turn reads the agent's input, calls it, and commits the outcome if the session has not
+changed meanwhile; otherwise the turn starts again. Any server may take any turn at any time, so a crash between an event
+and its turn costs only time: the next access to the session, or the tidy loop, takes the turn.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ _log = logging.getLogger("workyard.sessions")
 
 #: Events that one turn reads.
 _MOST_EVENTS = 1000
-#: Sessions that one look for due ones names.
+#: Sessions that one search for due ones returns.
 _DUE_BATCH = 100
-#: Times a turn is tried again after the session changed. Each time somebody else has succeeded.
+#: How often a turn is retried because the session changed. Each time another change has succeeded.
 _MOST_TRIES = 1000
-#: Environments that are looked through side by side.
+#: Environments that are searched concurrently.
 _AT_ONCE = 20
-#: Events of a client that an agent acts on; the rest of the stream is what agents themselves said.
+#: Events of a client that an agent acts on; the rest of the stream are events of the agents themselves.
 FROM_CLIENTS = ("user.", "system.")
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What an agent does with what it has not seen yet.
+    """An agent's reaction to its unseen events.
 
     Attributes:
-        state: what it wants to be given next time; JSON.
-        events: what it says; an `id` that is missing is made up.
+        state: its memory for the next step; JSON.
+        events: its new events; a missing `id` is made up.
         status: of the session afterwards: `running`, `idle`, `terminated` or `rescheduling`.
-        due_at_us: the instant, microseconds, at which it wants to act although nothing happened; None: never.
-        busy: whether a message is not served to the end: if the session's work stops now, it has to come back. True
-            also of an idle session that waits for the result of a tool.
+        due_at_us: when it must act again even without an event, microseconds; None: never.
+        busy: whether a message's turn is not over: if the session's work stops now, it must be queued again. Also true
+            for an idle session that waits for the result of a tool.
     """
 
     state: Any
@@ -59,14 +59,14 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What an agent is given to act on. Instants are microseconds of the environment's clock.
+    """The input of one step of an agent. Instants are microseconds of the environment's clock.
 
     Attributes:
         session_id: whose agent it is.
         script: of the session; JSON.
         state: of the step before; None at first.
         unseen: clients' events since then, oldest first, with `id` and `processed_at`.
-        now: the instant at which it acts.
+        now: the current instant.
         cloud: whether the environment is a cloud one, which no worker serves.
         held_since: since when a worker holds the session's work; None: nobody does.
         metadata: of the session.
@@ -83,8 +83,7 @@ class Turn:
 
 
 class Agent(Protocol):
-    """Anything that acts for a session: `scripted.play`, or what a test puts in its place. Pure: the same turn, the same
-    step."""
+    """The function that acts for a session: that of `scripts.py`, or a test's. Pure: the same turn gives the same step."""
 
     def __call__(self, turn: Turn) -> Step:
         """Act."""
@@ -110,7 +109,7 @@ class Turns:
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
     async def take(self, environment_id: str, session_id: str) -> None:
-        """Let a session's agent act until it has nothing to do now.
+        """Let a session's agent act until nothing is left to do now.
 
         Raises:
             EnvironmentNotFound: the environment is gone.
@@ -158,8 +157,7 @@ class Turns:
         raise StorageUnavailable
 
     async def take_due(self, environment_id: str) -> None:
-        """Take the turn of every session of an environment whose agent has to act, and look again when time alone lets
-        the next one act."""
+        """Take the turns of all due sessions of an environment, and look again when the next one becomes due."""
         failed: set[str] = set()
         due = {""}
         while due:
@@ -172,7 +170,7 @@ class Turns:
                     except WorkyardError:
                         raise
                     except Exception:
-                        # An agent that fails must not hold up all others.
+                        # An agent that fails must not block all others.
                         _log.exception("the agent of %s failed", session_id)
                         failed.add(session_id)
             except EnvironmentNotFound:
@@ -180,7 +178,7 @@ class Turns:
         self._set_timer(environment_id, reply.ahead_us)
 
     async def make_good(self) -> None:
-        """Take every turn that a crash, or the end of a server, has left."""
+        """Take every turn that a crash, or the shutdown of a server, left behind."""
         engine, keys = self._access.engine, self._access.keys
         for workspace in await self._workspaces.all():
             ids = await self._workspaces.environments(workspace)
@@ -198,7 +196,7 @@ class Turns:
             task.add_done_callback(self._tasks.discard)
 
     def close(self) -> None:
-        """Forget what waits; another server, or the next start, takes it up."""
+        """Drop the pending turns; another server, or the next start, takes them."""
         self._closing = True
         for timer in self._timers.values():
             timer.cancel()

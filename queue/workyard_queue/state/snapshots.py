@@ -1,9 +1,10 @@
-"""What is stored of a workspace, as a whole: read for a document of its state, and written back with the same ids. Knows how
-it lies in Redis, and nothing of the document.
+"""Snapshots of whole workspaces: read for a state document, and written back with the same ids. Knows the layout in
+Redis, and nothing of the document.
 
-Reading: of each environment one step, or, where that would hold Redis up, parts between which nothing changed. Writing: what
-is there is removed first, then each environment's keys are written, its record last, so that nobody meets half of one. A note
-in `purge` lets any server remove what a crash left; a note for the whole workspace keeps two from writing at once.
+Reading: each environment in one step, or, if that would block Redis, in parts between which nothing changed. Writing: the
+existing data is removed first; then each environment's keys are written, its record last, so that no caller sees an
+incomplete environment. A note in `purge` lets any server remove the remains of a crash; a note for the whole workspace
+prevents two concurrent restores.
 """
 
 from __future__ import annotations
@@ -37,11 +38,12 @@ from ..work.work_queue import WorkQueue
 
 #: Rows that one step reads: some ten milliseconds at most.
 _PART = 1000
-#: The same of an environment that has changed between two such parts: the fewer there are, the sooner it keeps still.
+#: The same for an environment that changed between two such parts: larger steps make fewer parts, so a change between
+#: them is less likely.
 _LARGE_PART = 4000
-#: Times an environment is read anew because it changed between two parts.
+#: How often an environment is read again because it changed between two parts.
 _MOST_TRIES = 20
-#: Environments that are read side by side.
+#: Environments that are read concurrently.
 _AT_ONCE = 8
 #: Entries, tokens and environments that one command or round trip is about, and fields of a hash that are read together.
 _BATCH = 500
@@ -49,7 +51,7 @@ _FIELDS = 50
 #: What one step writes.
 _PART_COMMANDS = 300
 _PART_BYTES = 262_144
-#: How long a restore is taken to be under way after its last sign of life, and how long another one waits for it.
+#: How long a restore counts as under way after its last sign of life, and how long another restore waits for it.
 _CLAIM_US = 10_000_000
 _CLAIM_WAIT_S = 15.0
 _CLAIM_LOOK_S = 0.1
@@ -155,7 +157,7 @@ class Snapshots:
         """Return what is stored of a workspace.
 
         Raises:
-            EnvironmentInMotion: a large environment does not keep still.
+            EnvironmentInMotion: a large environment keeps changing.
         """
         ids = await self._workspaces.environments(workspace)
         environments: list[StoredEnvironment] = []
@@ -163,7 +165,7 @@ class Snapshots:
             found = await asyncio.gather(*[self._environment(id_) for id_ in ids[start : start + _AT_ONCE]])
             environments += [each for each in found if each is not None]
         hashes = {name: await self._hash(self._keys.workspace(workspace, name)) for name in EXPORTED_HASHES}
-        # Last: no counter may be behind what it has counted.
+        # Last: no counter may be lower than what it has counted.
         state = _pairs(await self._engine.command("HGETALL", self._keys.workspace(workspace)))
         return StoredWorkspace(state, hashes, environments)
 
@@ -200,7 +202,7 @@ class Snapshots:
 
     async def clear(self, workspace: str, *, quietly: bool = False) -> tuple[int, set[str]]:
         """Remove everything of a workspace, as if its API key had never been used. Return how many keys went, and the ids
-        of what was there. *quietly*: polls and listeners are not told, for it comes back."""
+        of the removed resources. *quietly*: polls and listeners are not notified, because the workspace will be restored."""
         await self._engine.command("ZREM", self._keys.purge, _claim_of(workspace))
         return await self._clear(workspace, quietly=quietly)
 
@@ -218,7 +220,7 @@ class Snapshots:
         return removed + await self._workspaces.forget(workspace), {workspace, *ids}
 
     async def write(self, workspace: str, stored: StoredWorkspace) -> None:
-        """Put *stored* in place of what a workspace holds. It has been checked.
+        """Replace the contents of a workspace by *stored*, which has been checked.
 
         Raises:
             EnvironmentElsewhere: an environment's id is another workspace's; nothing was changed.
@@ -261,7 +263,7 @@ class Snapshots:
 
     @asynccontextmanager
     async def _claimed(self, workspace: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-        """Keep other restores of a workspace away; yield what tells, now and then, that this one is still at work."""
+        """Exclude other restores of a workspace; yield a function that reports, now and then, that this one still runs."""
         member = _claim_of(workspace)
         deadline = time.monotonic() + _CLAIM_WAIT_S
         while not (until := await self._claim(member, "")):
@@ -333,7 +335,7 @@ class Snapshots:
                 raise ResetMeanwhile
 
     def _places(self, workspace: str, each: StoredEnvironment) -> Iterable[Words]:
-        """Yield the commands that enter sessions where they are looked for."""
+        """Yield the commands that enter sessions into the session index."""
         for session in each.sessions:
             yield "SADD", self._keys.session_at(session.id), each.id
             if session.fields.get("number"):
@@ -418,7 +420,7 @@ def _flat(fields: Fields) -> list[str]:
 
 
 def _parted(commands: Iterable[Words]) -> Iterable[list[Words]]:
-    """Yield commands in parts that hold Redis up for some milliseconds at most."""
+    """Yield commands in parts that block Redis for some milliseconds at most."""
     part: list[Words] = []
     size = 0
     for command in commands:
@@ -470,7 +472,7 @@ def _environment_of(environment_id: str, rows: list[Any]) -> StoredEnvironment:
 
 
 def _seen(session: StoredSession) -> int:
-    """Return how many of a session's events its agent has seen: entries are dated, or just behind the one before."""
+    """Return how many of a session's events its agent has seen: entries are dated, or right after the one before."""
     last, reached = 0, int(session.fields["seen"])
     for number, (_, date) in enumerate(session.events):
         last = max(date, last + 1)

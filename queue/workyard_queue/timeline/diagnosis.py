@@ -1,7 +1,7 @@
-"""What the life of a work item means, in plain sentences: pure functions from its events to findings. Reads no store.
+"""The diagnosis of a work item's life in plain sentences: pure functions from its events to findings. Reads no store.
 
 `codes.py` has the closed list of findings.
-Times in the sentences are the workspace's; where they stand still, those of the wall clock, which is then said.
+Times in the sentences are the workspace's. If its clock stands still they are wall time, and the sentence says so.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .wording import between, duration, heartbeat_in_words, may_be_same_caller, 
 
 #: What the SDKs' pollers call themselves in `x-stainless-helper`.
 _POLLER = "environments-work-poller"
-#: So many lapses are a bounce.
+#: This many lapses are a bounce.
 _BOUNCES = 3
 _HAND_OUTS = ("offered", "reclaimed")
 _BEATS = ("beat", "beat_refused", "beat_ended")
@@ -23,8 +23,8 @@ _BEATS = ("beat", "beat_refused", "beat_ended")
 
 @dataclass(frozen=True, slots=True)
 class Present:
-    """How the item is now. Instants are the workspace's, microseconds; `stands_still`: its clock is frozen; `poll_faults`:
-    the fault rules that were applied to polls of its environment, and how often each.
+    """The item's current state. Instants are the workspace's, microseconds; `stands_still`: its clock is frozen;
+    `poll_faults`: the fault rules that were applied to polls of its environment, and how often each.
     """
 
     now: int
@@ -51,10 +51,10 @@ class Finding:
 
 @dataclass(slots=True)
 class _Life:
-    """What happened from one entry into the queue to the next: events oldest first, and those that shape it.
+    """The events from one entry into the queue to the next, oldest first, and the decisive ones among them.
 
-    `entered`: what put it into the queue; `stop`: the stop that was asked for first and changed something; `end`: what
-    ended this life. `lives`: all of the item, of which this has the index `number`.
+    `entered`: the event that put the item into the queue; `stop`: the first stop request that changed something; `end`:
+    the event that ended this life. `lives`: all lives of the item; this one has the index `number`.
     """
 
     lives: list[_Life]
@@ -83,16 +83,16 @@ class _Life:
 
     @property
     def holder(self) -> Event | None:
-        """Return the last event of whoever holds it, or held it at the end."""
+        """Return the last event of the worker that holds the item, or held it at the end."""
         return self.beats[-1] if self.beats else self.acked
 
 
 def diagnose(events: Sequence[Event], present: Present, *, complete: bool) -> list[Finding]:
-    """Return what is to be said of an item's life, in the order of the instants.
+    """Return the findings on an item's life, in the order of their instants.
 
     Args:
-        events: all that is known of it, oldest first, with their workers.
-        present: how it is now.
+        events: all known events of the item, oldest first, with their workers.
+        present: its current state.
         complete: whether the first event is among them.
     """
     found: list[Finding] = []
@@ -164,11 +164,11 @@ def _refused_acks(life: _Life) -> Iterator[Finding]:
 
 
 def _poller_stop(life: _Life) -> Event | None:
-    """Return the stop by which a poller ended what nobody had claimed by a heartbeat."""
+    """Return the stop with which a poller ended an item that no heartbeat had claimed."""
     stop = life.stop
     if stop is None or stop.force or stop.before != "starting" or life.acked is None:
         return None
-    # Not every way to use the poller says that it is one.
+    # Not every use of the poller sends the header that names it.
     return stop if stop.helper == _POLLER or (stop.helper is None and may_be_same_caller(stop, life.acked)) else None
 
 
@@ -203,7 +203,7 @@ def _lapses(life: _Life) -> Iterator[Finding]:
     holder = life.holder
     cause = life.events[max(life.events.index(lapsed) - 1, 0)]
     if cause.kind == "fault" and cause.do == "lose_lease":
-        return  # No worker's doing: the finding of the fault tells it.
+        return  # Not caused by a worker: the finding of the fault reports it.
     if lapsed.before == "starting" and life.acked is not None:
         lease = duration(life.acked.lease_us or 0)
         text = f"Acknowledged by {who(life.acked)}, but no heartbeat came within the startup lease of {lease}."
@@ -244,13 +244,13 @@ def _refused_beats(life: _Life) -> Iterator[Finding]:
         before = [each for each in life.events[:number] if each.kind == "beat"]
         code, text = _refused(life, before, event)
         if any(code == other and may_be_same_caller(event, earlier) for other, earlier in told):
-            continue  # It is said once of each.
+            continue  # Reported once for each.
         told.append((code, event))
         yield Finding(code, text, event.at)
 
 
 def _refused(life: _Life, accepted: Sequence[Event], event: Event) -> tuple[str, str]:
-    """Return what is to be said of a refused heartbeat, after the accepted ones of the same life."""
+    """Return the finding on a refused heartbeat, given the accepted ones of the same life."""
     earlier = [each for past in life.lives[: life.number] for each in past.events if each.kind in ("acked", "beat")]
     held = [each for each in earlier if may_be_same_caller(each, event)]
     known = [each for each in earlier if each.heartbeat is not None and each.heartbeat == event.expected]
@@ -312,7 +312,7 @@ def _stops(life: _Life) -> Iterator[Finding]:
 
 
 def _ended(life: _Life, event: Event) -> Finding:
-    """Tell of the stop by force that ended a life under lease."""
+    """Report the forced stop that ended a life under lease."""
     holders = [*life.beats, *life.hand_outs, *([life.acked] if life.acked else [])]
     own = any(may_be_same_caller(each, event) for each in holders)
     asked = life.stop

@@ -1,8 +1,8 @@
-"""The events of timelines: what the scripts write, and how it is read.
+"""The events of timelines, as the scripts write them and as they are read.
 
-The scripts write an event (`note` in `_environment.lua`) in the step that makes it, to a ring that the items of an
-environment share: a stream, whose entries have one field `e`, a line for each value of the event (`_FIRST`). That
-costs the embedded engine two thirds of what a field for each does.
+A script writes an event (`note` in `_environment.lua`) in the step that causes it, to a ring that the items of an
+environment share. The ring is a stream; its entries have one field `e`, with one line for each value of the event
+(`_FIRST`). That costs the embedded engine two thirds of what one field per value costs.
 
 | event         | is written when                                                                    | details                 |
 |---------------|------------------------------------------------------------------------------------|-------------------------|
@@ -181,7 +181,7 @@ def _expected(told: str) -> int | str | None:
 
 
 def attributed(events: Iterable[Event]) -> list[Event]:
-    """Return the events of one item, oldest first, each with the worker that it is of, as far as that can be told."""
+    """Return the events of one item, oldest first, each with the worker that caused it, as far as that is known."""
     by_token: dict[str, str] = {}
     by_client: dict[tuple[str | None, str | None], set[str]] = {}
     before: dict[tuple[str | None, str | None], set[str]] = {}
@@ -204,5 +204,5 @@ def attributed(events: Iterable[Event]) -> list[Event]:
 
 
 def is_first(event: Event) -> bool:
-    """Tell whether an event is the first of its item."""
+    """Return whether an event is the first of its item."""
     return event.kind == "enqueued" and event.before is None

@@ -1,5 +1,5 @@
-"""Who follows the events of timelines in this process. Owns no event: one reader a scope reads what the watched environments'
-timelines have grown by, and keeps the last of it for all who follow.
+"""Live event feeds of timelines in this process. Owns no event: one reader per scope reads the new events of the watched
+environments' timelines, and keeps the last of them for all its followers.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from ..sessions.streams import too_many_streams
 from .events import Event, event_of
 from .watch import Watcher, Watching
 
-#: Seconds of silence after which who follows gets a sign of life.
+#: Seconds of silence after which a follower gets a ping.
 PING_EVERY_S = 15.0
-#: Events that are kept for those who follow slowly, and that are looked up for one who comes back.
+#: Events that are kept for slow followers, and that are looked up for a follower that reconnects.
 MOST_KEPT = 5_000
 #: Events that one read of a timeline takes.
 _READ_BATCH = 500
-#: The entry that stands before the first of a timeline.
+#: The entry before the first of a timeline.
 _NOTHING = "0-0"
 #: Environments whose timelines are read at once.
 _READ_AT_ONCE = 200
-#: Seconds between two looks that keep the environments watched.
+#: Seconds between two reads that renew the mark "watched" of the environments.
 _MARK_EVERY_S = 30.0
-#: Seconds after which a reader tries again that could not because Redis is away.
+#: Seconds after which a reader retries a read that failed because Redis is away.
 _RETRY_S = 1.0
-#: Milliseconds by which a look back goes farther: environments are read one after the other.
+#: Extra milliseconds that a look back covers, because environments are read one after the other.
 _OVERLAP_MS = 1000
 
 
@@ -53,7 +53,7 @@ class Follower:
 
     async def events(self, seconds: float) -> AsyncIterator[Event | Gap | str]:
         """Yield the events, `ping` when there was none for long, and a `Gap` where some are missing. Ends after *seconds*,
-        and when the server does."""
+        and when the server stops."""
         feed, now = self._feed, asyncio.get_running_loop().time
         ends = now() + seconds
         if self._since is not None:
@@ -62,7 +62,7 @@ class Follower:
             for event in looked_up:
                 yield event
         while not feed.closing:
-            # Whoever reads slowly is given these while more come: those are for the next round.
+            # A slow follower still reads these while more arrive: the new ones are for the next round.
             self.news.clear()
             events, self._next = feed.from_number(self._next), feed.number
             for event in events:
@@ -106,7 +106,7 @@ class _Feed:
 
     @property
     def closing(self) -> bool:
-        """Tell whether nothing more will be read: the server is going down."""
+        """Return whether nothing more will be read: the server is going down."""
         return self._following.watching.closing or self.reading.done()
 
     def from_number(self, number: int) -> list[Event | Gap]:
@@ -116,18 +116,18 @@ class _Feed:
         return [*gap, *[self._kept[n] for n in range(-min(missed, kept), 0)]]
 
     async def begun(self) -> None:
-        """Wait until what happens from now on is read, or the server ends."""
+        """Wait until the reader covers all events from now on, or the server stops."""
         await self._begun.wait()
 
     def leave(self, follower: Follower) -> None:
-        """Forget a follower; without any, end."""
+        """Forget a follower; stop reading after the last one."""
         self.followers.discard(follower)
         if not self.followers:
             self.reading.cancel()
             self._following.forget(self)
 
     async def behind(self, since: str) -> list[Event | Gap]:
-        """Return the events behind an instant that were read before those that are kept for this follower."""
+        """Return the events after an instant that were read before those that are kept for this follower."""
         return await self._following.look_back(dict(self._reached), since)
 
     def _wake(self) -> None:
@@ -163,7 +163,7 @@ class _Feed:
                         await watcher.news.wait()
 
     async def _mark(self, watcher: Watcher) -> set[str]:
-        """Keep all environments watched, and return them. At first what they have been through is passed over."""
+        """Keep all environments watched, and return them. The first time, their past events are skipped."""
         looks = await self._following.watching.look_at(await watcher.environments())
         first = not self._begun.is_set()
         self._reached = {
@@ -172,8 +172,8 @@ class _Feed:
         return set(looks)
 
     async def _read_on(self, environment_ids: set[str]) -> None:
-        """Read what timelines have grown by. An environment that is new, or was made or restored under the id of an earlier
-        one, is marked before, so that nothing of it is missed."""
+        """Read the new events of the timelines. An environment that is new, or was created or restored under the id of an
+        earlier one, is marked as watched first, so that none of its events is missed."""
         marked = await self._following.marked(id_ for id_ in environment_ids if id_ in self._reached)
         ids = [id_ for id_ in environment_ids if id_ in marked]
         for id_ in await self._following.watching.look_at(set(environment_ids) - marked):
@@ -192,14 +192,14 @@ class _Feed:
 
 
 class Following:
-    """The followers of this process, with one reader a scope.
+    """The followers of this process, with one reader per scope.
 
     Attributes:
-        watching: tells when timelines grow.
+        watching: reports when timelines grow.
     """
 
     def __init__(self, access: Access, watching: Watching, most: int) -> None:
-        """Follow what *watching* tells of; at most so many do."""
+        """Serve up to the given number of followers with the changes that *watching* reports."""
         self.watching = watching
         self._most = most
         self._engine: Engine = access.engine
@@ -207,8 +207,8 @@ class Following:
         self._feeds: dict[str, _Feed] = {}
 
     async def follow(self, scope: str, since: str | None) -> Follower:
-        """Register a follower for all that happens from now on, or behind *since*, an entry of a timeline. It is closed by
-        the caller, with `with`.
+        """Register a follower for all events from now on, or after *since*, an entry of a timeline. The caller closes it,
+        with `with`.
 
         Raises:
             StorageUnavailable: Redis does not answer, or the server is going down.
@@ -230,7 +230,7 @@ class Following:
         return follower
 
     def forget(self, feed: _Feed) -> None:
-        """Forget a reader that nobody needs."""
+        """Forget a reader without followers."""
         if self._feeds.get(feed.scope) is feed:
             del self._feeds[feed.scope]
 
@@ -247,8 +247,8 @@ class Following:
         self, environment_ids: list[str], reached: dict[str, str], same: set[str]
     ) -> tuple[list[Event | Gap], list[str]]:
         """Return the next events of some environments in the order of their entries, and those which may have more. A `Gap`
-        comes first if the ring of one of the *same* no longer holds the entry that was reached: what came behind it may be
-        gone too. The others were made anew since."""
+        comes first if the ring of one of the *same* no longer holds the entry that was reached: events after it may be gone
+        too. The other environments were created again since."""
         replies = await self._engine.commands(
             ("XRANGE", self._keys.environment(id_, "life"), reached[id_], "+", "COUNT", _READ_BATCH + 1)
             for id_ in environment_ids
@@ -279,7 +279,7 @@ class Following:
         return sorted(found, key=_order)[-most:]
 
     async def look_back(self, up_to: dict[str, str], since: str) -> list[Event | Gap]:
-        """Return the last events of environments behind an entry, up to one of each; a `Gap` first if there were more."""
+        """Return the last events of environments after an entry, up to one of each; a `Gap` first if there were more."""
         since_ms = max(int(since.partition("-")[0]) - _OVERLAP_MS, 0)
         found: list[Event] = []
         cut = False

@@ -1,4 +1,4 @@
-"""The timeline of a work item: every event of its life (`events.py`), and what is to be said of it (`diagnosis.py`)."""
+"""The timeline of a work item: every event of its life (`events.py`), and the findings on it (`diagnosis.py`)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ..lua.timeline import Life, LifeRead
 from .diagnosis import Finding, Present, diagnose
 from .events import Event, attributed, event_of, is_first
 
-#: Events of the environment that one step looks through.
+#: Events of the environment that one step searches.
 _LOOK_BATCH = 500
-#: Events of an item that are told; older ones count as lost.
+#: Events of an item that are shown; older ones count as lost.
 MOST_EVENTS = 10_000
-#: Environments that are asked at once whether they have an item.
+#: Environments that one round trip asks whether they have an item.
 _FIND_BATCH = 500
 
 
@@ -31,7 +31,7 @@ class Timeline:
     Attributes:
         complete: whether the ring still holds its first event.
         events: oldest first.
-        findings: what is to be said of it.
+        findings: the diagnosis.
     """
 
     work_id: str
@@ -55,7 +55,7 @@ class Timelines:
         """Return the life of an item. *poll_faults*: fault rules that were applied to polls, and how often.
 
         Raises:
-            EnvironmentNotFound, WorkNotFound: there is none.
+            EnvironmentNotFound, WorkNotFound: it does not exist.
         """
         if not is_id("work", work_item_id):
             raise WorkNotFound(work_item_id)

@@ -1,8 +1,8 @@
-"""Who watches environments in this process: those who wait for a state or figures, and those who follow events. Owns no
-Redis connection of a watcher's own.
+"""Watchers of environments in this process: clients that wait for a state or for figures, and followers of events.
+Watchers have no Redis connections of their own.
 
-A look at an environment (`look.lua`) marks it as watched for a while; its scripts then publish `Watched` when something
-changes, and a new environment does so by itself. What time alone changes is looked at when it is due.
+Reading an environment with `look.lua` marks it as watched for a while; its scripts then publish `Watched` when something
+changes. A new environment always does. Changes through the passage of time are read when they are due.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from workyard_store.workspaces.workspaces import WorkspaceStore
 from ..lua.timeline import Look as LookCall
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-#: The scope of who watches the environments of all workspaces.
+#: The scope of a watcher of all workspaces.
 EVERYWHERE = ""
-#: How long a look keeps an environment watched; longer than anybody waits, and than followers leave between two looks.
+#: How long a look keeps an environment watched: longer than any wait, and than the time between two looks of a follower.
 _WATCHED_US = 90_000_000
-#: Environments that are looked at at once.
+#: Environments that one round trip looks at.
 _LOOK_BATCH = 200
-#: Events of a timeline that one look goes through for the states of an item.
+#: Events of a timeline that one look searches for the states of an item.
 _EVENTS_BATCH = 1000
 #: Environments whose workspace is remembered.
 _MOST_KNOWN = 10_000
 #: The event loop counts in milliseconds and may fire early.
 _TIMER_GRAIN_S = 0.001
-#: Seconds after which a look is repeated that Redis did not answer.
+#: Seconds after which a look is repeated if Redis did not answer.
 _RETRY_S = 0.2
 
 
@@ -77,7 +77,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Until:
-    """What is waited for: an item in a state, figures of the queues, or nothing to do. `figures`: name → value."""
+    """The condition of a wait: an item in a state, figures of the queues, or nothing left to do. `figures`: name → value."""
 
     work_id: str | None = None
     state: str | None = None
@@ -96,9 +96,9 @@ IDLE = {"depth": 0, "pending": 0, "leased": 0}
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a wait saw last, added up over the environments it looked at; `state` of its item.
+    """The last observation of a wait, summed over the environments it looked at; `state` of its item.
 
-    `met`: whether that is what was waited for.
+    `met`: whether it fulfils the condition.
     """
 
     met: bool
@@ -111,7 +111,7 @@ class Seen:
 
 
 class Watcher:
-    """Somebody who watches an environment, or those of a workspace.
+    """A watcher of one environment, or of those of a workspace.
 
     Attributes:
         scope: the environment, the workspace, or `EVERYWHERE`.
@@ -185,7 +185,7 @@ class Watching:
         return Watcher(self, scope)
 
     def join(self, watcher: Watcher) -> None:
-        """Let a watcher hear what concerns it."""
+        """Register a watcher, so that it gets the changes of its scope."""
         self._watchers.add(watcher)
 
     def leave(self, watcher: Watcher) -> None:
@@ -231,7 +231,7 @@ class Watching:
                 watcher.tell(environment_id)
 
     async def _learn(self, environment_id: str) -> None:
-        """Find out whose an environment is, which says whom it concerns."""
+        """Look up the workspace of an environment, to find the watchers that its changes concern."""
         try:
             key = self._access.keys.environment(environment_id)
             owner: str | None = await self._access.engine.command("HGET", key, "ws")
@@ -247,20 +247,20 @@ class Watching:
             del self._owners[next(iter(self._owners))]
 
     def close(self) -> None:
-        """End what watches here: the server is going down."""
+        """End all watchers: the server is going down."""
         self.closing = True
         self.heard(Missed())
 
     # -- looking ----------------------------------------------------------------------------------------------
 
     async def look(self, environment_id: str, work_id: str = "", since: str = "", *, once: bool = False) -> Look:
-        """Look at an environment, and keep it watched unless *once*.
+        """Read an environment, and keep it watched unless *once*.
 
         Args:
-            environment_id: which.
-            work_id: an item whose states are wanted, or an empty string.
+            environment_id: the environment.
+            work_id: an item whose states to report, or an empty string.
             since: `reached` of the last look.
-            once: whether nobody waits for changes.
+            once: whether no watcher waits for changes.
 
         Raises:
             EnvironmentNotFound: it is gone.
@@ -281,7 +281,7 @@ class Watching:
         )
 
     async def look_at(self, environment_ids: Iterable[str], *, once: bool = False) -> dict[str, Look]:
-        """Look at many environments as `look` does, and leave those out that are gone."""
+        """Read many environments as `look` does, and leave out those that are gone."""
         found: dict[str, Look] = {}
         ids = list(environment_ids)
         for start in range(0, len(ids), _LOOK_BATCH):
@@ -313,19 +313,19 @@ class Watching:
     # -- waiting ----------------------------------------------------------------------------------------------
 
     async def wait(self, scope: str, until: Until, seconds: float, receive: Receive) -> Seen:
-        """Return what was seen when it was what was waited for, or when the time was over, or the client gone.
+        """Wait for a condition. Return the last observation: when the condition is met, the time is over, or the client left.
 
-        An item is waited for in its environment; it counts that it entered the state since the wait began. Figures are added
-        up over the environments of the scope.
+        For an item, the scope is its environment, and it is enough that the item entered the state since the wait began.
+        Figures are summed over the environments of the scope.
 
         Args:
             scope: an environment, a workspace, or `EVERYWHERE`.
-            until: what to wait for.
+            until: the condition.
             seconds: wall time.
-            receive: tells when the client disconnects.
+            receive: returns the ASGI message when the client disconnects.
 
         Raises:
-            EnvironmentNotFound, WorkNotFound: what was waited for is not there, or no longer.
+            EnvironmentNotFound, WorkNotFound: the resource does not exist, or no longer.
             StorageUnavailable: Redis does not answer, or the server is going down.
         """
         deadline = time.monotonic() + seconds
@@ -356,7 +356,7 @@ class _OneItem:
         self._reached = ""
 
     async def look(self, watcher: Watcher) -> tuple[Seen, float]:
-        """Return what there is, and when time may change it."""
+        """Return the current observation, and when the passage of time may change it."""
         assert self._until.work_id is not None
         await watcher.take()
         now = time.monotonic()
@@ -379,7 +379,7 @@ class _Figures:
         self._due: dict[str, float] = {}
 
     async def look(self, watcher: Watcher) -> tuple[Seen, float]:
-        """Look at what has changed; return the sums, and when time may change them."""
+        """Read the environments that have changed; return the sums, and when the passage of time may change them."""
         changed, now = await watcher.take(), time.monotonic()
         if changed is None:
             changed = set(await watcher.environments()) | set(self._looks)

@@ -1,4 +1,4 @@
-"""Words for spans of time, callers and heartbeats, as diagnoses and drawings have them."""
+"""Words for spans of time, callers and heartbeats in diagnoses and drawings."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def who(event: Event) -> str:
 
 
 def may_be_same_caller(one: Event, other: Event) -> bool:
-    """Tell whether two events may be of the same caller, as far as is known."""
+    """Return whether two events may have the same caller, as far as is known."""
     if one.worker_id is not None and other.worker_id is not None:
         return one.worker_id == other.worker_id
     return (one.credential, one.user_agent) == (other.credential, other.user_agent)

@@ -1,5 +1,5 @@
-"""What always holds of the queues, recounted from the raw keys. Changes nothing. The rules of an environment are
-checked in one script (`scripts/invariants.lua`); here is the one about what is gone.
+"""Invariants of the queues, checked against the raw keys. Changes nothing. One script (`lua/invariants.lua`) checks the
+invariants of an environment; the one about leftovers of deleted environments (`orphan`) is checked here.
 
 | rule        | what holds                                                                                             |
 |-------------|--------------------------------------------------------------------------------------------------------|
@@ -34,13 +34,13 @@ MOST_ITEMS = 10_000
 _WINDOWS = 10
 #: Violations named for one environment; all are counted.
 MOST_NAMED = 100
-#: Environments recounted side by side.
+#: Environments recounted concurrently.
 _AT_ONCE = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A rule that does not hold: of an environment, or of one of its work items."""
+    """A violated invariant of an environment, or of one of its work items."""
 
     rule: str
     environment_id: str
@@ -50,8 +50,8 @@ class Violation:
 
 @dataclass(slots=True)
 class Recount:
-    """What was found and what was looked at. `leases`, `stopped` and `entries_into_stopped` count the items looked at,
-    which are fewer than `items` where an environment is in `sampled`."""
+    """The violations, and what was checked. `leases`, `stopped` and `entries_into_stopped` count the checked items, which
+    are fewer than `items` if an environment is in `sampled`."""
 
     violations: list[Violation] = field(default_factory=list)
     violations_found: int = 0
@@ -72,14 +72,14 @@ class Recount:
 
 
 class Invariants:
-    """Recounts environments, and looks for what deleted ones left."""
+    """Recounts environments, and searches for leftovers of deleted ones."""
 
     def __init__(self, access: Access, workspaces: WorkspaceStore) -> None:
         self._access = access
         self._workspaces = workspaces
 
     async def recount(self, workspaces: Iterable[str]) -> Recount:
-        """Recount every environment of the given workspaces, and look through all keys for those of deleted ones.
+        """Recount every environment of the given workspaces, and search all keys for those of deleted environments.
 
         Raises:
             StorageUnavailable: Redis did not answer.

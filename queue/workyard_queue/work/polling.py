@@ -1,11 +1,14 @@
-"""The long poll: who waits, who is woken, and in what order. Owns no Redis connection and no rule of hand-outs.
+"""The long poll: the lines of waiting polls, and the order in which they wake. Owns no Redis connection and no rule of
+hand-outs.
 
 Scripts publish `WorkReady` when there may be work, and `Changed` when time or the environment changed (`engine/wake.py`).
 Each process receives every message once. The first wakes the longest waiting poll, which tries again and, if it got
-work, passes the turn on; the second wakes all. A poll is in line before it first tries, so no message falls between.
-When time alone makes work, those in line for whom it does try in their order; who comes or must leave at that moment
-lets those ahead try first. What one poll learns of the time its whole line knows: who was not woken could not know that
-somebody took what it may take over. An empty look costs the same in a line of one and of a thousand.
+work, passes the turn on; the second wakes all. A poll enters the line before it first tries, so it misses no message.
+
+When only the passage of time makes work available (a lapse or a reclaim), the polls that are now eligible retry in line
+order. A poll that arrives or times out at that moment lets the earlier ones go first. The whole line shares what one poll
+learns about coming timers, because a poll that was not woken does not see that another one took the item it may reclaim. An
+empty poll attempt costs the same in a line of one and of a thousand.
 """
 
 from __future__ import annotations
@@ -76,10 +79,9 @@ class _Waiter:
 
 
 class _Line:
-    """The blocked polls of one environment in the order they came, and what they know of the time.
+    """The blocked polls of one environment in the order they came, and when the passage of time may make work for them.
 
-    `due`: the earliest moment, on the event loop's clock, at which time alone may make work for one of them. `ages`: how
-    many of them name which reclaim age, ms.
+    `due`: the earliest such moment, on the event loop's clock. `ages`: reclaim age in ms → how many of them name it.
     """
 
     __slots__ = ("_answered_at", "_asked_at", "_found", "_timer", "ages", "due", "waiters")
@@ -103,8 +105,8 @@ class _Line:
             self._set_timer(math.inf)
 
     def learn(self, asked_at: float, found: NoWork) -> None:
-        """Take in what a look has found. If it was under way together with the last one, either may be the newer: then
-        the one that promises work sooner counts, and at worst a look comes too early.
+        """Record the result of a poll attempt. Two attempts may overlap, so either result may be the newer one; the result
+        that promises work sooner counts, and at worst an attempt comes too early.
         """
         due = min(asked_at + found.due_us(age) / 1_000_000 for age in self.ages)
         if asked_at >= self._answered_at or due < self.due:
@@ -120,12 +122,12 @@ class _Line:
             self._timer = asyncio.get_running_loop().call_at(due + _TIMER_GRAIN_S, self._time_came)
 
     def _time_came(self) -> None:
-        """Let all try for whom time has made work; what they find sets the timer anew."""
+        """Wake all polls for which time has made work; their results set the timer again."""
         self._release_due(None)
         self._set_timer(math.inf)
 
     def deadline_came(self, waiter: _Waiter) -> None:
-        """Let a poll look for the last time, after those ahead for whom it is time too: timers fire in any order."""
+        """Let a poll try for the last time, after the earlier ones that are due too: timers fire in any order."""
         self._release_due(waiter)
         waiter.release()
 
@@ -141,13 +143,13 @@ class _Line:
 
 
 class LongPoll:
-    """The blocked polls of this process, in one line an environment."""
+    """The blocked polls of this process, one line per environment."""
 
     def __init__(self, queue: WorkQueue, most: int) -> None:
-        """Poll *queue*; at most so many polls of one environment wait."""
+        """Poll *queue*; limits how many polls of one environment may wait."""
         self._queue = queue
         self._most = most
-        #: Told of every environment in which a poll blocks while its clock stands in the mode `auto`.
+        #: Called with every environment where a poll blocks while its clock stands in mode `auto`.
         self.in_auto: Callable[[str], None] = lambda environment_id: None
         self._lines: dict[str, _Line] = {}
         self._closing = False
@@ -168,7 +170,7 @@ class LongPoll:
         return [] if line is None else list(line.ages)
 
     def heard(self, message: WorkReady | Changed | Missed) -> None:
-        """Wake the polls that a message of the wake channel is for."""
+        """Wake the polls that a message of the wake channel concerns."""
         match message:
             case WorkReady(environment_id):
                 self._wake_first(environment_id)
@@ -181,7 +183,7 @@ class LongPoll:
                 assert_never(message)
 
     def close(self) -> None:
-        """Answer every blocked poll now, and every later one at once: the server is going down."""
+        """Answer every blocked poll now, and every later one immediately: the server is going down."""
         self._closing = True
         self.heard(Missed())
 
@@ -198,16 +200,16 @@ class LongPoll:
         """Return an item, or None when none came within *block_ms* of wall time.
 
         Args:
-            environment_id: whose queue.
-            caller: who polls.
-            worker_id: counted among the workers polling, each time the poll looks.
+            environment_id: the environment of the queue.
+            caller: the polling client.
+            worker_id: counted among the workers polling, each time the poll tries.
             reclaim_older_than_ms: age of a hand-out that may be taken over; None: the default.
             block_ms: how long to wait, milliseconds; None: not at all.
-            receive: tells when the client disconnects; such a poll takes nothing with it.
+            receive: returns the ASGI message when the client disconnects; such a poll takes no item.
 
         Raises:
             EnvironmentNotFound, WorkPollingUnsupported, StorageUnavailable: as `WorkQueue.poll`, at any time.
-            TooManyAtOnce: no more may wait.
+            TooManyAtOnce: the limit of waiting polls is reached.
         """
         if block_ms is None:
             found = await self._queue.poll(

@@ -17,7 +17,7 @@ from enum import StrEnum
 
 
 class State(StrEnum):
-    """Where a work item is in its life."""
+    """The states of a work item."""
 
     QUEUED = "queued"
     """Waits to be polled, or was polled and not acknowledged."""
@@ -34,7 +34,7 @@ class State(StrEnum):
 DEFAULT_TTL_S = 300
 SHORTEST_TTL_S = 1
 LONGEST_TTL_S = 3600
-#: What an answer says where no TTL was applied. Rule: `work.heartbeat.ended-ttl`.
+#: The TTL in an answer if none was applied. Rule: `work.heartbeat.ended-ttl`.
 UNAPPLIED_TTL_S = 120
 STARTUP_LEASE_S = 120
 RECLAIM_MS = 5000

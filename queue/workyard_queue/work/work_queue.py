@@ -1,5 +1,5 @@
-"""The work queue's methods: one a verb, each one script. Owns what goes into a script and what its answer means.
-Waiting for work is `polling.py`. Rules: `work.*`.
+"""The work queue's methods: one per verb, each runs one script. Builds the calls of the scripts and interprets their
+answers. `polling.py` waits for work. Rules: `work.*`.
 """
 
 from __future__ import annotations
@@ -64,15 +64,15 @@ from .states import LONGEST_TTL_S, NO_HEARTBEAT, SHORTEST_TTL_S, UNAPPLIED_TTL_S
 
 T = TypeVar("T")
 
-#: Items one enqueue script makes: ten thousand at once would hold Redis up for a tenth of a second.
+#: Items that one enqueue script makes: ten thousand at once would block Redis for a tenth of a second.
 ENQUEUE_BATCH = 250
-#: Leases of an environment whose state is looked up for its figures.
+#: Leases of an environment that its figures count by state.
 _MOST_LEASES = 500
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseDefaults:
-    """What holds where a workspace has no setting of its own. `ttl_s`, `startup_s` in seconds, `reclaim_ms` in ms."""
+    """Defaults for workspaces without own settings. `ttl_s`, `startup_s` in seconds, `reclaim_ms` in ms."""
 
     ttl_s: int
     startup_s: int
@@ -102,9 +102,9 @@ class WorkItem:
 
 @dataclass(frozen=True, slots=True)
 class NoWork:
-    """A poll found nothing; what it saw tells when time alone can make work. Microseconds, -1 where there is nothing:
-    until the next lease ends, since the oldest hand-out; and the reclaim age of polls that name none. `auto`: the
-    clock stands until the server moves it."""
+    """A poll found nothing; the values tell when the passage of time can make work. Microseconds, -1 if absent: until the
+    next lease ends, since the oldest hand-out; and the reclaim age of polls that name none. `auto`: the clock stands until
+    the server moves it."""
 
     lease_ends_us: int
     handed_out_us: int
@@ -112,7 +112,7 @@ class NoWork:
     auto: int = 0
 
     def due_us(self, reclaim_older_than_ms: int | None) -> float:
-        """Return how long a poll with this reclaim age has to wait; infinity: only an event can make work for it."""
+        """Return how long a poll with this reclaim age must wait; infinity: only an event can make work for it."""
         due = self.lease_ends_us if self.lease_ends_us >= 0 else math.inf
         if self.handed_out_us >= 0:
             age = self.default_reclaim_us if reclaim_older_than_ms is None else reclaim_older_than_ms * 1000
@@ -122,7 +122,7 @@ class NoWork:
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatAnswer:
-    """What a heartbeat achieved. `last_heartbeat` is `""` where there never was one."""
+    """The result of a heartbeat. `last_heartbeat` is `""` if there was none before."""
 
     state: State
     last_heartbeat: str
@@ -142,7 +142,7 @@ class QueueStats:
 
 @dataclass(frozen=True, slots=True)
 class QueueFigures:
-    """What a monitor shows of a self-hosted environment at one instant. `oldest_us`: how long the oldest queued item waits;
+    """The metrics of a self-hosted environment at one instant. `oldest_us`: how long the oldest queued item has waited;
     `leases`: by the state of their items, those beyond the first 500 as `unread`."""
 
     depth: int
@@ -157,7 +157,7 @@ def _instant(value: str | None) -> int | None:
 
 
 def _refused_by(refusal: str, state: str) -> str | None:
-    """Return the id of the rule by which a heartbeat is refused, or None: by that about the stored one."""
+    """Return the id of the rule that refuses a heartbeat, or None for the rule about the stored heartbeat."""
     if refusal == "LOST":
         return "credentials.sessions-token.dead-heartbeat"
     return "work.heartbeat.queued" if state == State.QUEUED else None
@@ -327,7 +327,7 @@ class WorkQueue:
         Args:
             environment_id: the item's environment.
             work_item_id: the item.
-            caller: who beats.
+            caller: the client that sends the heartbeat.
             expected: `NO_HEARTBEAT`, the heartbeat the caller saw last as it was rendered, or None (or empty) for
                 whatever is stored.
             desired_ttl_s: the lease's length in seconds, clamped to 1–3600; None: the default.
@@ -364,7 +364,7 @@ class WorkQueue:
         )
 
     async def stop(self, environment_id: str, work_item_id: str, caller: Caller, *, force: bool) -> WorkItem:
-        """Stop an item; what is already stopped, or cannot be stopped gracefully any more, stays as it is."""
+        """Stop an item; one that is already stopped, or can no longer be stopped gracefully, stays unchanged."""
         call = Stop(work_id=_known(work_item_id), force=force)
         return _item(
             environment_id, work_item_id, (await self._on_item(call, environment_id, work_item_id, caller)).fields
@@ -426,16 +426,16 @@ class WorkQueue:
         return QueueStats(reply.depth, reply.pending, reply.oldest_at, reply.workers_polling)
 
     async def fault(self, environment_id: str, work_item_id: str, *, rule: str, kind: str, worker_id: str) -> None:
-        """Note that a fault rule was applied to a call on an item, and do what its *kind* does to the item (`fault.lua`).
+        """Record that a fault rule was applied to a call on an item, and do what its *kind* does to the item (`fault.lua`).
 
-        Nothing happens where there is no such item.
+        Nothing happens if there is no such item.
         """
         call = Fault(work_id=work_item_id, rule=rule, kind=kind, worker_id=worker_id)
         with suppress(EnvironmentNotFound, WorkNotFound):
             await self._on_item(call, environment_id, work_item_id, TRUSTED)
 
     async def figures(self, environment_id: str) -> QueueFigures | None:
-        """Return what a monitor shows; None for a cloud environment."""
+        """Return an environment's metrics; None for a cloud environment."""
         reply = await self._access.run(ReadFigures(most_leases=_MOST_LEASES), environment_id, TRUSTED)
         if reply.word == "CLOUD":
             return None
@@ -450,10 +450,10 @@ class WorkQueue:
     async def delete_environment(
         self, environment_id: str, caller: Caller, *, force: bool, workspace: str, quietly: bool = False
     ) -> int:
-        """Delete an environment and all that belongs to it; return how many keys went.
+        """Delete an environment and everything that belongs to it; return how many keys were removed.
 
-        From the first moment it is unknown everywhere; this returns when nothing of it is left in Redis. *quietly*: those
-        that wait for something of it are not told, for it comes back.
+        The environment is unknown everywhere from the first step on; this returns when nothing of it is left in Redis.
+        *quietly*: waiting clients are not notified, because the environment will be restored.
 
         Raises:
             SessionsActive: sessions are neither archived nor terminated, and not *force*.
@@ -467,7 +467,7 @@ class WorkQueue:
         return 1 + await self._workspaces.purge(workspace, environment_id)
 
     async def remove_environment(self, environment_id: str, *, workspace: str, quietly: bool = False) -> int:
-        """Delete an environment whatever its state, one that is half created or half deleted included."""
+        """Delete an environment in any state, even if it is only half created or half deleted."""
         try:
             return await self.delete_environment(
                 environment_id, TRUSTED, force=True, workspace=workspace, quietly=quietly
@@ -481,10 +481,10 @@ class WorkQueue:
         except Refused as refused:
             if refused.word != MISSING:
                 raise
-        # A sessions token is minted for an item that is there.
+        # A sessions token is minted for an existing item.
         raise TokenRevoked if caller.strict and caller.work_id == work_item_id else WorkNotFound(work_item_id)
 
 
 def _known(work_item_id: str) -> str:
-    """Return the id of a work item, or what no item has as its id."""
+    """Return the id of a work item, or a text that is not the id of any item."""
     return work_item_id if is_id("work", work_item_id) else "-"

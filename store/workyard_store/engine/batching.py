@@ -24,15 +24,15 @@ from .urls import Address, RedisUrl, address_text
 
 #: Commands in one pipeline: more would only make the first of them wait for the last.
 _BATCH = 64
-#: Seconds an answer may take. A lost Redis is noticed at once; this is for one that hangs.
+#: Seconds an answer may take. A lost connection is noticed immediately; this is for a Redis that hangs.
 SOCKET_TIMEOUT_S = 2.0
 CONNECT_TIMEOUT_S = 1.0
-#: Seconds for a Sentinel, of which several may have to be asked.
+#: Seconds a Sentinel may take to answer; several of them may have to be asked in turn.
 _SENTINEL_TIMEOUT_S = 0.5
-#: Seconds that commands under way get when a lane is closed: a Redis that hangs must not hold up the end.
+#: Seconds that commands under way get when a lane is closed: a Redis that hangs must not delay the shutdown.
 _CLOSE_WITHIN_S = 0.5
 
-#: What a lost connection raises. RuntimeError: uvloop's word for writing to one that was closed a moment ago.
+#: Errors of a lost connection. uvloop raises RuntimeError on a write to a connection that was closed a moment ago.
 LOST = (RedisError, OSError, RuntimeError)
 
 Reply = Any
@@ -107,10 +107,10 @@ class Lane:
                     pipeline.execute_command(*command)
                 replies = await pipeline.execute(raise_on_error=False)
         except (Exception, asyncio.CancelledError) as error:
-            # Whatever it is, those who wait must hear of it, or they wait for ever.
+            # Pass on every error: otherwise the waiting callers would wait for ever.
             fault = error if isinstance(error, RedisError) else RedisError(repr(error))
             if isinstance(error, redis_asyncio.TimeoutError):
-                # What waited behind a Redis that hangs has waited as long, and would wait as long again.
+                # Commands queued for a Redis that hangs have waited this long already, and would wait as long again.
                 batch, self._waiting = batch + self._waiting, []
             replies = [fault] * len(batch)
         for (_, future), reply in zip(batch, replies, strict=True):
@@ -118,12 +118,12 @@ class Lane:
                 future.set_result(reply)
 
     async def renew(self) -> None:
-        """Drop the idle connections, so that the next command looks anew for who is behind the address."""
+        """Drop the idle connections, so that the next command resolves the address again."""
         with suppress(*LOST):
             await self.client.connection_pool.disconnect(inuse_connections=False)
 
     async def close(self) -> None:
-        """Wait for what is under way, not for long, and close the connections."""
+        """Wait briefly for the commands under way, and close the connections."""
         with suppress(TimeoutError):
             async with asyncio.timeout(_CLOSE_WITHIN_S):
                 while self._under_way:
@@ -147,7 +147,7 @@ def lane_to(url: RedisUrl, address: Address | None, connections: int) -> Lane:
 
 
 def _lane_by_sentinel(url: RedisUrl, connections: int) -> Lane:
-    """Return a lane whose every new connection asks the Sentinels who the primary is."""
+    """Return a lane that asks the Sentinels for the primary each time it opens a connection."""
     as_sentinel_user = _timeouts(_SENTINEL_TIMEOUT_S, _SENTINEL_TIMEOUT_S) | {
         "username": url.sentinel_username,
         "password": url.sentinel_password,

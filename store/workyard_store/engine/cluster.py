@@ -1,11 +1,11 @@
-"""A Redis Cluster: which node a command goes to. Owns the map of slots and one lane a primary; sends nothing itself.
+"""Command routing in a Redis Cluster. Owns the slot map and one lane per primary; sends nothing itself.
 
-A command is sent again only where the reply says that nothing ran: MOVED (to the slot's new owner), ASK and TRYAGAIN
-(to the owner, after a pause). A lost answer is not such a reply.
+A command is sent again only if the reply proves that nothing ran: after MOVED to the slot's new owner, after ASK and
+TRYAGAIN to the same owner after a pause. A lost answer proves nothing, so the command is not repeated.
 
-ASK is waited out and not followed. A script names one key and reaches others of its environment; while their slot is
-on its way from one node to the other, each has some of them, and neither can run the script. The keys are together
-again when the slot has its new owner.
+ASK is not followed: the command waits until the migration is over. A script names one key and touches other keys of its
+environment. While their slot migrates, each of the two nodes has some of these keys, and neither can run the script. The
+keys are on one node again once the slot has its new owner.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _REFRESH_PAUSE_S = 0.2
 
 
 class Cluster:
-    """The primaries of a cluster, each with a lane of its own. Belongs to one event loop."""
+    """The primaries of a cluster, one lane each. Belongs to one event loop."""
 
     def __init__(self, url: RedisUrl, *, connections: int) -> None:
         self._url = url
@@ -126,7 +126,7 @@ class Cluster:
     async def _refresh(self) -> None:
         """Ask the known nodes one after the other for the map of slots, until one answers.
 
-        In any order: a node that is cut off from the others answers too, but must not be the one to answer every time.
+        In random order: a node that is cut off from the others answers too, and must not be asked first every time.
         """
         fault: RedisError | None = None
         known = random.sample(list(self._lanes), len(self._lanes))
@@ -143,7 +143,7 @@ class Cluster:
     def _take(self, ranges: Iterable[Reply], asked: Address) -> None:
         owners: list[Address | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
         for first, last, primary, *_ in ranges:
-            # A node that does not know its own name says so by an empty one: it is the one that was asked.
+            # A node that does not know its own host name sends an empty one: it is the node that was asked.
             owner = (primary[0] or asked[0], int(primary[1]))
             owners[first : last + 1] = [owner] * (last - first + 1)
         self._owners = owners
@@ -155,5 +155,5 @@ class Cluster:
 
 
 def _key_of(command: Command) -> str:
-    """Return the key that decides the slot: of a script the one it is given, else the first argument."""
+    """Return the key that decides the slot: the key of a script, or else the first argument."""
     return str(command[3] if command[0] in ("EVALSHA", "EVAL") else command[1])

@@ -1,7 +1,7 @@
 """Engines: commands, scripts and publish/subscribe on a Redis, embedded or real, alone or a cluster; and the edge where
 redis-py's errors become ours. Knows no key but the format marker and no rule of the API.
 
-How commands travel is `lanes.py`; which node of a cluster gets them, `cluster.py`; what a Redis must be, `startup.py`.
+`batching.py` sends the commands, `cluster.py` chooses the node of a cluster, `requirements.py` says what Redis must offer.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Engine:
 
     Attributes:
         where: the address without any credential.
-        errors: how many commands and scripts Redis did not carry out.
+        errors: number of commands and scripts that Redis failed to run.
         spans_nodes: whether keys of different environments and workspaces may lie on different servers.
 
     Raises (every call): StorageUnavailable, when Redis did not answer or refused the command.
@@ -67,7 +67,7 @@ class Engine:
 
     @staticmethod
     def preload() -> None:
-        """Import what the embedded engine is made of, which takes longer than its start."""
+        """Import the modules of the embedded engine, which takes longer than starting it."""
         import fakeredis.commands_mixins.scripting_mixin  # noqa: F401
 
     @classmethod
@@ -182,7 +182,7 @@ class Engine:
         return reply
 
     async def scan(self, pattern: str) -> AsyncIterator[list[str]]:
-        """Yield all keys that match *pattern*, in batches, a key perhaps twice. Does not hold Redis up.
+        """Yield all keys that match *pattern*, in batches, a key perhaps twice. Does not block Redis.
 
         In a cluster, those of every primary.
         """
@@ -198,13 +198,13 @@ class Engine:
                     break
 
     async def _translated(self, error: RedisError, script: str | None = None) -> StorageUnavailable:
-        """Return our error for one of redis-py's, after logging what the caller is not told."""
+        """Convert an error of redis-py into ours, after logging the details that the caller does not see."""
         self.errors += 1
         _log.error("Redis failed to run %s: %s: %s", script or "a command", type(error).__name__, error)
         if lacks_permission(error):
             _log.error("The ACL rule that Workyard needs: %s", acl_rule(self.keys))
         if isinstance(error, ReadOnlyError):
-            # The primary has become a replica; nothing has run. Whoever the address now leads to is asked next.
+            # The primary has become a replica; nothing has run. The next command goes to the server now at this address.
             await asyncio.gather(*[lane.renew() for lane in self._servers.lanes()])
         return StorageUnavailable()
 
@@ -231,7 +231,8 @@ class Engine:
     async def subscribe(self, heard: Callable[[Heard], None]) -> None:
         """Call *heard* with every message on the wake channel, and with `Missed` whenever some may have been missed.
 
-        Returns when the subscription stands, or at once in the background if Redis is away; it is renewed for ever.
+        Returns once subscribed. If Redis is away it returns immediately and subscribes in the background. A lost
+        subscription is always renewed.
         """
         standing = asyncio.Event()
         self._subscription = asyncio.create_task(self._listen(heard, standing))
@@ -243,12 +244,12 @@ class Engine:
         assert task is not None
         # A cancellation that comes together with a message is swallowed below us (`wait_for` before Python 3.12).
         while not task.cancelling():
-            # In a cluster any node will do: each hears what is published at the others.
+            # In a cluster any node will do: the nodes forward published messages to each other.
             pubsub = self._servers.lanes()[0].client.pubsub()
             try:
                 await pubsub.subscribe(self.keys.wake)
                 while not task.cancelling():
-                    # Silence is no fault: TCP tells when Redis goes, and a lost message costs a poll at most its block_ms.
+                    # Silence is not an error: TCP reports a lost Redis, and a lost message delays a poll by at most its block_ms.
                     message = await pubsub.get_message(timeout=_LISTEN_S)
                     if message is None:
                         continue
@@ -269,7 +270,7 @@ class Engine:
 def _pass_on(text: str, heard: Callable[[Heard], None]) -> None:
     try:
         message = decode(text)
-    except ValueError as error:  # Another program publishes on our channel, or another version of this one.
+    except ValueError as error:  # Another program, or another version of Workyard, publishes on our channel.
         _log.warning("%s; ignored", error)
         return
     heard(message)

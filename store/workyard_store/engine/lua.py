@@ -1,6 +1,6 @@
 """Binds Lua files to typed Python calls. A script's arguments and answers are declared once, as a Python class.
 
-The names and types of a class become `local` lines in front of the Lua file, and the same types encode a call:
+The names and types of a class become `local` lines before the Lua file, and the same types encode a call:
 
 | Python                | Lua                                        | on the way                       |
 |-----------------------|--------------------------------------------|----------------------------------|
@@ -12,11 +12,12 @@ The names and types of a class become `local` lines in front of the Lua file, an
 | `list[str]`, …        | table of texts, …                          | flat                             |
 | `list[Row]`           | table of tables with the names of the row  | flat, a value a column           |
 
-`Row` is a `NamedTuple`. Lists come last; all except the last list are sent behind their length.
+`Row` is a `NamedTuple`. Lists come last; each list except the last is preceded by its length.
 
-Replies are read by the same types: an `int` is a number or digits, None is `''`, a `bool` is `'1'` or `''`, `dict[str, str]` is
-a hash as `HGETALL` answers it, and `Rest[…]` takes what follows the other values, `Flat[…]` the rows that follow without a table around each. A script with several answers has one
-`NamedTuple` for each, whose first field `word` tells them apart.
+Replies are decoded by the same types: an `int` is a number or digits, None is `''`, a `bool` is `'1'` or `''`, and
+`dict[str, str]` is a hash as `HGETALL` answers it. `Rest[…]` takes all remaining values; `Flat[…]` takes all remaining
+rows, which have no table around each. A script with several answers has one `NamedTuple` for each; their first field
+`word` distinguishes them.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ Rest = Annotated[list[T], "rest"]
 #: At the end of a reply: all values from here on, which are rows one after the other.
 Flat = Annotated[list[T], "flat"]
 
-#: In a cluster, the first thing a script does. While a slot is moved to another node, each node has some of its keys,
+#: In a cluster, the first line of a script. While a slot is moved to another node, each node has some of its keys,
 #: and a script would fail half way, at the first key that is not there. No key is missing but this one in other times.
 _WHOLE_SLOT = """
 if type(redis.pcall('EXISTS', BASE .. 'none')) == 'table' then
@@ -77,10 +78,10 @@ class Word(NamedTuple, Generic[WordT]):
 
 
 class Refused(Exception):
-    """A script has done nothing, for a reason that is handled in one place for many scripts.
+    """A script has done nothing, for a reason that one place handles for many scripts.
 
     Attributes:
-        word: which reason.
+        word: the reason.
         details: what follows the word in the reply.
     """
 
@@ -95,7 +96,7 @@ class LuaScript:
 
     Attributes:
         plain: the text, and the hash Redis knows it by, for one server.
-        in_cluster: the same, which runs only where the whole slot is.
+        in_cluster: the same for a cluster; it runs only on a node that has the whole slot.
     """
 
     def __init__(self, name: str, parts: Sequence[str]) -> None:
@@ -202,8 +203,8 @@ class Head(NamedTuple):
 class LuaCall(LuaArguments, Generic[ReplyT_co]):
     """One call of a script. The subclass declares the arguments, and as *ReplyT_co* the replies.
 
-    A subclass with `lua="heartbeat"` is bound to `heartbeat.lua` in its `folder`, behind the parts in `heads`; one
-    without is a base of others.
+    A subclass with `lua="heartbeat"` is bound to `heartbeat.lua` in its `folder`, after the parts in `heads`. A subclass
+    without `lua` is a base class.
 
     Attributes:
         bound: the script with the lines that name its arguments.
@@ -292,7 +293,7 @@ def _python(hint: Any, value: str) -> str:
 
 
 def _words_of(kind: Any) -> tuple[str, ...]:
-    """Return the words with which a reply of this kind begins."""
+    """Return the words that a reply of this kind can begin with."""
     if get_origin(kind) is Word:
         return cast(tuple[str, ...], get_args(get_args(kind)[0]))
     if not _is_row(kind):
@@ -306,7 +307,7 @@ def _is_row(kind: Any) -> bool:
 
 
 def _decoder(hint: Any) -> Change:
-    """Return what reads a value of a reply."""
+    """Return the function that decodes one value of a reply."""
     if get_origin(hint) is Word:
         return lambda reply: Word(*reply)
     if _is_row(hint):
@@ -342,7 +343,7 @@ def _row_decoder(row: Any) -> Change:
 
 
 def _following_decoder(hint: Any) -> Callable[[list[Any]], list[Any]] | None:
-    """Return what reads the values at the end of a reply, if the last field of the row takes them all."""
+    """Return the function that decodes all remaining values of a reply, if the last field of the row takes them."""
     form = getattr(hint, "__metadata__", ("",))[0]
     if form not in ("rest", "flat"):
         return None

@@ -1,6 +1,6 @@
-"""What a Redis must be like before Workyard starts on it: version, mode, role, eviction policy, permissions.
+"""Start-up checks of a Redis: version, mode, role, eviction policy, permissions.
 
-Owns the list of commands that Workyard sends, itself or in scripts, and the ACL rule that allows just these.
+Owns the list of commands that Workyard sends, itself or in scripts, and the ACL rule that allows only these.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ COMMANDS = (
     "ZREVRANGEBYSCORE KEY 0 0",
     "ZSCORE KEY member",
 )
-#: With these, a start finds out what is missing before anything is refused; Workyard works without.
+#: Commands of the start-up checks, which find missing permissions early; Workyard works without them.
 _TO_LOOK = ("acl|dryrun", "acl|whoami")
 _CONTAINERS = ("CLUSTER", "XGROUP", "XINFO")
 
@@ -88,7 +88,7 @@ def command_names() -> list[str]:
 
 
 def acl_rule(keys: Keys) -> str:
-    """Return the ACL rule of a user that can run Workyard and nothing else, to put behind `ACL SETUSER name on >…`."""
+    """Return the ACL rule of a user that can run Workyard and nothing else, to append to `ACL SETUSER name on >…`."""
     return " ".join(
         ["resetkeys", f"~{keys.prefix}:*", "resetchannels", f"&{keys.wake}", "-@all"]
         + [f"+{name}" for name in sorted([*command_names(), *_TO_LOOK])]
@@ -96,7 +96,7 @@ def acl_rule(keys: Keys) -> str:
 
 
 def lacks_permission(error: RedisError) -> bool:
-    """Tell whether Redis refused for want of a permission. Of a script's call it says so in words only."""
+    """Return whether Redis refused for lack of a permission. For a call within a script only the error's text says so."""
     words = ("The user executing the script can't", "ACL failure in script")  # Redis 7.0; later ones
     return isinstance(error, NoPermissionError) or any(each in str(error) for each in words)
 
@@ -113,7 +113,7 @@ async def check_server(client: Redis, where: str, keys: Keys, *, in_cluster: boo
     """Check one server: in a cluster, each primary.
 
     Raises:
-        StartupRefused: it is not fit; the message says what to do.
+        StartupRefused: the server fails a check; the message says what to do.
         RedisError, OSError: it did not answer.
     """
     info: dict[str, Any] = await client.info()
@@ -147,7 +147,7 @@ async def check_server(client: Redis, where: str, keys: Keys, *, in_cluster: boo
 
 
 async def _check_permissions(client: Redis, where: str, keys: Keys) -> None:
-    """Ask Redis about each command without running it. A user who may not ask is warned."""
+    """Ask Redis about each command without running it. Log a warning if this user may not ask."""
     try:
         user = await client.execute_command("ACL", "WHOAMI")  # type: ignore[no-untyped-call]
         pipeline = client.pipeline(transaction=False)

@@ -1,6 +1,6 @@
-"""The forms of `--redis-url`, read into their parts. Owns what a URL may say; connects to nothing, imports no client.
+"""Parses the forms of `--redis-url`. Owns their syntax; connects to nothing, imports no client.
 
-No text that leaves this module holds a credential: refusals show none of the URL, `where` only addresses.
+No text that leaves this module contains a credential: errors quote nothing of the URL, `where` has addresses only.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _EXPECTED = (
 
 @dataclass(frozen=True, slots=True)
 class RedisUrl:
-    """What a URL says.
+    """A parsed URL.
 
     Attributes:
         form: one server (by TCP or by a Unix socket), a Redis Cluster, or Sentinels that know the primary.
@@ -71,14 +71,14 @@ class RedisUrl:
         """Read a URL.
 
         Raises:
-            ValueError: it has none of the forms; the message tells them, and shows nothing of the URL but the name of
-                an option.
+            ValueError: it has none of the forms; the message lists them, and quotes nothing of the URL except the name
+                of an option.
         """
         try:
             parts = urlsplit(text)
             form, tls = _FORMS[parts.scheme]
             credentials, _, servers = parts.netloc.rpartition("@")
-            # What follows a character that a password should have encoded: not to be taken for an option or a service.
+            # The rest of a password with a character that should have been encoded: do not read it as an option or a service.
             stray = "@" in parts.query or parts.fragment or ("@" in parts.path and form != "unix")
             if stray or (form == "unix" and servers):
                 raise ValueError(_EXPECTED)

@@ -1,4 +1,4 @@
-"""Agents: kept as they were defined, for sessions to take a copy of. Runs none. Rules: `sessions.agents.*`."""
+"""Agents: stored as they were defined, so that sessions can copy them. Runs no agent. Rules: `sessions.agents.*`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class AgentStore:
         self._workspaces = workspaces
 
     async def create(self, workspace: str, definition: Definition) -> Agent:
-        """Keep a definition under a new id."""
+        """Store a definition under a new id."""
         agent_id = ""
         text = json.dumps(definition, ensure_ascii=False, separators=(",", ":"))
 

@@ -51,7 +51,7 @@ MOST_BYTES = 102_400
 MOST_STORE_BYTES = 10_485_760
 LONGEST_PATH_BYTES = 1024
 MOST_SEGMENTS = 20
-#: Times a change of a store is tried again after another came between. Each time somebody else has succeeded.
+#: How often a change of a store is retried after a concurrent change. Each time the other change has succeeded.
 _MOST_TRIES = 1000
 #: Control and format characters, line and paragraph separators.
 _NOT_IN_PATHS = ("Cc", "Cf", "Zl", "Zp")
@@ -106,7 +106,7 @@ class Memory:
 
 
 def path_problem(path: str) -> str | None:
-    """Return why *path* is no path of a memory, or None."""
+    """Return why *path* is not a valid path of a memory, or None."""
     segments = path.split("/")[1:]
     if not path.startswith("/"):
         return "Must start with /"
@@ -124,7 +124,7 @@ def path_problem(path: str) -> str | None:
 
 
 class MemoryStores:
-    """The memory stores of all workspaces. Every method but `create` and `stores` raises `MemoryStoreNotFound`."""
+    """The memory stores of all workspaces. Every method except `create` and `stores` raises `MemoryStoreNotFound`."""
 
     def __init__(self, access: Access, workspaces: WorkspaceStore) -> None:
         self._engine = access.engine
@@ -192,11 +192,11 @@ class MemoryStores:
         store_id: str,
         change: Callable[[MemoryStore], tuple[str, str, dict[str, str]]],
     ) -> MemoryStore:
-        """Store what *change* makes of name, description and metadata. It is called again if another change came between.
+        """Apply *change* to name, description and metadata. It is called again after a concurrent change.
 
         Raises:
             MemoryStoreIsArchived: it is archived.
-            InvalidRequest: whatever *change* refuses.
+            InvalidRequest: *change* refuses the update.
         """
 
         def text(store: MemoryStore) -> str:

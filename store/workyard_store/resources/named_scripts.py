@@ -1,4 +1,4 @@
-"""The scripts of workspaces, by name, as text. Knows nothing of what is in one: that is the queue's `scripted.py`.
+"""The scripts of workspaces, by name, as text. The queue's `sessions/scripts.py` knows what they contain.
 
 Every method raises `StorageUnavailable` when Redis does not answer.
 """
@@ -37,7 +37,7 @@ class NamedScripts:
         return None if workspace is None else await self.get(workspace, name)
 
     async def put(self, workspace: str, name: str, text: str, *, most: int) -> bool:
-        """Keep a script in place of any of that name. Return False if it would be one more than *most*."""
+        """Store a script; it replaces one of the same name. Return False if there would be more than *most*."""
         reply = await self._workspaces.write(ScriptPut(name=name, script=text, most=most), workspace)
         return reply.word == "OK"
 

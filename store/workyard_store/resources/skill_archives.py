@@ -1,4 +1,4 @@
-"""The files of a skill: the rules they keep, and the zip archive that workers download. Pure functions.
+"""The files of a skill: their rules, and the zip archive that workers download. Pure functions.
 
 Source: the SDK's types of skills: one top-level folder named after the skill, SKILL.md at its root.
 """
@@ -22,7 +22,7 @@ MOST_FILE_BYTES = 4_194_304
 LONGEST_PATH = 255
 LONGEST_DESCRIPTION = 1024
 _MAIN = "SKILL.md"
-#: Of every entry, so that the same files make the same archive.
+#: The timestamp of every entry: fixed, so that the same files make the same archive.
 _DATE = (1980, 1, 1, 0, 0, 0)
 _UNIX = 3
 
@@ -77,7 +77,7 @@ def unpack(data: bytes) -> dict[str, SkillFile]:
     """Return the files of a zip archive by their path, without the folder that all of them are in.
 
     Raises:
-        InvalidRequest: it is no zip archive, is encrypted, or has something that is no file.
+        InvalidRequest: it is not a zip archive, is encrypted, or contains an entry that is not a file.
         TooLarge: too many files, or too much in them.
     """
     try:
@@ -94,7 +94,7 @@ def unpack(data: bytes) -> dict[str, SkillFile]:
                 if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
                     raise InvalidRequest(f"archive: {entry.filename} is not a regular file")
                 with archive.open(entry) as file:
-                    # What the archive says of a size may be wrong.
+                    # The size that the archive declares may be wrong.
                     content = file.read(left + 1)
                 left -= len(content)
                 if left < 0:
@@ -129,7 +129,7 @@ def front_matter(data: bytes) -> tuple[str, str]:
     """Return name and description, which SKILL.md has between two lines of `---` at its start.
 
     Raises:
-        InvalidRequest: it has not, or they break a rule.
+        InvalidRequest: these lines are missing, or the values break a rule.
     """
     try:
         text = data.decode("utf-8-sig")
@@ -138,7 +138,7 @@ def front_matter(data: bytes) -> tuple[str, str]:
     lines = text.splitlines()
     end = lines.index("---", 1) if lines[:1] == ["---"] and "---" in lines[1:] else 0
     try:
-        # As plain strings, all of them: no tag of YAML makes anything else of it.
+        # Read all values as plain strings: no YAML tag can turn them into anything else.
         values = yaml.load("\n".join(lines[1:end]), yaml.BaseLoader) if end else None
     except (yaml.YAMLError, RecursionError):
         values = None

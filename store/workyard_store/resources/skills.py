@@ -20,9 +20,9 @@ from ..workspaces.workspaces import WorkspaceStore
 
 MOST_SKILLS = 100
 MOST_VERSIONS = 10
-#: What stands for the newest version.
+#: The word for the newest version.
 LATEST = "latest"
-#: A skill's name: lower case letters, digits and single hyphens between them. Skills of Anthropic's have it as their id.
+#: A skill's name: lower case letters, digits and single hyphens between them. Anthropic's skills use it as their id.
 SLUG = re.compile(r"(?=.{1,64}\Z)[a-z0-9]+(?:-[a-z0-9]+)*", re.ASCII)
 
 
@@ -86,7 +86,7 @@ class SkillStore:
         description: str,
         archive: bytes,
     ) -> Skill:
-        """Keep a skill, or a new version of it; the same archive again is no new version.
+        """Store a skill, or a new version of it; the same archive again does not make a new version.
 
         Raises:
             InvalidRequest: the workspace has `MOST_SKILLS` others, or the skill has another name.
@@ -172,7 +172,7 @@ class SkillStore:
         return SkillVersion(wanted, skill, await self._field(workspace, "skill_versions", skill, wanted))
 
     async def archive(self, workspace: str, skill_id: str, version: str) -> tuple[Skill, bytes]:
-        """Return the files of a version, as a zip archive. `latest` is no version here: only `version` knows it.
+        """Return the files of a version, as a zip archive. `latest` is not accepted here; only `version` resolves it.
 
         Raises:
             SkillNotFound: the workspace has none of this id.

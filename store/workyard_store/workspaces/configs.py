@@ -1,5 +1,5 @@
-"""An environment's configuration: defaults, the merge of an update, and the rules on the result. Pure functions on
-plain dictionaries; the wire shapes and their validation are the server's. Rules: `environments.*`.
+"""An environment's configuration: defaults, the merge of an update, and the rules for the result. Pure functions on
+plain dictionaries; the server owns the wire shapes and their validation. Rules: `environments.*`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Environment keys: issue, list, revoke. Stored are digests; a key's value is shown once. Rules: `control.keys.*`.
+"""Environment keys: issue, list, revoke. Only digests are stored; a key's value is shown once. Rules: `control.keys.*`.
 
-A revoked key stays on record, so that it can be told from one that was never issued.
+A revoked key stays on record, so that it can be distinguished from a key that was never issued.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..seeds import Fresh, fresh
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentKey:
-    """What is known of a key; `value` is None except in the answer that issues it. Instants are microseconds."""
+    """The record of a key; `value` is None except in the answer that issues it. Instants are microseconds."""
 
     id: str
     name: str
@@ -53,7 +53,7 @@ class CredentialStore:
         return sorted(keys, key=lambda key: (key.created_at, key.id), reverse=True)
 
     async def revoke(self, environment_id: str, key_id: str) -> None:
-        """Revoke a key; a repeat changes nothing. Blocked polls try again at once.
+        """Revoke a key; a repeat changes nothing. Blocked polls try again immediately.
 
         Raises:
             KeyNotFound: the environment never had it.

@@ -1,4 +1,4 @@
-"""The records of environments: create, read, list, update, archive. Their deletion waits on the queue and is there.
+"""The records of environments: create, read, list, update, archive. Deletion depends on the queue, which implements it.
 Rules: `environments.*`.
 """
 
@@ -18,7 +18,7 @@ from ..pages import decode_cursor, encode_cursor
 from .configs import Config
 from .workspaces import WorkspaceStore
 
-#: Times an update is tried again after another one came between. Each turn at least one update succeeds.
+#: How often an update is retried after a concurrent one. In every round at least one update succeeds.
 _MOST_TRIES = 1000
 
 
@@ -152,10 +152,10 @@ class EnvironmentStore:
     async def update(
         self, environment_id: str, caller: Caller, change: Callable[[Environment], Environment]
     ) -> Environment:
-        """Store what *change* makes of the record. It is called again if another update came between.
+        """Apply *change* to the record and store the result. It is called again after a concurrent update.
 
         Raises:
-            InvalidRequest: whatever *change* refuses.
+            InvalidRequest: *change* refuses the update.
         """
         for _ in range(_MOST_TRIES):
             stored = await self.get(environment_id, caller)

@@ -1,9 +1,9 @@
-"""Where sessions are: the environments of a session id, and the sessions of a workspace. Owns no session: a place may be
-without a record, while that is being made or removed.
+"""An index of sessions: the environments of a session id, and the sessions of a workspace. It owns no session: a place
+(an entry of the index) may have no record while the session is being created or removed.
 
 A session's keys lie in its environment's slot, so its id alone does not lead to them. A place is entered before the
-record and removed after it; what a crash leaves in between is removed with the environment, whose index knows it too.
-The session of work that the control plane enqueued has no place until somebody looks for it without an environment.
+record and removed after it. Places that a crash leaves without a record are removed with the environment, which indexes
+them too. The session of work that the control plane enqueued gets its place on the first look-up without an environment.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ..engine.engine import Engine
 from ..ids import work_id
 from ..keys import Keys
 
-#: Environments that one look goes through.
+#: Environments that one look-up reads.
 _LOOK_BATCH = 500
 
 
@@ -33,7 +33,7 @@ class SessionPlaces:
     async def with_item(self, session_id: str, environment_ids: Iterable[str]) -> list[str]:
         """Return those of the given environments that have a work item for a session of this id."""
         every, found = list(environment_ids), list[str]()
-        # In parts, so that many environments do not hold up what else this process does.
+        # In parts, so that many environments do not stall the rest of this process.
         for start in range(0, len(every), _LOOK_BATCH):
             ids = every[start : start + _LOOK_BATCH]
             items = (self._keys.environment(id_, f"work:{work_id(id_, session_id)}") for id_ in ids)
@@ -42,11 +42,11 @@ class SessionPlaces:
         return found
 
     async def add(self, environment_id: str, session_ids: Iterable[str]) -> None:
-        """Enter sessions of an environment. The caller sees to it that the environment's index has them first."""
+        """Enter sessions of an environment. The caller must have put them into the environment's own index first."""
         ids = list(session_ids)
         await self._engine.commands(("SADD", self._keys.session_at(id_), environment_id) for id_ in ids)
         if not await self._engine.command("EXISTS", self._keys.environment(environment_id)):
-            # Deleted meanwhile, and perhaps purged: nobody else will remove what was just entered.
+            # Deleted meanwhile, and perhaps purged: no later step would remove the entries just made.
             await self._engine.commands(("SREM", self._keys.session_at(id_), environment_id) for id_ in ids)
 
     async def remove(self, workspace: str, environment_id: str, session_ids: Iterable[str]) -> int:
@@ -62,7 +62,7 @@ class SessionPlaces:
     async def page(
         self, workspace: str, *, behind: int | None, count: int, newest_first: bool
     ) -> list[tuple[str, str, int]]:
-        """Return up to *count* places of a workspace (session id, environment id, sequence) behind one, in either order."""
+        """Return up to *count* places of a workspace (session id, environment id, sequence) after *behind*, in either order."""
         command, first, last = (
             ("ZREVRANGEBYSCORE", "+inf", "-inf") if newest_first else ("ZRANGEBYSCORE", "-inf", "+inf")
         )

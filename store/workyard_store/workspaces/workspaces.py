@@ -39,25 +39,25 @@ from .session_index import SessionPlaces
 
 T = TypeVar("T")
 
-#: ZADD, in a full Redis too, for deleting is what makes room: it lets a script go on that has begun to write, and ZREM
-#: needs no memory.
+#: ZADD that works in a full Redis too, because deletion makes room: Redis lets a script continue once it has begun to
+#: write, and ZREM needs no memory.
 _INTEND = """
 redis.call('ZREM', KEYS[1], ARGV[2])
 return redis.call('ZADD', KEYS[1], ARGV[1], ARGV[2])
 """
-#: Enter a workspace into the register of all, which has no slot with anything else: no two new ones are both the last that
-#: is allowed.
+#: Enter a workspace into the register of all workspaces, which has a slot of its own. Atomic, so that two new workspaces
+#: cannot both take the last free place.
 _ENTER = """
 if redis.call('SISMEMBER', KEYS[1], ARGV[1]) == 1 then return 'OK' end
 if redis.call('SCARD', KEYS[1]) >= tonumber(ARGV[2]) then return 'FULL' end
 redis.call('SADD', KEYS[1], ARGV[1])
 return 'OK'
 """
-#: Items that one purge step removes: few enough not to hold Redis up.
+#: Items that one purge step removes: few enough not to block Redis.
 _PURGE_BATCH = 500
-#: Environments that one pipeline of a change is sent to.
+#: Environments that one pipeline of a change covers.
 _APPLY_BATCH = 200
-#: After this long an intent to delete, whose environment still lives, is taken for abandoned. Microseconds.
+#: Age at which an intent to delete counts as abandoned if its environment still exists. Microseconds.
 _ABANDONED_US = 60_000_000
 
 
@@ -144,7 +144,7 @@ class WorkspaceStore:
         arguments of heads other than `_workspace.lua`.
 
         Raises:
-            LimitReached: it would be one too many.
+            LimitReached: the register of workspaces is full.
         """
         await self._enter(workspace)
         return await self.run(call, workspace, *heads)
@@ -156,7 +156,7 @@ class WorkspaceStore:
 
     async def _enter(self, workspace: str) -> None:
         most = self._access.limits.workspaces
-        # Most often it is there, and to look is cheaper than a script.
+        # Most often it is there, and a look-up is cheaper than a script.
         if await self._engine.command("SISMEMBER", self._keys.workspaces, workspace):
             return
         if await self._engine.command("EVAL", _ENTER, 1, self._keys.workspaces, workspace, most) == "FULL":
@@ -214,7 +214,7 @@ class WorkspaceStore:
         return [(place.environment_id, place.number) for place in (await self.run(call, workspace)).rows]
 
     async def hide_archived(self, workspace: str, environment_id: str) -> None:
-        """Take an archived environment out of the default list (which checks the record as well)."""
+        """Remove an archived environment from the default list (which checks the record as well)."""
         await self._engine.command("ZREM", self._keys.workspace(workspace, "live"), environment_id)
 
     async def all(self) -> list[str]:
@@ -240,7 +240,7 @@ class WorkspaceStore:
         return self._reading(profile, profile.clock.now(wall), wall)
 
     async def change_clock(self, workspace: str, change: ClockChange, value: int | None, apply: Spread) -> ClockReading:
-        """Change the clock, and every copy of it. What follows from that is the business of `workyard_queue.timers`.
+        """Change the clock, and every copy of it. `workyard_queue.clock.timers` handles the consequences.
 
         Args:
             workspace: whose clock.
@@ -264,7 +264,7 @@ class WorkspaceStore:
     async def move_clock(self, workspace: str, change: ClockChange, instant: int, apply: Spread) -> ClockReading | None:
         """Move the clock to a later *instant*, in whatever mode (`reach`), or in mode auto only (`jump`).
 
-        Return None if it is that late already, or the mode is another: then nothing was changed.
+        Return None, and change nothing, if the clock has already reached *instant* or its mode is another.
 
         Raises:
             InvalidRequest: it is past `LAST_INSTANT`.
@@ -297,7 +297,7 @@ class WorkspaceStore:
         return profile
 
     async def put_state(self, workspace: str, fields: dict[str, str]) -> Profile:
-        """Store the fields of a workspace that has none, and return what its environments, which are to come, copy."""
+        """Store the fields of a new workspace, and return the profile that its future environments copy."""
         generation = str(self._access.wall())
         stored = {**fields, "generation": generation, "spread": generation}
         await self._enter(workspace)
@@ -313,7 +313,7 @@ class WorkspaceStore:
             await self.spread(workspace, current, self._apply_all)
 
     async def catch_up(self) -> None:
-        """Finish changes of clocks and settings that a crash left half spread."""
+        """Finish changes of clocks and settings that a crash interrupted before all copies were written."""
         for workspace in await self.all():
             profile = await self.profile(workspace)
             spread = await self._engine.command("HGET", self._keys.workspace(workspace), "spread")
@@ -321,10 +321,10 @@ class WorkspaceStore:
                 await self.spread(workspace, profile, self._apply_all)
 
     async def spread(self, workspace: str, profile: Profile, apply: Spread | None = None) -> None:
-        """Copy what a script has changed of a workspace to its environments, and wake their blocked polls.
+        """Copy a workspace's changed profile to its environments, and wake their blocked polls.
 
-        Without *apply*, which copies the clock too, only the settings are: the clock comes by the change that fires what
-        it ends.
+        Without *apply*, which copies the clock too, only the settings are copied; the clock follows with the change that
+        fires the timers it ends.
         """
         key = self._keys.workspace(workspace, "envs")
         start = 0
@@ -347,19 +347,19 @@ class WorkspaceStore:
     # -- deleting ---------------------------------------------------------------------------------------------
 
     async def intend_purge(self, workspace: str, environment_id: str, *, ahead_us: int = 0) -> None:
-        """Note that an environment is about to be deleted, so that any server can finish it after a crash; or, with
-        *ahead_us*, that it is being restored, and to be removed if nothing more is heard of that for so long."""
+        """Record that an environment is about to be deleted, so that any server can finish the deletion after a crash. With
+        *ahead_us*: that it is being restored, and must be removed if the restore shows no progress for that long."""
         intent = (self._access.wall() + ahead_us, f"{workspace} {environment_id}")
         await self._engine.command("EVAL", _INTEND, 1, self._keys.purge, *intent)
 
     async def abandon_purge(self, workspace: str, environment_id: str) -> None:
-        """Take a note of `intend_purge` back: the deletion was refused."""
+        """Withdraw the record of `intend_purge`: the deletion was refused."""
         await self._engine.command("ZREM", self._keys.purge, f"{workspace} {environment_id}")
 
     async def purge(self, workspace: str, environment_id: str) -> int:
-        """Remove all that a deleted environment left, its place in the workspace last. Return how many keys went.
+        """Remove all keys of a deleted environment, and its place in the workspace last. Return how many keys were removed.
 
-        One that has been created anew under its id meanwhile keeps its place, and what it has.
+        An environment created again under the same id meanwhile keeps its place and its keys.
         """
         removed = 0
         key = self._keys.environment(environment_id)
@@ -374,7 +374,7 @@ class WorkspaceStore:
             if reply.word == "DONE":
                 break
             named = reply.named
-            # Their places first: once the script has removed them, nothing tells any more where they were.
+            # The sessions' places first: once the script has removed the sessions, their places cannot be found any more.
             sessions = [row.session_id for row in named if row.session_id]
             removed += await self.places.remove(workspace, environment_id, sessions)
         sequence = "" if place is None else f"{float(place):.0f}"
@@ -383,15 +383,15 @@ class WorkspaceStore:
         return removed
 
     async def finish_purges(self) -> None:
-        """Finish deletions that a crash left half done; forget intents that came to nothing."""
+        """Finish deletions that a crash interrupted; forget abandoned intents."""
         now = self._access.wall()
         entries = await self._engine.command("ZRANGE", self._keys.purge, 0, -1, "WITHSCORES")
         for member, intended in zip(entries[::2], entries[1::2], strict=True):
             workspace, _, environment_id = member.partition(" ")
             if float(intended) > now:
-                continue  # A restore is at work.
+                continue  # A restore is under way.
             if not environment_id:
-                # Of a restore that a crash ended: what it left are the environments it was writing.
+                # A crash ended this restore: remove the environments that it was writing.
                 await self._engine.command("ZREM", self._keys.purge, member)
             elif not await self._engine.command("EXISTS", self._keys.environment(environment_id)):
                 await self.purge(workspace, environment_id)
@@ -404,7 +404,7 @@ class WorkspaceStore:
         return ids
 
     async def forget(self, workspace: str) -> int:
-        """Remove a workspace whose environments are gone; it is as if its API key had never been used."""
+        """Remove a workspace whose environments are gone, as if its API key had never been used."""
         keys = self._keys
         removed: int = await self._engine.command(
             "UNLINK", *(keys.workspace(workspace, name) for name in WORKSPACE_NAMES)
