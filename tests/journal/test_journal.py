@@ -211,8 +211,8 @@ def test_verify_counts_within_spans_and_in_order(api: Api) -> None:
     ("body", "message"),
     [
         ({"expect": []}, "expect: List should have at least 1 item after validation, not 0"),
-        ({"expect": [{"on": "heartbeats"}]}, "expect.0.on: Not an operation, a group of them, or any; docs/journal.md lists them"),
-        ({"expect": [{}, {"never": True, "at_most": 1}]}, "expect.1: Give exactly, or never, or at_least and at_most"),
+        ({"expect": [{"on": "heartbeats"}]}, "expect.0.on: Not an operation, a group of operations, or any; docs/journal.md lists them"),
+        ({"expect": [{}, {"never": True, "at_most": 1}]}, "expect.1: Give either exactly, or never, or at_least and at_most"),
         ({"expect": [{"within_seconds": 0}]}, "expect.0.within_seconds: Input should be greater than 0"),
         ({"expect": [{"never": 1}]}, "expect.0.never: Input should be True"),
         ({"expect": [{"sort": 1}]}, "expect.0.sort: Extra inputs are not permitted"),

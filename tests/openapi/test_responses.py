@@ -74,7 +74,7 @@ async def test_right_answers_pass_unchanged_and_every_kind_of_refusal_does(http:
         ("render_environment", lambda right: {**right, "name": 3}, f"{HERE}/get/responses/200: body /name: the value is not of type"),
         ("render_environment", lambda right: {**right, "created_at": "sk-secret"}, "/created_at: "),
         ("render_environment", lambda right: {**right, "new": "sk-secret"}, "body /: Additional properties"),
-        ("JsonResponse", lambda _: JsonResponse({}, 201), f"{HERE}/get/responses: status 201 is not there"),
+        ("JsonResponse", lambda _: JsonResponse({}, 201), f"{HERE}/get/responses: status 201 is not documented"),
         ("JsonResponse", lambda _: PlainTextResponse("a"), "/get/responses/200/content: content type 'text/plain' is not"),
         ("JsonResponse", lambda _: PlainTextResponse("{", media_type="application/json"), "the body is not JSON"),
         ("JsonResponse", lambda _: JsonResponse({}, 404), "/get/responses/404: header /: \"x-should-retry\" is a required"),

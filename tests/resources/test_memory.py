@@ -327,7 +327,7 @@ def test_contents_are_bounded_one_by_one_and_together(api: Api) -> None:
         api.ok(create(api, store, f"/more/{n}", full))
     rest = MOST_STORE_BYTES - count * MOST_BYTES
     api.ok(create(api, store, "/rest", "x" * rest))
-    message = f"content: A memory store has {MOST_STORE_BYTES} bytes of content at most"
+    message = f"content: A memory store has at most {MOST_STORE_BYTES} bytes of content"
     refused(create(api, store, "/one", "x"), 413, message)
     api.ok(api.post(path, json={"content": "x"}))
     api.ok(api.post(path, json={"content": full}))
@@ -489,7 +489,7 @@ def test_a_session_takes_no_store_that_is_absent_archived_or_there_twice(api: Ap
         ("no id", "not found."),
         (foreign, "not found."),
         (old, "is archived."),
-        (store, "is there already."),
+        (store, "is listed twice."),
     ):
         refused(session(api, queue, store, wrong), 400, f"{field} {wrong} {reason}")
     assert api.ok(api.get(api.path(queue)))["data"] == []

@@ -176,7 +176,7 @@ def test_latest_is_known_to_the_version_alone(api: Api) -> None:
 
 
 _FRONT = "files.SKILL.md: Must start with front matter: name and description between lines of ---"
-_NAME = "files.SKILL.md: name: Lower case letters, digits and single hyphens, at most 64 characters"
+_NAME = "files.SKILL.md: name: Must have lower-case letters, digits and single hyphens, at most 64 characters"
 _TEXT = "files.SKILL.md: description: 1 to 1024 characters"
 
 
@@ -191,7 +191,7 @@ _TEXT = "files.SKILL.md: description: 1 to 1024 characters"
         ("greeting", {"files": {"SKILL.md": "---\nname: greeting\n"}}, _FRONT),
         ("greeting", {"files": {"SKILL.md": "---\nname: Bad_Name\n---\n"}}, f"{_NAME}; {_TEXT}"),
         ("greeting", {"files": {"SKILL.md": main("greeting", "d" * 1025)}}, _TEXT),
-        ("greeting", {"files": {"SKILL.md": main("other")}}, "files.SKILL.md: name: The path names greeting, SKILL.md other"),
+        ("greeting", {"files": {"SKILL.md": main("other")}}, "files.SKILL.md: name: The path names greeting, but SKILL.md names other"),
         ("greeting", {"files": {"SKILL.md": MAIN, "../x": ""}}, "files.../x: Not a relative path of a file"),
         ("greeting", {"files": {"SKILL.md": MAIN, "/x": ""}}, "files./x: Not a relative path of a file"),
         ("greeting", {"files": {"SKILL.md": MAIN, "a\nb": ""}}, "files.a\nb: Backslashes and control characters are not allowed"),
@@ -200,7 +200,7 @@ _TEXT = "files.SKILL.md: description: 1 to 1024 characters"
         ("greeting", {"archive": "?"}, "archive: Not base64"),
         ("greeting", {"archive": base64.b64encode(b"PK no zip").decode()}, "archive: Not a readable zip archive"),
         ("greeting", {"archive": zipped({"../SKILL.md": MAIN, "x": ""})}, "files.../SKILL.md: Not a relative path of a file; files.SKILL.md: Field required"),
-        ("Bad_Name", {"files": {"SKILL.md": MAIN}}, "skill: Must be skill_ and letters and digits, or a name"),
+        ("Bad_Name", {"files": {"SKILL.md": MAIN}}, "skill: Must be skill_ followed by letters and digits, or a name"),
         ("skill_1", {"files": {"SKILL.md": MAIN}, "source": "anthropic"}, "skill: Must be a name such as xlsx"),
     ],
 )  # fmt: skip

@@ -442,15 +442,18 @@ def test_everything_is_dated_by_the_clock(api: Api) -> None:
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ("{}", "mode: Give one of mode, advance_seconds and advance_to_next"),
-        ('{"mode":null}', "mode: Give one of mode, advance_seconds and advance_to_next"),
-        ('{"mode":"frozen","advance_seconds":1}', "mode: Give one of mode, advance_seconds and advance_to_next"),
+        ("{}", "mode: Give exactly one of mode, advance_seconds and advance_to_next"),
+        ('{"mode":null}', "mode: Give exactly one of mode, advance_seconds and advance_to_next"),
+        (
+            '{"mode":"frozen","advance_seconds":1}',
+            "mode: Give exactly one of mode, advance_seconds and advance_to_next",
+        ),
         ('{"advance_to_next":1}', "advance_to_next: Input should be True"),
-        ('{"mode":"real","advance_seconds":0}', "mode: Give one of mode, advance_seconds and advance_to_next"),
-        ('{"at":"2032-01-01T00:00:00Z"}', "mode: Give one of mode, advance_seconds and advance_to_next"),
+        ('{"mode":"real","advance_seconds":0}', "mode: Give exactly one of mode, advance_seconds and advance_to_next"),
+        ('{"at":"2032-01-01T00:00:00Z"}', "mode: Give exactly one of mode, advance_seconds and advance_to_next"),
         ('{"mode":"stopped"}', "mode: Input should be 'real', 'frozen' or 'auto'"),
         ('{"mode":1}', "mode: Input should be 'real', 'frozen' or 'auto'"),
-        ('{"mode":"real","at":"2032-01-01T00:00:00Z"}', "at: Goes with mode frozen only"),
+        ('{"mode":"real","at":"2032-01-01T00:00:00Z"}', "at: Only allowed with mode frozen"),
         ('{"mode":"frozen","at":1}', "at: Input should be a valid string"),
         *(
             (

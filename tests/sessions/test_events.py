@@ -18,7 +18,7 @@ TYPES = (
     "'user.tool_result', 'system.message'"
 )
 UNKNOWN = f"events.0: Input tag 'agent.message' found using 'type' does not match any of the expected tags: {TYPES}"
-PLACE = "events: system.message must be the last event, right behind the message or result that it accompanies"
+PLACE = "events: system.message must be the last event, immediately after the message or result that it accompanies"
 
 
 @pytest.mark.parametrize("event", SENDABLE, ids=lambda event: str(event["type"]))
@@ -99,7 +99,7 @@ def test_events_are_listed_in_the_order_they_were_sent_and_back_in_pages(api: Ap
         ({"events": [MESSAGE, {"type": "system.message", "content": TEXT}, MESSAGE]}, PLACE),
         (
             {"events": [SENDABLE[2] | {"result": "allow"}]},
-            "events.0.deny_message: Is only allowed when result is 'deny'",
+            "events.0.deny_message: Only allowed when result is 'deny'",
         ),
         ({"events": [MESSAGE], "more": 1}, "more: Extra inputs are not permitted"),
     ],

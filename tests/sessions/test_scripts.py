@@ -378,7 +378,7 @@ def test_other_refusals_name_what_is_wrong(api: Api) -> None:
     refused(
         changed,
         400,
-        f"metadata.workyard_script: Is read when a session is created; PUT /_emulator/sessions/{made}/script gives it another script",
+        f"metadata.workyard_script: Is only read when a session is created; use PUT /_emulator/sessions/{made}/script to replace the script",
     )
     assert api.ok(api.post(f"/v1/sessions/{made}", json={"metadata": {"team": "b"}}))["metadata"]["team"] == "b"
 

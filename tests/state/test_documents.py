@@ -57,7 +57,7 @@ STEPS: list[Any] = [
 Scene = dict[str, Any]
 #: Less than a poll waits that nobody wakes, and more than one takes that is woken on a busy machine.
 SOON_S = 0.5
-QUEUED = "It is queued, and not in the queue"
+QUEUED = "It is queued, but not in the queue"
 
 
 def message(text: str) -> dict[str, Any]:
@@ -321,11 +321,11 @@ E0 = "environments.0."
 #: Member to change, what it becomes (DROP: it goes), and the path that the refusal begins with.
 DROP = object()
 DAMAGES: list[tuple[str, Any, str]] = [
-    ("version", 2, "version: Must be 1: this Workyard reads no other"),
-    ("version", True, "version: Must be 1: this Workyard reads no other"),
+    ("version", 2, "version: Must be 1, the only version that this Workyard reads"),
+    ("version", True, "version: Must be 1, the only version that this Workyard reads"),
     ("version", DROP, "version: Field required"),
     ("environment", [], "environment: Extra inputs are not permitted"),
-    ("clock.at", None, "clock.at: Goes with the modes frozen and auto"),
+    ("clock.at", None, "clock.at: Must be given with the modes frozen and auto"),
     ("clock.at", "yesterday", "clock.at: Not a timestamp"),
     ("settings.id_seed", -1, "settings.id_seed: Input should be greater than or equal to 0"),
     ("counters.resources", 1, "environments.1.sequence: 2 is more than counters.resources says"),
@@ -336,7 +336,7 @@ DAMAGES: list[tuple[str, Any, str]] = [
     ("memory_stores.0.memories.0.path", "/c/d", "memory_stores.0.memories.0.path: /c is a memory, not a folder"),
     (E0 + "id", "work_1", E0 + "id: String should match pattern"),
     (E0 + "config", {"type": "cloud"}, E0 + "config.networking: Field required"),
-    (E0 + "last_step_at", NOON, E0 + "queue.1.entered_at: Is later than last_step_at; "),
+    (E0 + "last_step_at", NOON, E0 + "queue.1.entered_at: Must not be later than last_step_at; "),
     (E0 + "keys.0.sha256", "x", E0 + "keys.0.sha256: String should match pattern"),
     (E0 + "keys.1.sha256", lambda d: d["keys"][0]["sha256"], E0 + "keys.1.sha256: "),
     (E0 + "work.3.session_id", "session_other", E0 + "work.3.session_id: The work item of session_other in this"),
@@ -350,19 +350,19 @@ DAMAGES: list[tuple[str, Any, str]] = [
     (E0 + "queue.0.work_id", "work_1", E0 + "queue.0.work_id: work_1 is not among the work"),
     (E0 + "queue.0.work_id", lambda d: d["work"][0]["id"], E0 + "queue.0.work_id: "),
     (E0 + "queue.1.work_id", lambda d: d["queue"][0]["work_id"], E0 + "queue.1.work_id: "),
-    (E0 + "queue", [], E0 + "work.3.state: It is queued, and not in the queue"),
-    (E0 + "queue.2.handed_out_at", NOON, E0 + "queue.2.handed_out_at: One before it waits"),
+    (E0 + "queue", [], E0 + "work.3.state: It is queued, but not in the queue"),
+    (E0 + "queue.2.handed_out_at", NOON, E0 + "queue.2.handed_out_at: An item before it is waiting"),
     (E0 + "work", [], E0 + "queue.0.work_id: "),
-    (E0 + "sessions.0.agent", None, E0 + "sessions.0.agent: Is null where sequence is, and only there"),
+    (E0 + "sessions.0.agent", None, E0 + "sessions.0.agent: Must be null if, and only if, sequence is null"),
     (E0 + "sessions.0.events", [], E0 + "sessions.0.events: List should have at least 1 item"),
     (E0 + "sessions.0.events_seen", 99, E0 + "sessions.0.events_seen: There are "),
     (E0 + "sessions.0.events_seen", 1, E0 + "sessions.0.agent_acts_at: Cannot be null while there are events"),
     (E0 + "sessions.0.events.0.event", {"type": "user.message"}, E0 + "sessions.0.events.0.event: Must have an id"),
     (E0 + "sessions.0.events.0.event.content", 1, E0 + "sessions.0.events.0.event.content: Input should be a valid array"),
     (E0 + "sessions.0.agent_state.step", 9, E0 + "sessions.0.agent_state.step: The script has 5 steps"),
-    (E0 + "sessions.0.script", None, E0 + "sessions.0.script: Cannot be null where agent_state is not"),
+    (E0 + "sessions.0.script", None, E0 + "sessions.0.script: Cannot be null if agent_state is not"),
     (E0 + "sessions.1.id", lambda d: d["sessions"][0]["id"], E0 + "sessions.1.id: "),
-    (E0 + "timeline.1.id", "0-1", E0 + "timeline.1.id: Is not behind the one before"),
+    (E0 + "timeline.1.id", "0-1", E0 + "timeline.1.id: Must be greater than the one before"),
     (E0 + "timeline.1.kind", "a\nb", E0 + "timeline.1.kind: Has a line break"),
     (E0 + "timeline.1.work_id", "a\nb", E0 + "timeline.1.work_id: Has a line break"),
     (E0 + "timeline.1.details", {"x": "a\nb"}, E0 + "timeline.1.details.'x': Has a line break"),
@@ -417,7 +417,7 @@ def test_a_document_that_breaks_a_rule_changes_nothing(api: Api) -> None:
     document = export(api)
     first = document["environments"][0]["work"][0]
     for change, message in (
-        ({"version": 2}, "version: Must be 1: this Workyard reads no other"),
+        ({"version": 2}, "version: Must be 1, the only version that this Workyard reads"),
         ({"agents": [{}]}, "agents.0.id: Field required"),
         ({"counters": {**document["counters"], "resources": 0}}, "environments.0.sequence: 1 is more than counters."),
         ({"environments": [{**document["environments"][0], "queue": []}]}, f"environments.0.work.0.state: {QUEUED}"),
@@ -593,12 +593,14 @@ def test_a_file_that_is_no_state_refuses_the_start(tmp_path: Path) -> None:
     assert refusal() == "No such file or directory"
     assert read_state(Settings(state=str(file), save_state=True)) == []
     assert refusal("{") == "It is not valid JSON"
-    assert refusal('{"version": 3, "workspaces": []}') == "version: Must be 1: this Workyard reads no other"
+    assert (
+        refusal('{"version": 3, "workspaces": []}') == "version: Must be 1, the only version that this Workyard reads"
+    )
     assert refusal('{"version": 1}') == "workspace: Field required"
     two = [{"workspace": "default", "clock": {"mode": "frozen"}}, {"workspace": "default"}]
     assert refusal(json.dumps({"version": 1, "workspaces": two})) == (
-        "workspaces.0.clock.at: Goes with the modes frozen and auto, and only with them; "
-        "workspaces.1.workspace: default is that of workspaces.0 too"
+        "workspaces.0.clock.at: Must be given with the modes frozen and auto, and only with them; "
+        "workspaces.1.workspace: default is already used by workspaces.0"
     )
 
 

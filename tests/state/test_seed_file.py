@@ -93,7 +93,7 @@ def test_a_file_makes_everything_once(redis_server: RedisServer, tmp_path: Path)
         ("environments: [{name: a, work: [{count: 0}]}]", "environments.0.work.0.count: Input should be greater"),
         (
             "environments: [{name: a, config: {type: cloud}, work: [{}]}, {name: a, keys: [k, k]}]",
-            "environments.0.work: A cloud environment has no queue; environments.1.name: a is that of environments.0 too; "
+            "environments.0.work: A cloud environment has no queue; environments.1.name: a is already used by environments.0; "
             "environments.1.keys.1: duplicate key k",
         ),
         (
@@ -101,7 +101,7 @@ def test_a_file_makes_everything_once(redis_server: RedisServer, tmp_path: Path)
             "scripts.default: Cannot read nowhere.yaml: No such file",
         ),
         ("scripts: {x: {steps: [{}]}}", "scripts.x: steps.0: Must have exactly one key"),
-        ("clock: {at: '2031-05-06T12:00:00Z'}", "clock: at: Goes with mode frozen only"),
+        ("clock: {at: '2031-05-06T12:00:00Z'}", "clock: at: Only allowed with mode frozen"),
         ("settings: {reclaim_ms: 0}", "settings.reclaim_ms: Input should be greater than or equal to 1"),
         ("id_seed: -1", "id_seed: Input should be greater than or equal to 0"),
     ],

@@ -341,7 +341,7 @@ def test_calls_go_wrong_as_they_are_told_to(emu: Emulator, tmp_path: Path) -> No
     assert [(rule.id, rule.asked, rule.hits) for rule in emu.faults.list()] == [(added.id, 2, 1)]
     file = tmp_path / "mine.yaml"
     file.write_text("rules: [{on: stop, do: {empty: true}}]")
-    with pytest.raises(WorkyardRefused, match=r"rules\.0\.do: empty is for on: poll"):
+    with pytest.raises(WorkyardRefused, match=r"rules\.0\.do: empty is only possible with on: poll"):
         emu.faults.scenario(file)
     file.write_text("rules: [{on: stop, do: {status: 409}}]")
     assert [rule.rule["on"] for rule in emu.faults.scenario(file)] == ["stop"]
@@ -371,7 +371,7 @@ def test_what_is_waited_for_is_told_by_the_server(emu: Emulator) -> None:
         assert emu.wait(stats={"depth": 0, "leased": 1}).leased == 1
         work.stop(item.id, environment_id=queue.id, force=True)
         assert waiting.result(5).leased == 0
-    with pytest.raises(WorkyardRefused, match="work_id and state go together"):
+    with pytest.raises(WorkyardRefused, match="work_id and state must be given together"):
         emu.wait(item)
 
 

@@ -101,7 +101,7 @@ def scenario(bring_about: Scenario) -> Scenario:
 @scenario
 def nobody_polls(stage: Stage, a: Actor, b: Actor) -> str:
     stage.pass_by(42)
-    return "Queued for 42 s and never handed out: no worker that names itself polled in the last 30 s."
+    return "Queued for 42 s and never handed out: no named worker polled in the last 30 s."
 
 
 @scenario
@@ -111,7 +111,9 @@ def polls_faulted(stage: Stage, a: Actor, b: Actor) -> str:
     for _ in range(2):
         assert stage.api.get(stage.api.path(stage.queue, "poll")).status_code == 401
     stage.pass_by(3)
-    return r"Queued for 3 s and never handed out: polls of its environment met the fault rule revoked \(2×\)\."
+    return (
+        r"Queued for 3 s and never handed out: the fault rule revoked \(2×\) was applied to polls of its environment\."
+    )
 
 
 @scenario
@@ -153,7 +155,7 @@ def double_delivery(stage: Stage, a: Actor, b: Actor) -> str:
     b.acks()
     stage.pass_by(0.25)
     a.acks(409)
-    return "Delivered twice: worker b had acknowledged it 250 ms before worker a did, .* 409. 2 polls"
+    return "Delivered twice: worker b acknowledged it, and worker a did too 250 ms later, .* 409. 2 polls"
 
 
 @scenario
@@ -161,7 +163,7 @@ def repeated_ack(stage: Stage, a: Actor, b: Actor) -> str:
     a.take()
     a.acks()
     a.acks(409)
-    return "Acknowledged again .* of wall time later, .* the answer to the first acknowledgement did not arrive."
+    return "Acknowledged again .* of wall time later, .* the response to the first acknowledgement did not arrive."
 
 
 @scenario
@@ -169,7 +171,7 @@ def late_ack(stage: Stage, a: Actor, b: Actor) -> str:
     a.take()
     b.stops()
     a.acks(409)
-    return "Acknowledged too late by worker a: it was stopped already."
+    return "Acknowledged too late by worker a: it was already stopped."
 
 
 @scenario
@@ -205,7 +207,7 @@ def lease_lapsed(stage: Stage, a: Actor, b: Actor) -> str:
     a.claims()
     stage.pass_by(TTL_S + 1)
     a.beats(status=412)
-    return "The lease of worker a lapsed: no heartbeat for 4 s, .* its next came 5 s after the last, so it had slept, been blocked"
+    return "The lease of worker a lapsed: no heartbeat for 4 s, .* its next heartbeat came 5 s after the last one, so it had slept, been blocked"
 
 
 @scenario
@@ -216,7 +218,7 @@ def lease_lost(stage: Stage, a: Actor, b: Actor) -> str:
     stage.pass_by(3)
     for _ in range(2):
         a.beats(status=412)
-    return "Worker a had lost the lease when it beat 7 s after its last step .* 412, for worker b had held it for 3 s."
+    return "Worker a had lost the lease when it sent a heartbeat 7 s after its last accepted step: .* 412, because worker b had held it for 3 s."
 
 
 @scenario
@@ -236,21 +238,21 @@ def repeated_heartbeat(stage: Stage, a: Actor, b: Actor) -> str:
     a.claims()
     stage.pass_by(1)
     a.beats("NO_HEARTBEAT", status=412)
-    return r"Worker a repeated its heartbeat 1 s after .* NO_HEARTBEAT again: .* \(stored was the one of 1 s before"
+    return r"Worker a repeated its heartbeat 1 s after .* NO_HEARTBEAT again: .* \(the stored value was the one of 1 s before"
 
 
 @scenario
 def stale_heartbeat(stage: Stage, a: Actor, b: Actor) -> str:
     a.claims()
     a.beats("yesterday", status=412)
-    return "A heartbeat of worker a was refused with 412: it expected OTHER, and stored was the one of 0 µs before."
+    return "A heartbeat of worker a was refused with 412: it expected OTHER, but the stored value was the one of 0 µs before."
 
 
 @scenario
 def unacknowledged_heartbeat(stage: Stage, a: Actor, b: Actor) -> str:
     a.take()
     a.beats(status=412)
-    return "Worker a beat while it was queued: nobody had acknowledged it."
+    return "Worker a sent a heartbeat while it was queued: nobody had acknowledged it."
 
 
 @scenario
@@ -259,7 +261,7 @@ def late_stop_ignored(stage: Stage, a: Actor, b: Actor) -> str:
     stage.pass_by(TTL_S)
     a.stops()
     assert stage.api.work(stage.queue, stage.work)["state"] == "queued"
-    return "A late stop of .* was ignored: it had been re-queued and was nobody's."
+    return "A late stop of .* was ignored: the item had been queued again, and nobody held it."
 
 
 @scenario
@@ -281,7 +283,7 @@ def session_ended(stage: Stage, a: Actor, b: Actor) -> str:
     stage.api.ok(stage.api.post(f"/v1/sessions/{made['id']}/archive"))
     items = stage.api.ok(stage.api.get(stage.api.path(stage.queue)))["data"]
     stage.work = next(item["id"] for item in items if item["data"]["id"] == made["id"])
-    return "Stopped in state queued, with its session."
+    return "Stopped in state queued, because its session ended."
 
 
 @scenario
@@ -290,7 +292,7 @@ def stop_not_honoured(stage: Stage, a: Actor, b: Actor) -> str:
     b.stops()
     a.beats()
     stage.pass_by(TTL_S)
-    return "The client with api key .{8} asked to stop it; worker a was told by a heartbeat .* when its lease ended, 4 s later."
+    return "The client with api key .{8} requested a stop; worker a learned of it from a heartbeat .* when its lease ended, 4 s later."
 
 
 @scenario
@@ -299,7 +301,7 @@ def stop_honoured(stage: Stage, a: Actor, b: Actor) -> str:
     b.stops()
     stage.pass_by(1)
     a.stops(force=True)
-    return r"The client with api key .{8} asked to stop it \(b\), and worker a did 1 s later."
+    return r"The client with api key .{8} requested a stop \(b\), and worker a stopped it 1 s later."
 
 
 @scenario
@@ -307,7 +309,7 @@ def bounced(stage: Stage, a: Actor, b: Actor) -> str:
     for _ in range(3):
         a.claims()
         stage.pass_by(TTL_S)
-    return "Queued again 3 times, each time because a lease ended, within 8 s."
+    return "Queued again 3 times within 8 s, each time because its lease ended."
 
 
 @scenario
@@ -315,14 +317,14 @@ def message_requeued(stage: Stage, a: Actor, b: Actor) -> str:
     a.claims()
     a.stops(force=True)
     send(stage.api, stage.session, MESSAGE)
-    return "A message to its session brought it back into the queue: it had been stopped."
+    return "A message to its session put it back into the queue: it had been stopped."
 
 
 @scenario
 def running(stage: Stage, a: Actor, b: Actor) -> str:
     a.claims()
     stage.pass_by(1)
-    return "Worker a beat last 1 s ago and holds it; its lease ends in 3 s."
+    return "Worker a sent its last heartbeat 1 s ago and holds it; its lease ends in 3 s."
 
 
 @scenario
@@ -330,7 +332,7 @@ def winding_down(stage: Stage, a: Actor, b: Actor) -> str:
     a.claims()
     b.stops()
     stage.pass_by(1)
-    return "The client with .* asked to stop it 1 s ago; its worker has to; else it winds down in 3 s."
+    return "The client with .* requested a stop 1 s ago; its worker must stop it, or it is stopped in 3 s, when its lease ends."
 
 
 @scenario

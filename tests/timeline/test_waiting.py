@@ -178,7 +178,7 @@ def test_what_is_gone_is_not_waited_for(api: Api, pool: ThreadPoolExecutor) -> N
         ({}, "until: Field required"),
         ({"until": {"idle": 1}}, "until.idle: Input should be True"),
         ({"until": {}}, "until: Give exactly one of work_id with state, stats, and idle"),
-        ({"until": {"work_id": "work_1"}}, "until: work_id and state go together"),
+        ({"until": {"work_id": "work_1"}}, "until: work_id and state must be given together"),
         ({"until": {"idle": True, "stats": {"depth": 0}}}, "until: Give exactly one of work_id with state, stats, and idle"),
         ({"until": {"idle": False}}, "until.idle: Input should be True"),
         ({"until": {"stats": {}}}, "until.stats: Give at least one of depth, pending, leased, workers_polling"),

@@ -97,7 +97,7 @@ def diagnose(events: Sequence[Event], present: Present, *, complete: bool) -> li
     """
     found: list[Finding] = []
     if not complete and events:
-        found.append(Finding("incomplete", "The ring no longer holds the beginning of this life.", events[0].at))
+        found.append(Finding("incomplete", "The ring no longer holds the beginning of this timeline.", events[0].at))
     lives = _lives(events)
     for life in lives:
         for rule in _RULES:
@@ -147,18 +147,18 @@ def _refused_acks(life: _Life) -> Iterator[Finding]:
         acked = life.acked
         if acked is None:
             code = "late_ack"
-            text = f"Acknowledged too late by {who(event)}: it was {event.before} already."
+            text = f"Acknowledged too late by {who(event)}: it was already {event.before}."
         elif len(life.hand_outs) > 1:
             code = "double_delivery"
             text = (
-                f"Delivered twice: {who(acked)} had acknowledged it {between(acked, event)} before {who(event)} did, "
-                f"which was refused with 409. {len(life.hand_outs)} polls had been handed it."
+                f"Delivered twice: {who(acked)} acknowledged it, and {who(event)} did too {between(acked, event)} later, "
+                f"which was refused with 409. {len(life.hand_outs)} polls had received it."
             )
         else:
             code = "repeated_ack"
             text = (
-                f"Acknowledged again {between(acked, event)} later, which was refused with 409: one poll was handed it, so "
-                "the answer to the first acknowledgement did not arrive."
+                f"Acknowledged again {between(acked, event)} later, which was refused with 409: only one poll had "
+                "received it, so the response to the first acknowledgement did not arrive."
             )
         yield Finding(code, text, event.at)
 
@@ -187,7 +187,7 @@ def _dispatcher(life: _Life) -> Iterator[Finding]:
         yield Finding("stopped_unclaimed", text, stop.at)
         return
     other = late.worker_id is not None and late.worker_id != stop.worker_id
-    process = f"the first heartbeat of the process it was handed to ({late.credential})"
+    process = f"the first heartbeat of the process that received it ({late.credential})"
     beats = f"{who(late)}'s first heartbeat" if other else process
     text = (
         f"Stopped by {poller} {between(stop, late)} before {beats}: the dispatcher returned before its sandbox connected. "
@@ -213,20 +213,25 @@ def _lapses(life: _Life) -> Iterator[Finding]:
         after = (each for later in life.lives[life.number + 1 :] for each in later.events)
         late = next((each for each in after if each.kind in _BEATS and may_be_same_caller(each, holder)), None)
         if late is None or late.kind == "beat":
-            rest = "it has not been heard of since"
+            rest = "it has not been seen since"
         else:
             rest = (
-                f"its next came {between(holder, late)} after the last, so it had slept, been blocked or been cut off"
+                f"its next heartbeat came {between(holder, late)} after the last one, so it had slept, been "
+                "blocked or been cut off"
             )
-        text = f"The lease of {who(holder)} lapsed: no heartbeat for {lease}, as long as the last one held; {rest}."
+        text = f"The lease of {who(holder)} lapsed: no heartbeat for {lease}, the length of its last lease; {rest}."
         yield Finding("lease_lapsed", text, lapsed.at)
     elif lapsed.before == "stopping" and life.stop is not None and _poller_stop(life) is None:
         worker = who(holder) if holder is not None else "nobody"
         informed = any(each.kind == "beat_ended" for each in life.events)
-        why = "was told by a heartbeat and did not stop it" if informed else "sent no heartbeat and was not told"
+        why = (
+            "learned of it from a heartbeat and did not stop it"
+            if informed
+            else "sent no heartbeat and did not learn of it"
+        )
         text = (
-            f"{_capital(who(life.stop))} asked to stop it; {worker} {why}, so it wound down when its lease ended, "
-            f"{between(life.stop, lapsed)} later."
+            f"{_capital(who(life.stop))} requested a stop; {worker} {why}, so it was stopped when its lease "
+            f"ended, {between(life.stop, lapsed)} later."
         )
         yield Finding("stop_not_honoured", text, lapsed.at)
 
@@ -253,32 +258,38 @@ def _refused(life: _Life, accepted: Sequence[Event], event: Event) -> tuple[str,
     same = next((each for each in accepted if each.expected == event.expected and each.expected is not None), None)
     if event.earlier_life or known or (held and not (holder is not None and may_be_same_caller(holder, event))):
         last = known or held
-        since = f" {between(last[-1], event)} after its last step that was accepted" if last else ""
+        since = f" {between(last[-1], event)} after its last accepted step" if last else ""
         taken = accepted[0] if accepted else life.acked
         now = "it was queued again"
         if holder is not None and taken is not None:
             now = f"{who(holder)} had held it for {between(taken, event)}"
-        text = f"{_capital(who(event))} had lost the lease when it beat{since}: refused with 412, for {now}."
+        text = (
+            f"{_capital(who(event))} had lost the lease when it sent a heartbeat{since}: refused with 412, "
+            f"because {now}."
+        )
         return "lease_lost", text
     if event.before == "queued":
         return (
             "unacknowledged_heartbeat",
-            f"{_capital(who(event))} beat while it was queued: nobody had acknowledged it.",
+            f"{_capital(who(event))} sent a heartbeat while it was queued: nobody had acknowledged it.",
         )
     if same is not None and (len(life.hand_outs) > 1 or not may_be_same_caller(same, event)):
         text = (
-            f"Two workers claimed it: the heartbeat of {who(event)} came {between(same, event)} after that of {who(same)}, "
-            "expected the same, and was refused with 412."
+            f"Two workers claimed it: the heartbeat of {who(event)} came {between(same, event)} after that of "
+            f"{who(same)}, expected the same value, and was refused with 412."
         )
         return "rival_heartbeat", text
     expected, actual = heartbeat_in_words(event.expected, event), heartbeat_in_words(event.actual, event)
     if same is not None:
         text = (
-            f"{_capital(who(event))} repeated its heartbeat {between(same, event)} after that had been accepted, expecting "
-            f"{expected} again: the answer did not arrive, and the repeat was refused with 412 (stored was {actual})."
+            f"{_capital(who(event))} repeated its heartbeat {between(same, event)} after that was accepted, "
+            f"expecting {expected} again: the response did not arrive, and the repeat was refused with 412 "
+            f"(the stored value was {actual})."
         )
         return "repeated_heartbeat", text
-    text = f"A heartbeat of {who(event)} was refused with 412: it expected {expected}, and stored was {actual}."
+    text = (
+        f"A heartbeat of {who(event)} was refused with 412: it expected {expected}, but the stored value was {actual}."
+    )
     return "stale_heartbeat", text
 
 
@@ -287,9 +298,9 @@ def _stops(life: _Life) -> Iterator[Finding]:
         if event.kind != "stop_asked":
             continue
         if event.cause is not None:
-            yield Finding("session_ended", f"Stopped in state {event.before}, with its session.", event.at)
+            yield Finding("session_ended", f"Stopped in state {event.before}, because its session ended.", event.at)
         elif event.before == event.after == "queued":
-            text = f"A late stop of {who(event)} was ignored: it had been re-queued and was nobody's."
+            text = f"A late stop of {who(event)} was ignored: the item had been queued again, and nobody held it."
             yield Finding("late_stop_ignored", text, event.at)
         elif event.before == "queued":
             given = (
@@ -308,10 +319,13 @@ def _ended(life: _Life, event: Event) -> Finding:
     if not own:
         holder = life.holder
         of = "" if holder is None else f", while {who(holder)} held it"
-        text = f"Stopped by force by {who(event)}{_client(event)}{of}: its worker is told by its next heartbeat."
+        text = f"Stopped by force by {who(event)}{_client(event)}{of}: its worker learns of it from its next heartbeat."
         return Finding("forced_by_other", text, event.at)
     if asked is not None and asked is not event:
-        text = f"{_capital(who(asked))} asked to stop it{_client(asked)}, and {who(event)} did {between(asked, event)} later."
+        text = (
+            f"{_capital(who(asked))} requested a stop{_client(asked)}, and {who(event)} stopped it "
+            f"{between(asked, event)} later."
+        )
         return Finding("stop_honoured", text, event.at)
     beats = f"{len(life.beats)} heartbeat{'' if len(life.beats) == 1 else 's'}"
     since = f", {between(life.acked, event)} after it was acknowledged" if life.acked else ""
@@ -324,7 +338,7 @@ def _client(event: Event) -> str:
 
 def _messages(life: _Life) -> Iterator[Finding]:
     if life.entered is not None and life.entered.by_message:
-        text = "A message to its session brought it back into the queue: it had been stopped."
+        text = "A message to its session put it back into the queue: it had been stopped."
         yield Finding("message_requeued", text, life.entered.at)
 
 
@@ -366,7 +380,10 @@ def _bounces(lives: Sequence[_Life]) -> Iterator[Finding]:
         life.end for life in lives if life.end is not None and life.end.kind == "lapsed" and life.end.after == "queued"
     ]
     if len(lapses) >= _BOUNCES:
-        text = f"Queued again {len(lapses)} times, each time because a lease ended, within {between(lapses[0], lapses[-1])}."
+        text = (
+            f"Queued again {len(lapses)} times within {between(lapses[0], lapses[-1])}, each time because its "
+            "lease ended."
+        )
         yield Finding("bounced", text, lapses[-1].at)
 
 
@@ -379,12 +396,17 @@ def _present(life: _Life, present: Present) -> Iterator[Finding]:
         if holder is not None:
             left = "" if present.lease_ends is None else f"; its lease ends in {duration(present.lease_ends - now)}"
             since = duration(now - holder.at)
-            step = "acknowledged it" if holder is life.acked else "beat last"
+            step = "acknowledged it" if holder is life.acked else "sent its last heartbeat"
             yield Finding("running", f"{_capital(who(holder))} {step} {since} ago and holds it{left}.", now)
     elif present.state == "stopping" and life.stop is not None:
-        left = "" if present.lease_ends is None else f"; else it winds down in {duration(present.lease_ends - now)}"
+        left = (
+            ""
+            if present.lease_ends is None
+            else f", or it is stopped in {duration(present.lease_ends - now)}, when its lease ends"
+        )
         text = (
-            f"{_capital(who(life.stop))} asked to stop it {duration(now - life.stop.at)} ago; its worker has to{left}."
+            f"{_capital(who(life.stop))} requested a stop {duration(now - life.stop.at)} ago; its worker must "
+            f"stop it{left}."
         )
         yield Finding("winding_down", text, now)
 
@@ -400,13 +422,16 @@ def _in_queue(life: _Life, present: Present) -> Iterator[Finding]:
         still = " The clock stands still." if present.stands_still else ""
         if present.poll_faults:
             rules = " and ".join(f"{name} ({count}×)" for name, count in present.poll_faults)
-            text = f"Queued{since} and never handed out: polls of its environment met the fault rule {rules}.{still}"
+            text = (
+                f"Queued{since} and never handed out: the fault rule {rules} was applied to polls of its "
+                f"environment.{still}"
+            )
             yield Finding("polls_faulted", text, present.now)
         if polling:
             workers = f"{polling} worker{'' if polling == 1 else 's'} polled in the last 30 s"
             yield Finding("waiting", f"Queued{since}, not handed out yet; {workers}.{still}", present.now)
         elif not present.poll_faults:
-            text = f"Queued{since} and never handed out: no worker that names itself polled in the last 30 s.{still}"
+            text = f"Queued{since} and never handed out: no named worker polled in the last 30 s.{still}"
             yield Finding("nobody_polls", text, present.now)
 
 

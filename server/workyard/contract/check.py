@@ -164,7 +164,7 @@ def _expected_of(scope: Scope, status: int, kind: str) -> _Expected:
         return _expected(route.path_format, scope["method"].lower(), status, kind)
     if status in (404, 405) and kind == _JSON:
         return _refusal()
-    raise Mismatch("#/paths", f"{status} in {kind!r} to a path or method that is not there")
+    raise Mismatch("#/paths", f"{status} in {kind!r} for an unknown path or method")
 
 
 @cache
@@ -173,13 +173,13 @@ def _expected(path: str, method: str, status: int, kind: str) -> _Expected:
     at = f"#/paths/{_escaped(path)}/{method}/responses"
     operation = document["paths"].get(path, {}).get(method)
     if operation is None:
-        raise Mismatch(at, "the operation is not there")
+        raise Mismatch(at, "the operation is not documented")
     response = operation["responses"].get(str(status))
     if response is None:
-        raise Mismatch(at, f"status {status} is not there")
+        raise Mismatch(at, f"status {status} is not documented")
     at = f"{at}/{status}"
     if kind not in response["content"]:
-        raise Mismatch(f"{at}/content", f"content type {kind!r} is not there")
+        raise Mismatch(f"{at}/content", f"content type {kind!r} is not documented")
     return _of(document, at, response["content"][kind]["schema"], response["headers"])
 
 

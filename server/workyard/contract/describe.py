@@ -25,36 +25,39 @@ from .betas import BETAS
 V1_TITLE = "Workyard: the emulated Environments and Work API"
 CONTROL_TITLE = "Workyard: control plane"
 _V1_TEXT = (
-    "What a client of the Environments and Work API of Claude Managed Agents sees, as Workyard emulates it.\n\n"
-    "Every response carries `request-id`; every error has one envelope. A query parameter the API does not know, such "
-    "as `beta=true`, is ignored; an unknown key in a body is refused. A path that is not described here answers 404, a "
-    "method that its path does not have 405 with `allow`, both in the same envelope. So do, before it is known what is "
-    "asked, 403 (called by a name or from a browser page that is not allowed), 408 (the request came too slowly), 414 and "
-    "431 (target or headers too long), and what is not HTTP 400."
+    "The Environments and Work API of Claude Managed Agents, as Workyard emulates it for its clients.\n\n"
+    "Every response has `request-id`; every error has the same envelope. A query parameter that the "
+    "API does not know, such as `beta=true`, is ignored; an unknown key in a body is refused. A path "
+    "that is not described here gets 404, and a method that its path does not have gets 405 with "
+    "`allow`, both in the same envelope. The same envelope is used for errors that precede routing: "
+    "403 (a host name or a browser page that is not allowed), 408 (the request arrived too slowly), "
+    "414 and 431 (target or headers too long), and 400 for anything that is not HTTP."
 )
 _CONTROL_TEXT = (
-    "What the real service does not have: work without a session, environment keys, the clock, lease settings, "
-    "reset.\n\n"
-    "A call with an environment in its path acts in that environment's workspace. Any other acts in the workspace of "
-    "`?workspace=`, else of `x-api-key` or the bearer token; with neither, a read covers all workspaces and a write is "
-    "refused. No credential is checked, but, with the setting `control_token`, the header `workyard-control-token`: without "
-    "it every call but `GET /_emulator/health` answers 401."
+    "Functions that the real service does not have: work without a session, environment keys, the "
+    "clock, lease settings, reset.\n\nA call with an environment in its path acts in that environment's "
+    "workspace. Any other call acts in the workspace given by `?workspace=`, or else by `x-api-key` "
+    "or the bearer token; with none of them, a read covers all workspaces and a write is refused. No "
+    "credential is checked, except the header `workyard-control-token` if the setting `control_token` "
+    "is used: without it every call except `GET /_emulator/health` gets 401."
 )
 _TAGS = {
-    "Environments": "Where work runs: `cloud` ones, which the service hosts, and `self_hosted` ones, which have a queue.",
-    "Work": "The queue of a self-hosted environment: poll an item, acknowledge it, hold it by heartbeats, stop it.",
-    "Sessions": "What a worker runs: sessions, their events, and the agents they are made of, as far as workers need them.",
-    "Scripts": "What the agents of sessions do: scripts, in place of a model.",
-    "Faults": "What goes wrong on purpose: rules for calls to the API, and ready scenarios of them.",
-    "Skills": "Skills that agents have and workers download. Emulated for workers only; the control plane seeds them.",
-    "Memory": "Memory stores that sessions have and workers read and write back. Emulated for workers only.",
+    "Environments": "Where work runs: `cloud` environments are hosted by the service; `self_hosted` ones have a queue.",
+    "Work": ("The queue of a self-hosted environment: poll an item, acknowledge it, keep it with heartbeats, stop it."),
+    "Sessions": "What workers run: sessions, their events, and the agents they use, as far as workers need them.",
+    "Scripts": "The behaviour of the sessions' agents: scripts, in place of a model.",
+    "Faults": "Deliberate errors: fault rules for API calls, and ready scenarios of such rules.",
+    "Skills": (
+        "Skills that agents have and workers download. Emulated for workers only; the control plane uploads them."
+    ),
+    "Memory": "Memory stores that sessions have and workers read and write. Emulated for workers only.",
     "Server": "The server itself.",
-    "Timeline": "What happened to work and why, and waiting for it (docs/timeline.md).",
-    "Journal": "The requests to the API: listed, counted, and checked against what there must have been.",
-    "Rules": "The behaviour ledger: what the server keeps, on what evidence, and how to avoid an error.",
+    "Timeline": "Timelines and diagnoses of work items, and waiting for conditions (docs/timeline.md).",
+    "Journal": "Requests to the API: list them, count them, and check them against expectations.",
+    "Rules": "The behaviour ledger: the server's rules, their evidence, and how to avoid each error.",
     "Queues": "Work and keys of one environment.",
     "Clock": "The clock of a workspace: read it, stop it, move it forward (docs/clock.md).",
-    "State": "All that a workspace holds, as one document (docs/state.md).",
+    "State": "Everything in a workspace, as one document (docs/state.md).",
     "Workspaces": "Lease settings, reset and recount of a workspace. Each API key is a workspace of its own.",
 }
 _SERVERS = [
@@ -64,49 +67,58 @@ _SERVERS = [
 
 _REASONS = {
     400: "The request breaks a rule; the message names the field.",
-    401: "No credential, or in mode `strict` none that is good for this call.",
-    403: "In mode `strict`: the credential is another environment's, item's or session's, or may not do this.",
+    401: "No credential, or in mode `strict` no credential that is valid for this call.",
+    403: (
+        "In mode `strict`: the credential belongs to another environment, item or session, or is not "
+        "allowed to do this."
+    ),
     404: "No such environment or item for this caller.",
-    409: "The state does not allow it.",
-    412: "The lease is not the caller's: the expected heartbeat is not the stored one.",
+    409: "The current state does not allow it.",
+    412: "The caller does not hold the lease: the expected heartbeat is not the stored one.",
     413: "The body exceeds 1 MiB.",
-    429: "So many wait already that this one may not; it can be tried again.",
-    503: "Redis is unreachable, or the server is shutting down. The step happened wholly or not at all; the caller "
-    "cannot know which.",
+    429: "Too many callers are waiting already; try again later.",
+    503: "Redis is unavailable, or the server is shutting down. The step happened completely or not at "
+    "all; the caller cannot know which.",
 }
 #: `error.type` of each status.
 _KINDS = dict(TABLE.values())
 #: Why a call that creates the first resource in a workspace, or another one, may be refused.
-FULL = {409: "There is no room for it: a limit of the server's settings is reached."}
+FULL = {409: "A limit of the server's settings is reached."}
 _HEADERS: dict[str, dict[str, Any]] = {
     "request-id": {
-        "description": "Identifies this response; `request_id` of an error is the same.",
+        "description": "Identifies this response; an error repeats it as `request_id`.",
         "required": True,
         "schema": {"type": "string", "pattern": REQUEST_ID},
     },
     "x-should-retry": {
-        "description": "Tells the SDKs that repeating the request cannot help.",
+        "description": "Tells the SDKs that retrying the request cannot help.",
         "required": True,
         "schema": {"type": "string", "const": "false"},
     },
     "workyard-rule": {
-        "description": "The rule of the behaviour ledger that the answer is about; `GET /_emulator/rules/{id}` tells more.",
+        "description": "The rule of the behaviour ledger behind the error; `GET /_emulator/rules/{id}` shows it.",
         "required": True,
         "schema": {"type": "string", "pattern": RULE_ID},
     },
     "retry-after": {
-        "description": "Seconds to wait before another try.",
+        "description": "Seconds to wait before the next attempt.",
         "required": True,
         "schema": {"type": "string", "pattern": "^[0-9]+$"},
     },
 }
 _PARAMETERS: dict[str, dict[str, Any]] = {
     "anthropic-version": {
-        "description": "Version of the API. Any is accepted, and none unless the server asks for one.",
+        "description": (
+            "Version of the API. Any value is accepted, and none is required unless the server is configured "
+            "to require one."
+        ),
         "schema": {"type": "string", "examples": ["2023-06-01"]},
     },
     "anthropic-beta": {
-        "description": "Beta versions, separated by commas. Any are accepted, and none unless the server asks for one.",
+        "description": (
+            "Beta versions, separated by commas. Any values are accepted, and none is required unless the "
+            "server is configured to require one."
+        ),
         "schema": {
             "type": "array",
             "items": {"type": "string"},
@@ -117,7 +129,7 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
         "style": "simple",
     },
     "anthropic-workspace-id": {
-        "description": "Accepted and ignored: the API key is the workspace.",
+        "description": "Accepted and ignored; the API key selects the workspace.",
         "schema": {"type": "string"},
     },
 }
@@ -126,8 +138,8 @@ _SECURITY_SCHEMES = {
         "type": "apiKey",
         "in": "header",
         "name": "x-api-key",
-        "description": "An API key, or whatever may be a bearer token, over which it wins. Any value is an API key, and a workspace "
-        "of its own.",
+        "description": "An API key, or any value that can be a bearer token; it takes precedence over the bearer token. "
+        "Any value is accepted as an API key, and each is a workspace of its own.",
     },
     "bearer": {
         "type": "http",
@@ -164,11 +176,11 @@ def event_stream(description: str, place: str | None = None) -> dict[int | str, 
         "type": "object",
         "description": "One event of the stream.",
         "properties": {
-            "event": {"type": "string", "description": "The type of the event; `ping` is only a sign of life."},
+            "event": {"type": "string", "description": "The type of the event; `ping` is only a keep-alive."},
             "data": {
                 "type": "string",
                 "contentMediaType": "application/json",
-                "description": "The event, as a list of events shows it.",
+                "description": "The event, in the same form as in a list of events.",
             },
         },
         "required": ["event", "data"],

@@ -63,7 +63,7 @@ _LISTS = tuple(row.name for row in TABLE if row.is_list)
 
 
 class Part(BaseModel):
-    """JSON types are taken as they are, unknown keys are refused."""
+    """JSON types are strict; unknown keys are refused."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -142,17 +142,17 @@ _Pause = Annotated[int, Field(ge=1, le=LONGEST_PAUSE_MS)]
 
 
 class Status(_Kind):
-    """An error in the API's own words for the operation, where it has any for the status."""
+    """An error, with the API's own message for the operation where it has one for the status."""
 
     kind: ClassVar[str] = "status"
     status: Annotated[int, Field(ge=400, le=599)] = Field(
-        description="The call is answered with this error, in the API's own words."
+        description="The call gets this error, with the API's own message."
     )
     message: Annotated[str, Field(max_length=4096)] | SkipJsonSchema[None] = Field(
-        None, description="With `status`: the message in place of the API's."
+        None, description="With `status`: a message that replaces the API's."
     )
     retry_after: Annotated[int, Field(ge=0, le=86_400)] | SkipJsonSchema[None] = Field(
-        None, description="With `status`: header `retry-after`, seconds."
+        None, description="With `status`: header `retry-after`, in seconds."
     )
 
     async def act(self, hit: Hit, response: Response | None) -> Response | None:
@@ -170,7 +170,7 @@ class Delay(_Kind):
 
     kind: ClassVar[str] = "delay_ms"
     settles: ClassVar[bool] = False
-    delay_ms: _Pause = Field(description="A pause, milliseconds of wall time.")
+    delay_ms: _Pause = Field(description="A pause, in milliseconds of wall time.")
 
     async def act(self, hit: Hit, response: Response | None) -> Response | None:
         """Pause; nobody needs an answer if the client goes away meanwhile."""
@@ -178,10 +178,10 @@ class Delay(_Kind):
 
 
 class Drop(_Kind):
-    """No answer at all."""
+    """No response at all."""
 
     kind: ClassVar[str] = "drop"
-    drop: OnlyTrue = Field(description="The connection is cut without a byte of an answer.")
+    drop: OnlyTrue = Field(description="The connection is closed without a byte of a response.")
 
     async def act(self, hit: Hit, response: Response | None) -> Response | None:
         """Cut the connection."""
@@ -189,11 +189,11 @@ class Drop(_Kind):
 
 
 class Hang(_Kind):
-    """No answer for a while, and none then."""
+    """Silence, then no response."""
 
     kind: ClassVar[str] = "hang_ms"
     hang_ms: _Pause = Field(
-        description="Nothing comes for so long, milliseconds of wall time; then the connection is cut."
+        description="Nothing is sent for this many milliseconds of wall time; then the connection is closed."
     )
 
     async def act(self, hit: Hit, response: Response | None) -> Response | None:
@@ -203,14 +203,15 @@ class Hang(_Kind):
 
 
 class Truncate(_Kind):
-    """Half an answer."""
+    """Half a response."""
 
     kind: ClassVar[str] = "truncate"
     default: ClassVar[When] = "after"
     allowed: ClassVar[tuple[When, ...]] = ("after",)
     cuts_streams: ClassVar[bool] = True
     truncate: OnlyTrue = Field(
-        description="The connection is cut in the middle of the answer's body; a stream, after its first frame."
+        description="The connection is closed in the middle of the response body, or, for a stream, after its first "
+        "frame."
     )
 
     async def act(self, hit: Hit, response: Response | None) -> Response | None:
@@ -219,31 +220,34 @@ class Truncate(_Kind):
 
 
 class HeartbeatChange(Part):
-    """Members of a heartbeat's answer that are not what they would be."""
+    """Changed members of the response to a heartbeat."""
 
     lease_extended: bool | SkipJsonSchema[None] = Field(None, description="Whether the lease was extended.")
     state: StateWord | SkipJsonSchema[None] = Field(None, description="The item's state.")
-    last_heartbeat: str | SkipJsonSchema[None] = Field(None, max_length=64, description="The heartbeat to expect next.")
+    last_heartbeat: str | SkipJsonSchema[None] = Field(
+        None, max_length=64, description="The heartbeat to expect in the next call."
+    )
     ttl_seconds: Annotated[int, Field(ge=0, le=86_400)] | SkipJsonSchema[None] = Field(
-        None, description="Length of the lease, seconds."
+        None, description="Length of the lease, in seconds."
     )
     model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 
 
 class Heartbeat(_Kind):
-    """Another answer to a heartbeat."""
+    """A changed response to a heartbeat."""
 
     kind: ClassVar[str] = "heartbeat"
     default: ClassVar[When] = "after"
     allowed: ClassVar[tuple[When, ...]] = ("after",)
     calls: ClassVar[tuple[str, ...] | None] = ("heartbeat",)
-    heartbeat: HeartbeatChange = Field(description="Members of a heartbeat's answer are changed.")
+    heartbeat: HeartbeatChange = Field(description="Members of the response to a heartbeat are changed.")
 
     @model_validator(mode="after")
     def _changes_something(self) -> Heartbeat:
         if not self.heartbeat.model_dump(exclude_none=True):
             raise problem(
-                "heartbeat changes nothing: one of {members}", members=", ".join(HeartbeatChange.model_fields)
+                "heartbeat changes nothing: give at least one of {members}",
+                members=", ".join(HeartbeatChange.model_fields),
             )
         return self
 
@@ -253,7 +257,7 @@ class Heartbeat(_Kind):
 
 
 class LoseLease(_Kind):
-    """The end of a lease; `fault.lua` makes it, in the step that notes the fault on the item's timeline."""
+    """The end of a lease; `fault.lua` ends it, in the step that records the fault on the item's timeline."""
 
     kind: ClassVar[str] = "lose_lease"
     calls: ClassVar[tuple[str, ...] | None] = _ON_ITEMS
@@ -266,7 +270,7 @@ class LoseLease(_Kind):
 
 
 class DuplicateDelivery(_Kind):
-    """A second delivery; `fault.lua` arranges it, in the step that notes the fault on the item's timeline."""
+    """A second delivery; `fault.lua` arranges it, in the step that records the fault on the item's timeline."""
 
     kind: ClassVar[str] = "duplicate_delivery"
     default: ClassVar[When] = "after"
@@ -275,7 +279,7 @@ class DuplicateDelivery(_Kind):
     settles: ClassVar[bool] = False
     needs_item: ClassVar[bool] = True
     duplicate_delivery: OnlyTrue = Field(
-        description="The item that the poll hands out is handed out to another worker's next poll too."
+        description="The item that the poll hands out is also handed out to another worker's next poll."
     )
 
     async def act(self, hit: Hit, response: Response | None) -> Response | None:
@@ -371,7 +375,7 @@ def _members() -> dict[str, Any]:
 _DEPENDENT: dict[str, Any] = {
     name: [each.kind] for each in KINDS.values() for name, field in each.model_fields.items() if name != each.kind
 }
-_Do = create_model("Do", __base__=Part, __doc__="What happens to the call: one of the kinds.", **_members())
+_Do = create_model("Do", __base__=Part, __doc__="The effect on the call: exactly one kind of fault.", **_members())
 _Do.model_config["json_schema_extra"] = {
     "oneOf": [{"required": [kind]} for kind in KINDS],
     "dependentRequired": _DEPENDENT,
@@ -387,7 +391,7 @@ def _kind_of(do: BaseModel) -> AnyKind:
         raise problem("Several fault kinds given, {kinds}; use one", kinds=" and ".join(kinds))
     for name in members:
         if name not in KINDS[kinds[0]].model_fields:
-            raise problem("{member} goes with {kind} only", member=name, kind=_DEPENDENT[name][0])
+            raise problem("{member} is allowed with {kind} only", member=name, kind=_DEPENDENT[name][0])
     return KINDS[kinds[0]].model_validate(members)
 
 

@@ -28,15 +28,17 @@ Id = Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class Match(Part):
-    """Which calls of an operation a rule is about; what is left out may be anything."""
+    """Conditions on a call of the operation; omitted ones match anything."""
 
     environment_id: Id | SkipJsonSchema[None] = Field(
-        None, description="The environment, as the path or the session has it."
+        None, description="The environment of the path or of the session."
     )
     work_id: Id | SkipJsonSchema[None] = Field(
-        None, description="The work item that the path names, or whose session it names; of a poll, what it hands out."
+        None,
+        description="The work item in the path, or the item of the session in the path; for a poll, the item that it "
+        "hands out.",
     )
-    session_id: Id | SkipJsonSchema[None] = Field(None, description="The session, likewise.")
+    session_id: Id | SkipJsonSchema[None] = Field(None, description="The session, in the same way.")
     worker_id: Id | SkipJsonSchema[None] = Field(
         None, description="Header `Anthropic-Worker-ID`, which the SDKs send with polls only."
     )
@@ -60,7 +62,7 @@ def _on(value: str) -> str:
     if value not in _WORDS and value not in GROUPS:
         raise PydanticCustomError(
             "operation",
-            "Not an operation: one of {words}, or a group of them: {groups}",
+            "Not an operation: use one of {words}, or a group of operations: {groups}",
             {"words": ", ".join(_WORDS), "groups": ", ".join(GROUPS)},
         )
     return value
@@ -73,34 +75,34 @@ _NthSchema = {
 
 
 class FaultRule(Part):
-    """One fault: which calls it is about, which of these it is applied to, and what it does."""
+    """A fault: the calls that it matches, which of them it is applied to, and its effect."""
 
     name: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[\w .:-]+$")] | SkipJsonSchema[None] = Field(
-        None, description="Its name in timelines and in the journal; left out: its id."
+        None, description="Its name in timelines and in the journal; default: its id."
     )
     on: Annotated[str, AfterValidator(_on), WithJsonSchema({"enum": [*_WORDS, *GROUPS]})] = Field(
         description="The operation, or a group: `work`, a resource such as `environments`, or `any`."
     )
-    match: Match = Field(Match(), description="Which of these calls.")
+    match: Match = Field(Match(), description="Conditions on these calls.")
     nth: Annotated[Any, AfterValidator(_nth), WithJsonSchema(_NthSchema)] = Field(
         None,
-        description="Which matching call to hit: its 1-based ordinal, a list of ordinals, or `every`. Left out: the next.",
+        description="Which matching call to hit: its 1-based ordinal, a list of ordinals, or `every`. Default: the next.",
     )
     probability: Annotated[float, Field(ge=0, le=1)] | SkipJsonSchema[None] = Field(
         None, description="Probability that a matching call is hit, in place of `nth`."
     )
     times: Annotated[int, Field(ge=1, le=10**9)] | SkipJsonSchema[None] = Field(
         None,
-        description="Largest number of hits; left out: no limit if `nth` or `probability` is given, else 1.",
+        description="Largest number of hits; default: no limit if `nth` or `probability` is given, otherwise 1.",
     )
     for_seconds: Annotated[float, Field(gt=0, le=LONGEST_LIFE_S)] | SkipJsonSchema[None] = Field(
-        None, description="How long the rule lasts, seconds of the workspace's time; left out: until it is removed."
+        None, description="How long the rule lasts, in seconds of the workspace's time; default: until it is removed."
     )
     do: Annotated[AnyKind, ByKind()] = Field(description="What happens.")
     when: When | SkipJsonSchema[None] = Field(
         None,
         validate_default=True,
-        description="`before` the call has any effect, or `after` it; left out: the default of the kind.",
+        description="`before` the call has any effect, or `after` it; default: depends on the kind of fault.",
     )
 
     @field_validator("probability")
@@ -115,7 +117,7 @@ class FaultRule(Part):
     def _for_the_operation(cls, value: AnyKind, info: ValidationInfo) -> AnyKind:
         on = info.data.get("on")
         if value.calls is not None and on is not None and on not in value.calls:
-            raise problem("{kind} is for on: {calls}", kind=value.kind, calls=" or ".join(value.calls))
+            raise problem("{kind} is only possible with on: {calls}", kind=value.kind, calls=" or ".join(value.calls))
         return value
 
     @field_validator("when")
@@ -129,10 +131,10 @@ class FaultRule(Part):
         acts = value or do.default
         if on == "poll" and match.item and acts == "before":
             raise problem(
-                "What a poll hands out is known after it: match.work_id and match.session_id need when: after"
+                "The item of a poll is only known after the poll: match.work_id and match.session_id need when: after"
             )
         if on == STREAM and acts == "after" and do.settles and not do.cuts_streams:
-            raise problem("A stream has no end: of what settles an answer only truncate can act after it")
+            raise problem("A stream has no end: the only fault that can settle its response after the call is truncate")
         return value
 
     @property

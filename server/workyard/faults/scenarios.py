@@ -27,22 +27,22 @@ Seed = Annotated[int, Field(ge=-(2**53), le=2**53)]
 
 
 class Scenario(Part):
-    """Rules that belong together, with a name."""
+    """A set of rules with a name."""
 
     name: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z0-9][a-z0-9-]*$")] | SkipJsonSchema[None] = (
-        Field(None, description="How it is called.")
+        Field(None, description="Its name.")
     )
     description: Annotated[str, Field(max_length=4096)] | SkipJsonSchema[None] = Field(
-        None, description="What it makes happen, for people."
+        None, description="Description of what it causes."
     )
-    seed: Seed = Field(0, description="Seed of the random choices that `probability` makes.")
+    seed: Seed = Field(0, description="Seed of the random choices for `probability`.")
     rules: Annotated[list[FaultRule], Field(min_length=1, max_length=MOST_RULES)] = Field(
-        description="The rules, in their order."
+        description="The rules, in order."
     )
 
 
 class _Named(Part):
-    """A ready scenario, for all environments or one."""
+    """A ready scenario, for all environments or for one."""
 
     scenario: str
     environment_id: Id | None = None
@@ -50,7 +50,7 @@ class _Named(Part):
 
 
 class _One(Part):
-    """A rule by itself, with a seed."""
+    """A single rule with a seed."""
 
     seed: Seed = 0
 
@@ -64,7 +64,7 @@ def read_scenario(text: str) -> Scenario:
     value = plain_data(text, "Scenario", most=LONGEST_TEXT, rule=_RULE)
     if not isinstance(value, dict):
         raise InvalidRequest(
-            "Scenario must be a mapping: a rule, or rules, or scenario with the name of a ready one", rule=_RULE
+            "Scenario must be a mapping: a rule, or rules, or scenario with the name of a ready scenario", rule=_RULE
         )
     try:
         problems = unstorable(value, "Scenario")
@@ -137,7 +137,7 @@ def ready_scenario(name: str, field: str = "name") -> Scenario:
     """
     texts = ready_scenarios()
     if name not in texts:
-        raise InvalidRequest(f"{field}: No ready scenario of this name: one of {', '.join(texts)}", rule=_RULE)
+        raise InvalidRequest(f"{field}: No ready scenario with this name: use one of {', '.join(texts)}", rule=_RULE)
     return _checked(Scenario.model_validate, plain_data(texts[name], "Scenario", most=LONGEST_TEXT))
 
 

@@ -22,7 +22,7 @@ router = APIRouter(prefix="/v1/agents", tags=["Sessions"], route_class=PublicRou
 
 @router.post("", responses=success(Agent, "The new agent.") | refusals(400, 401, 409, 413, because=FULL))
 async def create_agent(body: AgentCreate, call: Call) -> Response:
-    """Create an agent in the caller's workspace. It is kept as it was given; no model is called."""
+    """Create an agent in the caller's workspace. It is stored as given; no model is called."""
     services = call.services
     call.checked_metadata(body.metadata or {})
     workspace = await services.access.workspace(call.caller)
@@ -31,7 +31,7 @@ async def create_agent(body: AgentCreate, call: Call) -> Response:
 
 @router.get(
     "/{agent_id}",
-    responses=success(Agent, "The agent.") | refusals(401, 404, because={404: "It cannot be the id of an agent."}),
+    responses=success(Agent, "The agent.") | refusals(401, 404, because={404: "The id cannot be an agent's."}),
 )
 async def get_agent(
     agent_id: Annotated[
@@ -39,7 +39,7 @@ async def get_agent(
     ],
     call: Call,
 ) -> Response:
-    """Read an agent. An id that no agent of the workspace has stands for a default one, as it does in sessions."""
+    """Read an agent. An id that no agent of the workspace has stands for a default agent, as in sessions."""
     if not is_id("agent", agent_id):
         raise AgentNotFound(agent_id)
     workspace = await call.services.access.workspace(call.caller)

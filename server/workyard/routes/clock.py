@@ -42,10 +42,13 @@ _CLOCK: list[str | Enum] = ["Clock"]
 @router.get(
     "/clock",
     tags=_CLOCK,
-    responses=success(ClockAhead | Clocks, "The workspace's clock, or all clocks when none is named.") | refusals(),
+    responses=success(ClockAhead | Clocks, "The workspace's clock; all clocks if the request names no workspace.")
+    | refusals(),
 )
 async def get_clock(call: Call, workspace: WorkspaceName = None) -> Response:
-    """Read the workspace's clock, with the timers it has ahead, soonest first; of all clocks, only their instants."""
+    """Read the workspace's clock and its pending timers, soonest first. For all clocks only the instants are
+    returned.
+    """
     services = call.services
     meant = await workspace_meant(call, workspace)
     if meant not in ("", EVERY):
@@ -66,9 +69,10 @@ async def get_clock(call: Call, workspace: WorkspaceName = None) -> Response:
 async def change_clock(body: ClockChange, call: Call, workspace: WorkspaceName = None) -> Response:
     """Freeze, advance or release the workspace's clock, or move it to the next timer.
 
-    All that the server dates or times out follows it, but `block_ms`, which is wall time. It never goes back and stops
-    at 2200-01-01T00:00:00Z. Every timer that the change ends has fired before the answer, which names them: leases have
-    lapsed, agents have acted. Every request that starts after the answer sees the change.
+    Everything that the server dates or times out follows the clock, except `block_ms`, which is wall time. The
+    clock never goes back and stops at 2200-01-01T00:00:00Z. Every timer that the change ends has fired before the
+    response, which lists them: leases have lapsed, agents have acted. Every request that starts after the
+    response sees the change.
     """
     clocks = call.services.clocks
 

@@ -38,15 +38,15 @@ Limit = Annotated[int, Field(ge=1, le=MOST_PER_PAGE), AS_QUERY_INTEGER, Query(de
 Page = Annotated[
     str | None,
     Query(
-        description="Where to go on: `next_page` of the page before. A cursor is good in the list that gave it only; "
-        "left out: from the newest."
+        description="Cursor: `next_page` of the previous page. A cursor is valid only in the list that returned it. "
+        "Default: start with the newest."
     ),
 ]
 
 
 @router.post("", responses=success(Environment, "The new environment.") | refusals(400, 401, 409, 413, because=FULL))
 async def create_environment(body: EnvironmentCreate, call: Call) -> Response:
-    """Create an environment in the caller's workspace; a cloud one with an open network unless told otherwise."""
+    """Create an environment in the caller's workspace; by default a cloud environment with an unrestricted network."""
     config = configs.merged(None, None if body.config is None else body.config.model_dump())
     scope = body.scope or "organization"
     configs.check(config, scope)
@@ -108,7 +108,7 @@ async def get_environment(environment_id: EnvironmentId, call: Call) -> Response
 async def update_environment(
     environment_id: EnvironmentId, call: Call, body: EnvironmentUpdate | None = None
 ) -> Response:
-    """Change an environment; what is left out stays. The rules of a new environment hold for the result."""
+    """Change an environment; omitted fields stay. The result must satisfy the rules of a new environment."""
     patch = body or EnvironmentUpdate()
     changed = await call.services.environments.update(
         environment_id, call.caller, lambda stored: _changed(call, stored, patch)
@@ -119,14 +119,24 @@ async def update_environment(
 @router.delete(
     "/{environment_id}",
     responses=success(EnvironmentDeleted, "It was deleted.")
-    | refusals(400, 401, 404, 409, because=_NO_ENVIRONMENT | {409: "Work is queued, and `force` was not given."}),
+    | refusals(
+        400,
+        401,
+        404,
+        409,
+        because=_NO_ENVIRONMENT | {409: "Work is queued or sessions are active, and `force` was not given."},
+    ),
 )
 async def delete_environment(
     environment_id: EnvironmentId,
     call: Call,
-    force: Annotated[QueryBoolean, Query(description="Delete although work is queued, and the work with it.")] = False,
+    force: Annotated[
+        QueryBoolean, Query(description="Delete even if work is queued or sessions are active, and delete them too.")
+    ] = False,
 ) -> Response:
-    """Delete an environment and all that belongs to it: its work, whatever its state, and its keys."""
+    """Delete an environment and everything that belongs to it: its work, whatever its state, its sessions and its
+    keys.
+    """
     environment = await call.services.environments.get(environment_id, call.caller)
     await call.services.queue.delete_environment(
         environment_id, call.caller, force=force, workspace=environment.workspace
@@ -139,7 +149,9 @@ async def delete_environment(
     responses=success(Environment, "The archived environment.") | refusals(401, 404, because=_NO_ENVIRONMENT),
 )
 async def archive_environment(environment_id: EnvironmentId, call: Call) -> Response:
-    """Archive an environment: no new work, while what is queued and running goes on. A repeat changes nothing."""
+    """Archive an environment: it accepts no new work, but queued and running work continues. A repeat changes
+    nothing.
+    """
     return JsonResponse(render_environment(await call.services.environments.archive(environment_id, call.caller)))
 
 

@@ -55,11 +55,11 @@ _NO_WORKSPACE = {400: "The request names no workspace."}
 async def add_faults(
     call: Call,
     workspace: WorkspaceName = None,
-    replace: Annotated[QueryBoolean, Query(description="Whether they take the place of those there are.")] = False,
+    replace: Annotated[QueryBoolean, Query(description="Whether to replace the existing rules.")] = False,
 ) -> Response:
-    """Make calls go wrong: one rule, several, or a ready scenario; all of them or none.
+    """Add faults: one rule, several rules, or a ready scenario; either all are added or none.
 
-    Every call to the API that starts after the answer is asked about them, whichever server process it goes to.
+    The rules apply to every API call that starts after the response, in every server process.
     """
     meant = await one_workspace(call, workspace)
     # In a thread: long YAML takes seconds.
@@ -78,15 +78,15 @@ async def add_faults(
 
 @router.get("/faults", tags=_TAGS, responses=success(FaultRules, "The rules.") | refusals(400, because=_NO_WORKSPACE))
 async def list_faults(call: Call, workspace: WorkspaceName = None) -> Response:
-    """List the fault rules of a workspace, with how many calls each was asked about and applied to."""
+    """List the fault rules of a workspace, with the number of calls that each matched and was applied to."""
     return await _answer(call, await one_workspace(call, workspace), 1, None)
 
 
 @router.delete(
-    "/faults", tags=_TAGS, responses=success(FaultsDeleted, "They are gone.") | refusals(400, because=_NO_WORKSPACE)
+    "/faults", tags=_TAGS, responses=success(FaultsDeleted, "They were removed.") | refusals(400, because=_NO_WORKSPACE)
 )
 async def clear_faults(call: Call, workspace: WorkspaceName = None) -> Response:
-    """Remove all fault rules of a workspace. What they are doing to a call at this moment goes on."""
+    """Remove all fault rules of a workspace. Faults that are being applied to a call continue."""
     removed = await call.services.faults.store.delete(await one_workspace(call, workspace), None)
     return JsonResponse({"type": "faults_deleted", "removed": removed})
 
@@ -94,7 +94,7 @@ async def clear_faults(call: Call, workspace: WorkspaceName = None) -> Response:
 @router.delete(
     "/faults/{fault_id}",
     tags=_TAGS,
-    responses=success(FaultsDeleted, "It was deleted.")
+    responses=success(FaultsDeleted, "It was removed.")
     | refusals(400, 404, because=_NO_WORKSPACE | {404: "The workspace has no such rule."}),
 )
 async def delete_fault(
@@ -113,14 +113,15 @@ async def delete_fault(
 
 @router.get("/faults/scenarios", tags=_TAGS, responses=success(ReadyScenarioList, "The scenarios.") | refusals())
 async def list_scenarios(call: Call) -> Response:
-    """List the ready scenarios, which `POST /_emulator/faults` takes by name."""
+    """List the ready scenarios, which `POST /_emulator/faults` accepts by name."""
     return JsonResponse({"data": [_ready(name) for name in ready_scenarios()]})
 
 
 @router.get(
     "/faults/scenarios/{name}",
     tags=_TAGS,
-    responses=success(ReadyScenario, "The scenario.") | refusals(404, because={404: "No ready scenario of this name."}),
+    responses=success(ReadyScenario, "The scenario.")
+    | refusals(404, because={404: "There is no ready scenario with this name."}),
 )
 async def get_scenario(
     name: Annotated[str, Path(description="The scenario's name.", examples=["lost-ack"])], call: Call

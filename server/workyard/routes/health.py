@@ -19,9 +19,9 @@ router = APIRouter(prefix="/_emulator", route_class=ControlRoute)
 _SERVER: list[str | Enum] = ["Server"]
 
 
-@router.get("/health", tags=_SERVER, responses=success(Health, "Server and Redis answer.") | refusals())
+@router.get("/health", tags=_SERVER, responses=success(Health, "The server and Redis are available.") | refusals())
 async def health(call: Call) -> Response:
-    """Tell whether the server can work: 503 while Redis is unreachable."""
+    """Check whether the server can work: 503 while Redis is unavailable."""
     services = call.services
     await services.engine.ping()
     fixtures = services.fixtures

@@ -40,23 +40,29 @@ router = APIRouter(prefix="/_emulator", tags=_JOURNAL, route_class=ControlRoute)
 
 _BROKEN = {400: "A parameter breaks a rule; the message names it."}
 On = Annotated[Operation | None, Query(description="The operation, a group such as `sessions`, or `any`.")]
-Status = Annotated[StatusText | None, Query(description="Status of the answer: `409`, or `4xx` for a class.")]
+Status = Annotated[StatusText | None, Query(description="Status of the response: `409`, or `4xx` for a class.")]
 OfEnvironment = Annotated[Named | None, Query(description="The environment.")]
 OfWork = Annotated[Named | None, Query(description="The work item.")]
 OfSession = Annotated[Named | None, Query(description="The session; calls on its work item match too.")]
 OfWorker = Annotated[Named | None, Query(description="Header `Anthropic-Worker-ID`.")]
 OfRequest = Annotated[Named | None, Query(description="The request's id.")]
-Since = Annotated[QueryInstant | None, Query(description="Came at this instant of wall time or later.")]
-Until = Annotated[QueryInstant | None, Query(description="Came before this instant of wall time.")]
+Since = Annotated[
+    QueryInstant | None, Query(description="Only requests that arrived at this instant of wall time or later.")
+]
+Until = Annotated[
+    QueryInstant | None, Query(description="Only requests that arrived before this instant of wall time.")
+]
 After = Annotated[
     Annotated[int, Field(ge=0), AS_QUERY_INTEGER] | None,
-    Query(description="Only requests with a greater number: the oldest of them, up to `limit`."),
+    Query(description="Only requests with a greater number, oldest first, up to `limit`."),
 ]
 
 
 @router.get(
     "/journal",
-    responses=success(JournalPage | JournalPages, "The requests, newest last; a row a workspace when none is named.")
+    responses=success(
+        JournalPage | JournalPages, "The requests, newest last; one row per workspace if the request names none."
+    )
     | refusals(400, because=_BROKEN),
 )
 async def list_journal(
@@ -74,13 +80,13 @@ async def list_journal(
     after: After = None,
     limit: Annotated[
         Annotated[int, Field(ge=1, le=MOST_ENTRIES), AS_QUERY_INTEGER],
-        Query(description="How many at most, of each workspace: the newest, unless `after` is given."),
+        Query(description="Maximum number of requests per workspace: the newest ones, unless `after` is given."),
     ] = DEFAULT_ENTRIES,
-    bodies: Annotated[QueryBoolean, Query(description="Show the bodies too.")] = False,
+    bodies: Annotated[QueryBoolean, Query(description="Whether to include the bodies.")] = False,
 ) -> Response:
-    """List the requests to the API that were answered, also refused ones, by whatever server process.
+    """List the API requests that were answered, including refused ones, by any server process.
 
-    Every request that was answered before this one came is there, as long as the journal keeps it.
+    Every request that was answered before this one arrived is included, as long as the journal stores it.
     """
     wanted = Filter(on, status, environment_id, work_id, session_id, worker_id, request_id, since, until)
     journal = call.services.journal
@@ -101,7 +107,7 @@ async def list_journal(
 
 @router.get(
     "/journal/count",
-    responses=success(JournalCount | JournalCounts, "How many; a row a workspace when none is named.")
+    responses=success(JournalCount | JournalCounts, "The count; one row per workspace if the request names none.")
     | refusals(400, because=_BROKEN),
 )
 async def count_journal(
@@ -133,11 +139,11 @@ async def count_journal(
 
 @router.delete(
     "/journal",
-    responses=success(JournalCleared | JournalsCleared, "They are gone; all for `?workspace=*`.")
+    responses=success(JournalCleared | JournalsCleared, "They were removed; in all workspaces for `?workspace=*`.")
     | refusals(400, because={400: "The request names no workspace."}),
 )
 async def clear_journal(call: Call, workspace: WorkspaceName = None) -> Response:
-    """Remove the requests that were answered until now from the journal. Numbers go on from where they are."""
+    """Remove all requests answered so far from the journal. Numbering continues."""
     meant = workspace_to_write(await workspace_meant(call, workspace))
     journal = call.services.journal
     await journal.gather()
@@ -150,14 +156,14 @@ async def clear_journal(call: Call, workspace: WorkspaceName = None) -> Response
 
 @router.post(
     "/journal/verify",
-    responses=success(Verified, "Whether all holds, and if not, what does not.")
-    | refusals(400, 413, because={400: "The request breaks a rule, or names not one workspace."}),
+    responses=success(Verified, "Whether all expectations hold, and those that do not.")
+    | refusals(400, 413, because={400: "The request breaks a rule, or does not name exactly one workspace."}),
 )
 async def verify_journal(body: Verify, call: Call, workspace: WorkspaceName = None) -> Response:
-    """Check what requests there were, with what came nearest to an expectation that is not met.
+    """Check which requests were made; the response shows the nearest request for each unmet expectation.
 
-    Once the journal has dropped requests, nobody can tell that there were none, or not more: then the answer is not `ok`, and
-    the result `unknown`.
+    Once the journal has dropped requests, it cannot prove that there were none, or no more. The response is then
+    not `ok`, and the result is `unknown`.
     """
     meant = await one_workspace(call, workspace)
     journal = call.services.journal

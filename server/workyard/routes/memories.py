@@ -51,9 +51,9 @@ _OF_STORE = {
     for name, operation, text in (
         ("read", "get_memory_store", "Read it."),
         ("change", "update_memory_store", "Rename it."),
-        ("fill", "create_memory", "Put a memory into it."),
-        ("list", "list_memories", "See what is in it."),
-        ("archive", "archive_memory_store", "Let it be read only."),
+        ("fill", "create_memory", "Create a memory in it."),
+        ("list", "list_memories", "List its memories."),
+        ("archive", "archive_memory_store", "Make it read-only."),
         ("delete", "delete_memory_store", "Remove it."),
     )
 }
@@ -128,7 +128,7 @@ async def get_memory_store(memory_store_id: StoreId, call: Call) -> Response:
     responses=success(MemoryStore, "The changed store.") | refusals(400, 401, 404, 413, because=_NO_STORE | _ARCHIVED),
 )
 async def update_memory_store(memory_store_id: StoreId, call: Call, body: MemoryStoreUpdate | None = None) -> Response:
-    """Change a memory store; what is left out stays. Sessions that have it keep its old name and description."""
+    """Change a memory store; omitted fields stay. Sessions that use it keep its old name and description."""
     patch = body or MemoryStoreUpdate()
 
     def changed(stored: MemoryStoreRecord) -> tuple[str, str, dict[str, str]]:
@@ -155,7 +155,7 @@ async def delete_memory_store(memory_store_id: StoreId, call: Call) -> Response:
     responses=success(MemoryStore, "The archived store.") | refusals(401, 404, because=_NO_STORE),
 )
 async def archive_memory_store(memory_store_id: StoreId, call: Call) -> Response:
-    """Archive a memory store: it can be read, and its memories deleted. A repeat changes nothing."""
+    """Archive a memory store: it can still be read, and its memories deleted. A repeat changes nothing."""
     workspace = await call.workspace_of_worker()
     return JsonResponse(render_memory_store(await call.services.memories.archive(workspace, memory_store_id)))
 
@@ -168,7 +168,7 @@ async def archive_memory_store(memory_store_id: StoreId, call: Call) -> Response
 async def create_memory(
     memory_store_id: StoreId, body: MemoryCreate, call: Call, view: Annotated[View, _VIEW] = "basic"
 ) -> Response:
-    """Create a memory at a path where none is."""
+    """Create a memory at a free path."""
     memory = await call.services.memories.write(
         await call.workspace_of_worker(),
         memory_store_id,
@@ -196,13 +196,15 @@ async def list_memories(
     page: Page = None,
     path_prefix: Annotated[
         Annotated[str, Field(pattern=r"^/([\s\S]*/)?$", max_length=LONGEST_PATH_BYTES)],
-        Query(description="Those below this folder only; ends in `/`."),
+        Query(description="Only memories below this folder; must end in `/`."),
     ] = "/",
     depth: Annotated[
         int,
         Field(ge=0),
         AS_QUERY_INTEGER,
-        Query(description="Segments below the prefix; what is deeper is rolled up into its folder. 0: all."),
+        Query(
+            description="Number of segments below the prefix; deeper memories are rolled up into their folder. 0: all."
+        ),
     ] = 0,
     view: Annotated[View, Query(description="`full`: with the content, at most 20 rows.")] = "basic",
 ) -> Response:
@@ -236,14 +238,17 @@ async def get_memory(
 
 @router.post(
     "/{memory_store_id}/memories/{memory_id}",
-    responses=success(Memory, "The memory as it is now.")
+    responses=success(Memory, "The memory after the change.")
     | refusals(
         400,
         401,
         404,
         409,
         413,
-        because=_NO_MEMORY | _ARCHIVED | _TOO_LARGE | {409: f"{_TAKEN}; or the content is not the expected one."},
+        because=_NO_MEMORY
+        | _ARCHIVED
+        | _TOO_LARGE
+        | {409: f"{_TAKEN}; or the content does not have the expected digest."},
     ),
 )
 async def update_memory(
@@ -253,7 +258,7 @@ async def update_memory(
     body: MemoryUpdate | None = None,
     view: Annotated[View, _VIEW] = "basic",
 ) -> Response:
-    """Change content or path of a memory; what is left out stays."""
+    """Change the content or the path of a memory; omitted fields stay."""
     patch = body or MemoryUpdate()
     memory = await call.services.memories.write(
         await call.workspace_of_worker(),
@@ -269,17 +274,18 @@ async def update_memory(
 @router.delete(
     "/{memory_store_id}/memories/{memory_id}",
     responses=success(MemoryDeleted, "It was deleted.")
-    | refusals(400, 401, 404, 409, because=_NO_MEMORY | {409: "The content is not the expected one."}),
+    | refusals(400, 401, 404, 409, because=_NO_MEMORY | {409: "The content does not have the expected digest."}),
 )
 async def delete_memory(
     memory_store_id: StoreId,
     memory_id: MemoryId,
     call: Call,
     expected_content_sha256: Annotated[
-        Annotated[str, Field(pattern=SHA256)] | None, Query(description="Only if its content is still this.")
+        Annotated[str, Field(pattern=SHA256)] | None,
+        Query(description="Delete it only if its content still has this digest."),
     ] = None,
 ) -> Response:
-    """Delete a memory. Versions of it are not kept here."""
+    """Delete a memory. Its versions are not kept."""
     workspace = await call.workspace_of_worker()
     await call.services.memories.remove(workspace, memory_store_id, memory_id, expected_content_sha256)
     return JsonResponse({"id": memory_id, "type": "memory_deleted"})

@@ -12,5 +12,5 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/metrics")
 async def metrics(request: Request) -> Response:
-    """Return what there is to measure, of all server processes on the same Redis."""
+    """Return the metrics of all server processes on the same Redis."""
     return Response(await request.app.state.services.metrics.text(), media_type=CONTENT_TYPE)

@@ -27,7 +27,7 @@ _NO_ENVIRONMENT = {404: "No such environment."}
 @router.post(
     "/environments/{environment_id}/work",
     tags=_QUEUES,
-    responses=success(Enqueued, "The items, in the order of the queue.")
+    responses=success(Enqueued, "The items, in queue order.")
     | refusals(
         400,
         404,
@@ -35,15 +35,15 @@ _NO_ENVIRONMENT = {404: "No such environment."}
         413,
         because=FULL
         | _NO_ENVIRONMENT
-        | {400: "The request breaks a rule, or the environment is a cloud or an archived one."},
+        | {400: "The request breaks a rule, or the environment is a cloud one or archived."},
     ),
 )
 async def enqueue_work(environment_id: EnvironmentId, call: Call, body: Enqueue | None = None) -> Response:
     """Enqueue work, each item for a made-up session unless one is given.
 
-    If the given session has an item already, that gets a message instead: a stopped one is enqueued again. Many items
-    are enqueued in batches of 250: a crash in between leaves a prefix, which a repeat with the same `idempotency_key`
-    completes.
+    If the given session already has an item, it gets a message instead, which queues a stopped item again. Large
+    numbers of items are enqueued in batches of 250. A crash between batches leaves the first ones; a repeat with
+    the same `idempotency_key` adds the rest.
     """
     wanted = body or Enqueue()
     most = call.services.settings.max_count
@@ -68,12 +68,12 @@ async def enqueue_work(environment_id: EnvironmentId, call: Call, body: Enqueue 
     responses=success(
         IssuedKey,
         "The new key.",
-        revoke=link("Make the key useless.", "revoke_key", path="environment_id", key_id="id"),
+        revoke=link("Revoke the key.", "revoke_key", path="environment_id", key_id="id"),
     )
     | refusals(400, 404, 413, because=_NO_ENVIRONMENT),
 )
 async def issue_key(environment_id: EnvironmentId, call: Call, body: KeyCreate | None = None) -> Response:
-    """Issue an environment key. Its value is shown here and nowhere else."""
+    """Issue an environment key. Its value is shown only in this response."""
     key = await call.services.credentials.issue(environment_id, (body or KeyCreate()).name)
     shown = render_key(key)
     del shown["revoked_at"]
@@ -86,14 +86,14 @@ async def issue_key(environment_id: EnvironmentId, call: Call, body: KeyCreate |
     responses=success(Keys, "All keys, newest first.") | refusals(404, because=_NO_ENVIRONMENT),
 )
 async def list_keys(environment_id: EnvironmentId, call: Call) -> Response:
-    """List an environment's keys, revoked ones too, without their values."""
+    """List an environment's keys, including revoked ones, without their values."""
     return JsonResponse({"data": [render_key(key) for key in await call.services.credentials.list(environment_id)]})
 
 
 @router.delete(
     "/environments/{environment_id}/keys/{key_id}",
     tags=_QUEUES,
-    responses=success(KeyRevoked, "It is revoked.")
+    responses=success(KeyRevoked, "It was revoked.")
     | refusals(404, because={404: "No such environment, or no such key."}),
 )
 async def revoke_key(
@@ -101,6 +101,6 @@ async def revoke_key(
     key_id: Annotated[str, Path(description="The key's id, `envkey_…`.", examples=["envkey_011CZkZ9X2dpNyB7HsEFoRfW"])],
     call: Call,
 ) -> Response:
-    """Revoke an environment key; a repeat changes nothing. Polls that wait with it try again at once."""
+    """Revoke an environment key; a repeat changes nothing. Polls that wait with the key try again immediately."""
     await call.services.credentials.revoke(environment_id, key_id)
     return JsonResponse({"id": key_id, "type": "environment_key_revoked"})

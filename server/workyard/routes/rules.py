@@ -26,16 +26,16 @@ router = APIRouter(prefix="/_emulator", tags=_TAGS, route_class=ControlRoute)
 @router.get(
     "/rules",
     responses=success(LedgerRules, "The rules.", read=link("Read the first of them.", "get_rule", rule_id="data/0/id"))
-    | refusals(400, because={400: "The words are too long."}),
+    | refusals(400, because={400: "The search words are too long."}),
 )
 async def list_rules(
     call: Call,
     search: Annotated[
         Annotated[str, Field(max_length=256)] | None,
-        Query(description="Words, all of which stand in id, endpoint, rule, grade or source; unset: all rules."),
+        Query(description="Words that must all occur in id, endpoint, rule, grade or source; default: all rules."),
     ] = None,
 ) -> Response:
-    """List the rules that the server keeps, each with its evidence."""
+    """List the server's behaviour rules with their evidence."""
     # In a thread: the first time it takes some tenths of a second.
     found = await asyncio.to_thread(matching, search or "")
     return JsonResponse({"data": [render_ledger_rule(rule) for rule in found]})
@@ -48,7 +48,7 @@ async def list_rules(
 async def get_rule(
     rule_id: Annotated[str, Path(description="Id of the rule.", examples=["conventions.validation"])], call: Call
 ) -> Response:
-    """Read a rule: that of an error is in its header `workyard-rule`."""
+    """Read a rule. The header `workyard-rule` of an error names its rule."""
     found = (await asyncio.to_thread(rules)).get(rule_id)
     if found is None:
         raise RuleNotFound(rule_id)

@@ -35,12 +35,12 @@ TEXT_TYPES = (
     "text/plain",
 )
 _NO_SESSION = {404: "No such session."}
-_BAD = {400: "It is no script: the message names each step and field."}
-_NO_SCRIPT = {404: "The workspace has no script of this name."}
+_BAD = {400: "The script is invalid; the message names each step and field."}
+_NO_SCRIPT = {404: "The workspace has no script with this name."}
 ScriptName = Annotated[
     str,
     Path(
-        description="The script's name; `default` is that of all sessions that say nothing.",
+        description="The script's name; `default` applies to sessions that name no script.",
         pattern=f"^{NAME}$",
         examples=["default"],
     ),
@@ -50,10 +50,10 @@ ScriptName = Annotated[
 @router.get(
     "/sessions/{session_id}/script",
     tags=_TAGS,
-    responses=success(SessionScript, "The script, and how far it has come.") | refusals(404, because=_NO_SESSION),
+    responses=success(SessionScript, "The script and its progress.") | refusals(404, because=_NO_SESSION),
 )
 async def get_session_script(session_id: SessionId, call: Call) -> Response:
-    """Read a session's script, and the report: how far it has come, and what did not go by it."""
+    """Read a session's script and its report: the progress, and the deviations from the script."""
     return await _answer(call, session_id)
 
 
@@ -63,8 +63,8 @@ async def get_session_script(session_id: SessionId, call: Call) -> Response:
     openapi_extra=SCRIPT_BODY,
     responses=success(
         SessionScript,
-        "The script, which has not begun.",
-        read=link("See how far it has come.", "get_session_script", session_id="session_id"),
+        "The script, which has not started.",
+        read=link("See its progress.", "get_session_script", session_id="session_id"),
     )
     | refusals(
         400,
@@ -76,7 +76,7 @@ async def get_session_script(session_id: SessionId, call: Call) -> Response:
     ),
 )
 async def put_session_script(session_id: SessionId, call: Call) -> Response:
-    """Give a session a script, from its beginning: the next message starts it."""
+    """Set a session's script. It starts from its beginning with the next message."""
     chosen = ChosenScript(as_text(await _read(call)), "session")
     await call.services.sessions.set_script(session_id, TRUSTED, chosen, restarted)
     return await _answer(call, session_id)
@@ -98,7 +98,7 @@ async def list_scripts(call: Call, workspace: WorkspaceName = None) -> Response:
     "/scripts/{name}",
     tags=_TAGS,
     responses=success(NamedScript, "The script.")
-    | refusals(400, 404, because=_NO_SCRIPT | {400: "No workspace is named, or the name cannot be one."}),
+    | refusals(400, 404, because=_NO_SCRIPT | {400: "The request names no workspace, or the name is not valid."}),
 )
 async def get_script(name: ScriptName, call: Call, workspace: WorkspaceName = None) -> Response:
     """Read a script of a workspace."""
@@ -119,10 +119,10 @@ async def get_script(name: ScriptName, call: Call, workspace: WorkspaceName = No
     | refusals(400, 409, 413, because=_BAD | FULL),
 )
 async def put_script(name: ScriptName, call: Call, workspace: WorkspaceName = None) -> Response:
-    """Keep a script under a name, in place of any that had it.
+    """Store a script under a name, replacing any script with that name.
 
-    `default` is the script of all sessions that say nothing else, any other that of sessions whose metadata has its name
-    as `workyard_script`. A session keeps the script with which it began.
+    `default` applies to all sessions that name no script; any other applies to sessions whose metadata has its
+    name as `workyard_script`. A session keeps the script with which it started.
     """
     meant = await one_workspace(call, workspace)
     script = await _read(call)
@@ -134,10 +134,10 @@ async def put_script(name: ScriptName, call: Call, workspace: WorkspaceName = No
     "/scripts/{name}",
     tags=_TAGS,
     responses=success(ScriptDeleted, "It was deleted.")
-    | refusals(400, 404, because=_NO_SCRIPT | {400: "No workspace is named, or the name cannot be one."}),
+    | refusals(400, 404, because=_NO_SCRIPT | {400: "The request names no workspace, or the name is not valid."}),
 )
 async def delete_script(name: ScriptName, call: Call, workspace: WorkspaceName = None) -> Response:
-    """Remove a script of a workspace; sessions that have it keep it."""
+    """Delete a script of a workspace; sessions that use it keep it."""
     await call.services.scripts.delete(await one_workspace(call, workspace), name)
     return JsonResponse({"name": name, "type": "script_deleted"})
 

@@ -51,21 +51,29 @@ _GOES_ON = {
     for name, operation, text in (
         ("read", "get_session", "Read it."),
         ("change", "update_session", "Rename it."),
-        ("send", "send_events", "Give it something to do."),
-        ("list", "list_events", "See what it has done."),
-        ("follow", "stream_events", "See what it does."),
-        ("archive", "archive_session", "End it and keep it."),
+        ("send", "send_events", "Send it a message."),
+        ("list", "list_events", "List its events."),
+        ("follow", "stream_events", "Follow its events."),
+        ("archive", "archive_session", "End it, but keep it on record."),
         ("delete", "delete_session", "End it."),
     )
 }
 Order = Literal["asc", "desc"]
-_ORDERS = "`asc`: oldest first; `desc`: newest first. A cursor belongs to its order."
-_REPEATED = "Repeat it for several; a name with `[]` behind is the same."
+_ORDERS = "`asc`: oldest first; `desc`: newest first. A cursor is valid for its order only."
+_REPEATED = "Repeat the parameter for several values; its name may end in `[]`."
 _ANY: list[Any] = []
-After = Annotated[QueryInstant | None, Query(alias="created_at[gt]", description="Only later ones.")]
-Before = Annotated[QueryInstant | None, Query(alias="created_at[lt]", description="Only earlier ones.")]
-Since = Annotated[QueryInstant | None, Query(alias="created_at[gte]", description="Only those of then or later.")]
-Until = Annotated[QueryInstant | None, Query(alias="created_at[lte]", description="Only those of then or earlier.")]
+After = Annotated[
+    QueryInstant | None, Query(alias="created_at[gt]", description="Only those created after this instant.")
+]
+Before = Annotated[
+    QueryInstant | None, Query(alias="created_at[lt]", description="Only those created before this instant.")
+]
+Since = Annotated[
+    QueryInstant | None, Query(alias="created_at[gte]", description="Only those created at or after this instant.")
+]
+Until = Annotated[
+    QueryInstant | None, Query(alias="created_at[lte]", description="Only those created at or before this instant.")
+]
 SessionId = Annotated[
     str,
     Path(description="The session's id, `session_…` or `sesn_…`.", examples=["session_011CZkZ9X2dpNyB7HsEFoRfW"]),
@@ -124,19 +132,24 @@ async def list_sessions(
     page: Page = None,
     order: Annotated[Order, Query(description=_ORDERS)] = "desc",
     include_archived: Annotated[QueryBoolean, Query(description="Whether to include archived ones.")] = False,
-    statuses: Annotated[list[Status], Query(description=f"Only those that do one of these. {_REPEATED}")] = _ANY,
-    agent_id: Annotated[str | None, Query(description="Only those of this agent.")] = None,
+    statuses: Annotated[
+        list[Status], Query(description=f"Only sessions with one of these statuses. {_REPEATED}")
+    ] = _ANY,
+    agent_id: Annotated[str | None, Query(description="Only sessions of this agent.")] = None,
     agent_version: Annotated[
-        QueryInteger | None, Query(description="Only those of this version of `agent_id`; without that, ignored.")
+        QueryInteger | None,
+        Query(description="Only sessions of this version of `agent_id`; ignored without `agent_id`."),
     ] = None,
-    memory_store_id: Annotated[str | None, Query(description="Only those that use this memory store.")] = None,
-    deployment_id: Annotated[str | None, Query(description="Only those of this deployment: none.")] = None,
+    memory_store_id: Annotated[str | None, Query(description="Only sessions that use this memory store.")] = None,
+    deployment_id: Annotated[str | None, Query(description="Only sessions of this deployment; matches none.")] = None,
     after: After = None,
     before: Before = None,
     since: Since = None,
     until: Until = None,
 ) -> Response:
-    """List the sessions of the caller's workspace, newest first; not those of work that the control plane enqueued."""
+    """List the sessions of the caller's workspace, newest first, except sessions of work that the control plane
+    enqueued.
+    """
     wanted = SessionFilter(
         include_archived=include_archived,
         agent_id=agent_id,
@@ -163,7 +176,7 @@ async def get_session(session_id: SessionId, call: Call) -> Response:
     responses=success(Session, "The changed session.") | refusals(400, 401, 404, 413, because=_NO_SESSION | _STATE),
 )
 async def update_session(session_id: SessionId, call: Call, body: SessionUpdate | None = None) -> Response:
-    """Change a session's title, metadata, or its agent's tools; what is left out stays."""
+    """Change a session's title, metadata, or its agent's tools; omitted fields stay."""
     patch = body or SessionUpdate()
     changed = await call.services.sessions.update(session_id, call.caller, lambda stored: _changed(call, stored, patch))
     return JsonResponse(render_session(changed))
@@ -175,7 +188,7 @@ async def update_session(session_id: SessionId, call: Call, body: SessionUpdate 
     | refusals(400, 401, 404, because=_NO_SESSION | {400: "The session is running."}),
 )
 async def delete_session(session_id: SessionId, call: Call) -> Response:
-    """Delete a session that does not run, with its events. Its work is stopped, and stays on record."""
+    """Delete a session that is not running, with its events. Its work is stopped and stays on record."""
     await call.services.sessions.delete(session_id, call.caller)
     return JsonResponse({"id": canonical_session_id(session_id), "type": "session_deleted"})
 
@@ -186,17 +199,17 @@ async def delete_session(session_id: SessionId, call: Call) -> Response:
     | refusals(400, 401, 404, because=_NO_SESSION | {400: "The session is running."}),
 )
 async def archive_session(session_id: SessionId, call: Call) -> Response:
-    """Archive a session that does not run: it is terminated, and its work stopped. A repeat changes nothing."""
+    """Archive a session that is not running: it is terminated, and its work stopped. A repeat changes nothing."""
     return JsonResponse(render_session(await call.services.sessions.archive(session_id, call.caller)))
 
 
 @router.post(
     "/{session_id}/events",
-    responses=success(EventsSent, "The events, all of them.")
+    responses=success(EventsSent, "All the events that were sent.")
     | refusals(400, 401, 403, 404, 413, because=_NO_SESSION | _STATE),
 )
 async def send_events(session_id: SessionId, call: Call, body: EventsSend) -> Response:
-    """Send events to a session: all or none. A message brings work that has stopped back into the queue."""
+    """Send events to a session: either all are accepted or none. A message queues stopped work again."""
     events = [content_of(event) for event in body.events]
     check_events(call.caller, events)
     sent = await call.services.sessions.append(session_id, call.caller, events)
@@ -224,7 +237,7 @@ async def list_events(
     since: Since = None,
     until: Until = None,
 ) -> Response:
-    """List a session's events, oldest first. The dates are compared with `processed_at`."""
+    """List a session's events, oldest first. Date filters compare with `processed_at`."""
     wanted = EventFilter(types or None, Dates(after, before, since, until))
     rows, next_page = await call.services.sessions.events(
         session_id, call.caller, wanted=wanted, limit=limit, page=page, order=order
@@ -241,9 +254,9 @@ async def list_events(
 async def stream_events(session_id: SessionId, call: Call) -> Response:
     """Follow a session's events from now on, as server-sent events.
 
-    Nothing that happens after the head of the answer is missed, so a client that lists the events then has them all.
-    `event: ping` is a sign of life. The stream ends behind `session.status_terminated` and `session.deleted`, and when
-    the server does.
+    The stream contains everything that happens after the head of the response, so a client that lists the events
+    after connecting has them all. `event: ping` is a keep-alive. The stream ends after
+    `session.status_terminated` and `session.deleted`, and when the server shuts down.
     """
     listener = await call.services.streams.listen(session_id, call.caller)
     return EventStream(_frames(listener, call.services.access.wall), listener)
@@ -294,7 +307,7 @@ async def _resources(call: Call, body: SessionCreate) -> list[dict[str, Any]]:
         if store.archived_at is not None:
             raise InvalidRequest(f"{field}: Memory store {store.id} is archived.", rule="memory.session")
         if any(other["memory_store_id"] == store.id for other in shown):
-            raise InvalidRequest(f"{field}: Memory store {store.id} is there already.", rule="memory.session")
+            raise InvalidRequest(f"{field}: Memory store {store.id} is listed twice.", rule="memory.session")
         slug = re.sub("[^a-z0-9]+", "-", store.name.lower()).strip("-") or store.id
         names = [slug, *(f"{slug}-{n}" for n in range(2, len(shown) + 2))]
         taken = [other["mount_path"] for other in shown]
@@ -331,8 +344,8 @@ def _changed(
     metadata = call.checked_metadata(merged_metadata(stored.metadata, patch.metadata or {}))
     if metadata.get(METADATA_KEY) != stored.metadata.get(METADATA_KEY):
         raise InvalidRequest(
-            f"metadata.{METADATA_KEY}: Is read when a session is created; PUT /_emulator/sessions/{stored.id}/script "
-            "gives it another script",
+            f"metadata.{METADATA_KEY}: Is only read when a session is created; use PUT "
+            f"/_emulator/sessions/{stored.id}/script to replace the script",
             rule="agent.metadata",
         )
     if metadata and metadata != stored.metadata:

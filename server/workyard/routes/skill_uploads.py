@@ -26,7 +26,7 @@ router = APIRouter(prefix="/_emulator", tags=["Skills"], route_class=ControlRout
 SkillKey = Annotated[
     str,
     Path(
-        description="The skill's id, `skill_…`, or its name; the id of a custom skill follows from workspace and name.",
+        description="The skill's id, `skill_…`, or its name; the id of a custom skill is derived from workspace and name.",
         examples=["greeting"],
     ),
 ]
@@ -34,17 +34,17 @@ SkillKey = Annotated[
 
 @router.put("/skills/{skill}", responses=success(Skill, "The skill.") | refusals(400, 409, 413, because=FULL))
 async def put_skill(skill: SkillKey, body: SkillPut, call: Call, workspace: WorkspaceName = None) -> Response:
-    """Keep a skill that workers download. Other files than before are a new version; ten versions are kept."""
+    """Upload a skill for workers to download. Changed files create a new version; ten versions are kept."""
     chosen = await one_workspace(call, workspace)
     packed = pack(unpack(_decoded("archive", body.archive)) if body.archive is not None else _files(body))
     if is_id("skill", skill) and body.source == "custom":
         skill_id = skill
     elif not SLUG.fullmatch(skill):
-        form = "skill_ and letters and digits, or a name" if body.source == "custom" else "a name such as xlsx"
+        form = "skill_ followed by letters and digits, or a name" if body.source == "custom" else "a name such as xlsx"
         raise InvalidRequest(f"skill: Must be {form}")
     elif packed.name != skill:
         raise InvalidRequest(
-            f"files.SKILL.md: name: The path names {skill}, SKILL.md {packed.name}", rule="skills.name"
+            f"files.SKILL.md: name: The path names {skill}, but SKILL.md names {packed.name}", rule="skills.name"
         )
     else:
         skill_id = skill if body.source == "anthropic" else id_of_name(chosen, skill)

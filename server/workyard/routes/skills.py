@@ -45,7 +45,7 @@ async def list_skills(
     call: Call,
     limit: Limit = DEFAULT_LIMIT,
     page: Page = None,
-    source: Annotated[Literal["custom", "anthropic"] | None, Query(description="Those of one source only.")] = None,
+    source: Annotated[Literal["custom", "anthropic"] | None, Query(description="Only skills of this source.")] = None,
 ) -> Response:
     """List the skills of the caller's workspace, newest first."""
     workspace = await call.workspace_of_worker()
@@ -92,7 +92,7 @@ async def delete_skill(skill_id: SkillId, call: Call) -> Response:
 async def list_skill_versions(
     skill_id: SkillId, call: Call, limit: Limit = DEFAULT_LIMIT, page: Page = None
 ) -> Response:
-    """List the versions of a skill that are kept, newest first."""
+    """List the stored versions of a skill, newest first."""
     workspace = await call.workspace_of_worker()
     rows, next_page = await call.services.skills.versions(workspace, skill_id, limit=limit, page=page)
     return JsonResponse(render_page([render_skill_version(row) for row in rows], next_page))
@@ -114,13 +114,15 @@ async def get_skill_version(
 
 @router.get(
     "/{skill_id}/versions/{version}/content",
-    responses=download("application/zip", "The files, in a folder called after the skill.")
+    responses=download("application/zip", "The files, in a folder named after the skill.")
     | refusals(401, 404, because=_NO_VERSION),
     response_class=Response,
 )
 async def download_skill_version(
     skill_id: SkillId,
-    version: Annotated[str, Path(description="The version's id; not `latest`.", examples=["1789532849962294"])],
+    version: Annotated[
+        str, Path(description="The version's id; `latest` is not accepted.", examples=["1789532849962294"])
+    ],
     call: Call,
 ) -> Response:
     """Download the files of a version as a zip archive."""

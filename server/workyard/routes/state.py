@@ -40,10 +40,10 @@ MOST_STATE_BYTES = 67_108_864
     ),
 )
 async def export_state(call: Call, workspace: WorkspaceName = None) -> Response:
-    """Export all that a workspace holds, but its journal of requests. Changes nothing.
+    """Export everything in a workspace except its journal of requests; this changes nothing.
 
-    Each environment is of one instant, whatever goes on beside it. What the clock has ended and nobody has looked at since
-    is still in it, as it is stored.
+    Each environment is captured at one instant, whatever else happens at the same time. If the clock has ended a
+    lease and no call has noticed it, the lease is exported as it is stored.
     """
     meant = await one_workspace(call, workspace)
     stored = await call.services.snapshots.read(meant)
@@ -54,25 +54,25 @@ async def export_state(call: Call, workspace: WorkspaceName = None) -> Response:
 @router.put(
     "/state",
     openapi_extra=STATE_BODY,
-    responses=success(StateRestored, "It is restored.")
+    responses=success(StateRestored, "It was restored.")
     | refusals(
         400,
         409,
         413,
         because={
-            400: "No workspace is named, or it is no document of this version that keeps the rules; the message names each "
-            "path. Nothing was changed.",
-            409: "An environment is another workspace's, or another restore of this one is under way: nothing was changed. Or "
-            "it was reset meanwhile.",
+            400: "The request names no workspace, or the body is not a valid document of this version; the message "
+            "names each path. Nothing was changed.",
+            409: "An environment belongs to another workspace, or another restore of this workspace is in "
+            "progress: nothing was changed. Or the workspace was reset during the restore.",
             413: "The body exceeds 64 MiB.",
         },
     ),
 )
 async def restore_state(call: Call, workspace: WorkspaceName = None) -> Response:
-    """Put a document in place of all that the workspace holds, with the same ids.
+    """Replace everything in a workspace by a document, with the same ids.
 
-    All of it is checked before anything is changed. A crash in the middle leaves environments out, and never half of one; a
-    repeat, or a reset, mends it.
+    The whole document is checked before anything is changed. After a crash in the middle some environments may be
+    missing, but none is incomplete; a repeat or a reset repairs this.
     """
     meant = await one_workspace(call, workspace)
     try:

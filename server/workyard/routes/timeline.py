@@ -41,7 +41,7 @@ from .work import WorkId
 router = APIRouter(prefix="/_emulator", route_class=ControlRoute)
 
 _TIMELINE: list[str | Enum] = ["Timeline"]
-_AS_TEXT = {"text/plain": "The timeline, drawn for people."}
+_AS_TEXT = {"text/plain": "The timeline, drawn as text."}
 #: Environments and events that `GET /_emulator/queues` shows.
 _MOST_ROWS, _MOST_EVENTS = 200, 20
 #: The longest time for which events are followed if it is limited, seconds.
@@ -69,19 +69,21 @@ async def _environment_of(call: Call, work_id: str, workspace: str | None) -> st
 @router.get(
     "/work/{work_id}/timeline",
     tags=_TIMELINE,
-    responses=success(WorkTimeline, "The life of the item so far.", _AS_TEXT)
-    | refusals(400, 404, because={404: "No such work item in the workspace, or in the environment named."}),
+    responses=success(WorkTimeline, "The timeline of the item.", _AS_TEXT)
+    | refusals(400, 404, because={404: "No such work item in the workspace, or in the given environment."}),
 )
 async def get_timeline(
     work_id: WorkId,
     call: Call,
     workspace: WorkspaceName = None,
     environment_id: Annotated[
-        str | None, Query(description="Its environment; left out: the one of the workspace that has the item.")
+        str | None, Query(description="Its environment; default: the environment of the workspace that has the item.")
     ] = None,
-    format: Annotated[Literal["json", "text"], Query(description="`text` draws it, in at most 120 columns.")] = "json",
+    format: Annotated[
+        Literal["json", "text"], Query(description="`text` returns a drawing of at most 120 columns.")
+    ] = "json",
 ) -> Response:
-    """Read the life of a work item: every event, who caused it, and what it means."""
+    """Read the timeline of a work item: every event, who caused it, and what it means."""
     if environment_id is None:
         environment_id = await _environment_of(call, work_id, workspace)
     met = await call.services.faults.met_by_polls(environment_id)
@@ -94,24 +96,24 @@ async def get_timeline(
 @router.post(
     "/wait",
     tags=_TIMELINE,
-    responses=success(Waited, "It has come about.")
+    responses=success(Waited, "The condition was met.")
     | refusals(
         400,
         404,
         409,
         413,
         because={
-            404: "No such work item or environment, or no longer.",
-            409: "It has not come about in time; the message tells what was seen last.",
+            404: "The work item or environment does not exist, or was deleted during the wait.",
+            409: "The condition was not met in time; the message shows the last state seen.",
         },
     ),
 )
 async def wait(body: Wait, call: Call, workspace: WorkspaceName = None) -> Response:
-    """Answer when something has come about: an item is in a state, queues have these figures, or nothing is left to do.
+    """Respond when a condition is met: an item is in a state, queues have given figures, or nothing is left to do.
 
-    It waits on the server and is told of changes, so that nobody has to ask again and again. Figures are those of the
-    workspace, or of all if none is named, unless `until` names an environment. What does not come in time is an error, so
-    that a test cannot go on by mistake.
+    The server watches for changes, so clients need not poll. Figures are those of the workspace, or of all if the
+    request names none, unless `until` names an environment. A timeout is an error, so that a test cannot go on by
+    mistake.
     """
     began = time.monotonic()
     wanted = body.until
@@ -145,8 +147,8 @@ def _in_words(seen: Seen, until: Until) -> str:
     "/events",
     tags=_TIMELINE,
     responses=event_stream(
-        "Each event of a timeline as it happens: `event:` names its kind, `data:` is as in a timeline.",
-        "The place of the event, for `since`.",
+        "Each timeline event as it happens: `event:` is its kind, `data:` is the same as in a timeline.",
+        "The position of the event, for `since`.",
     )
     | refusals(400, 429),
     response_class=StreamingResponse,
@@ -156,22 +158,29 @@ async def follow_events(
     workspace: WorkspaceName = None,
     since: Annotated[
         str | None,
-        Query(description="The `id` of an event: tell first what came after it, as far as it is kept.", pattern=_PLACE),
+        Query(
+            description="The `id` of an event: first send the events after it, as far as they are still stored.",
+            pattern=_PLACE,
+        ),
     ] = None,
     seconds: Annotated[
         Annotated[int, Field(ge=0, le=MOST_FOLLOWED_S), AS_QUERY_INTEGER] | None,
-        Query(description="End after so many seconds; 0: tell what `since` asks for and end. Left out: go on."),
+        Query(
+            description="End the stream after this many seconds; 0: send what `since` asks for and end. Default: no end."
+        ),
     ] = None,
     last_event_id: Annotated[
-        str | None, Header(alias="Last-Event-ID", description="The same, if `since` is left out.", pattern=_PLACE)
+        str | None,
+        Header(alias="Last-Event-ID", description="Used in place of `since` if that is omitted.", pattern=_PLACE),
     ] = None,
 ) -> Response:
-    """Follow the timelines of the workspace's work items, or of all workspaces if none is named, as server-sent events.
+    """Follow the timelines of all work items in the workspace, or in all workspaces if the request names none, as
+    server-sent events.
 
-    Nothing that happens after the head of the answer is missed, in environments that are created later too. `event: ping` is
-    a sign of life; `event: gap` says that events are missing here: the client was too slow, or they are no longer kept. Who
-    comes back with `since` may be told again what happened within a second before it. The stream ends with the
-    server, or after `seconds`. An event names the worker only if the call did.
+    The stream contains everything that happens after the head of the response, including events in environments
+    created later. `event: ping` is a keep-alive; `event: gap` marks missing events: the client was too slow, or
+    they are no longer stored. A client that reconnects with `since` may receive events from the second before it
+    again. The stream ends with the server, or after `seconds`. An event names the worker only if the call did.
     """
     follower = await call.services.following.follow(await _scope(call, workspace), since or last_event_id)
     return EventStream(_frames(follower, math.inf if seconds is None else seconds), follower)
@@ -189,11 +198,12 @@ async def _frames(follower: Follower, seconds: float) -> AsyncIterator[bytes]:
             yield frame(event.kind, render_event(event), event.entry)
 
 
-@router.get("/queues", tags=_TIMELINE, responses=success(Queues, "The queues and their last events.") | refusals())
+@router.get("/queues", tags=_TIMELINE, responses=success(Queues, "The queues and their latest events.") | refusals())
 async def show_queues(call: Call, workspace: WorkspaceName = None) -> Response:
-    """Read the figures of all queues of the workspace, or of all workspaces if none is named, and what happened last.
+    """Read the figures of all queues of the workspace, or of all workspaces if the request names none, and their
+    latest events.
 
-    The newest 200 environments are shown. `workyard watch` is a view of it.
+    The newest 200 environments are shown. `workyard watch` displays this.
     """
     rows, count = await call.services.watching.table(await _scope(call, workspace), _MOST_ROWS)
     events = await call.services.following.newest([row.environment_id for row in rows], _MOST_EVENTS)

@@ -61,24 +61,28 @@ async def poll_work(
     call: Call,
     block_ms: Annotated[
         Annotated[int, Field(ge=1, le=LONGEST_BLOCK_MS), AS_QUERY_INTEGER] | None,
-        Query(description="How long to wait for work, milliseconds of wall time; left out: not at all."),
+        Query(description="How long to wait for work, in milliseconds of wall time; default: no wait."),
     ] = None,
     reclaim_older_than_ms: Annotated[
         Annotated[int, Field(ge=1), AS_QUERY_INTEGER] | None,
         Query(
-            description="Take over an item that was polled this many milliseconds ago and not acknowledged; left out: "
-            "the workspace's setting, 5000 unless changed."
+            description="Reclaim an item that was polled at least this many milliseconds ago and not acknowledged; "
+            "default: the workspace's setting, initially 5000."
         ),
     ] = None,
     worker_id: Annotated[
         str | None,
-        Header(alias="Anthropic-Worker-ID", max_length=256, description="Who polls; counted in `workers_polling`."),
+        Header(
+            alias="Anthropic-Worker-ID",
+            max_length=256,
+            description="The worker that polls; counted in `workers_polling`.",
+        ),
     ] = None,
 ) -> Response:
     """Take an item from the queue. It stays `queued` until it is acknowledged.
 
-    Items that were handed out long ago and not acknowledged come first, then the oldest waiting one. A client that
-    disconnects while it waits takes nothing with it.
+    Items that were handed out and not acknowledged within the reclaim age come first, then the oldest waiting
+    item. A client that disconnects while it waits takes no item with it.
     """
     item = await call.services.long_poll.poll(
         environment_id,
@@ -101,7 +105,7 @@ async def poll_work(
     | refusals(401, 403, 404, because={404: "No such environment for this caller."}),
 )
 async def get_work_stats(environment_id: EnvironmentId, call: Call) -> Response:
-    """Read the queue's figures; the cost does not depend on its length."""
+    """Read the queue's figures; the cost does not depend on the length of the queue."""
     return JsonResponse(render_stats(await call.services.queue.stats(environment_id, call.caller)))
 
 
@@ -129,7 +133,7 @@ async def list_work(
     limit: Limit = DEFAULT_LIMIT,
     page: Page = None,
 ) -> Response:
-    """List the environment's work items, newest first, stopped ones too."""
+    """List the environment's work items, newest first, including stopped ones."""
     rows, next_page = await call.services.queue.list(environment_id, call.caller, limit=limit, page=page)
     return JsonResponse(render_page([render_work(row) for row in rows], next_page))
 
@@ -154,11 +158,11 @@ async def update_work(
 
 @router.post(
     "/{work_id}/ack",
-    responses=success(Work, "The item, now `starting`.")
+    responses=success(Work, "The item, which is now `starting`.")
     | refusals(401, 403, 404, 409, because={409: "It is not `queued`."}),
 )
 async def ack_work(environment_id: EnvironmentId, work_id: WorkId, call: Call) -> Response:
-    """Acknowledge a queued item: it leaves the queue and is `starting`, and its startup lease begins."""
+    """Acknowledge a queued item: it leaves the queue, becomes `starting`, and its startup lease begins."""
     return JsonResponse(render_work(await call.services.queue.ack(environment_id, work_id, call.caller)))
 
 
@@ -168,7 +172,7 @@ async def ack_work(environment_id: EnvironmentId, work_id: WorkId, call: Call) -
         WorkHeartbeat,
         "Whether the lease was extended.",
         next_heartbeat=link(
-            "Hold the lease: well before `ttl_seconds` are over.",
+            "Extend the lease, well before `ttl_seconds` have passed.",
             "heartbeat_work",
             path="environment_id work_id",
             expected_last_heartbeat="last_heartbeat",
@@ -183,22 +187,22 @@ async def heartbeat_work(
     desired_ttl_seconds: Annotated[
         QueryInteger | None,
         Query(
-            description="Length of the lease in seconds; below 1 counts as 1, above 3600 as 3600; left out: the "
-            "workspace's setting, 300 unless changed."
+            description="Length of the lease in seconds; values below 1 count as 1, above 3600 as 3600; default: the "
+            "workspace's setting, initially 300."
         ),
     ] = None,
     expected_last_heartbeat: Annotated[
         str | None,
         Query(
-            description="`NO_HEARTBEAT` to claim, or the `last_heartbeat` of the answer before, byte for byte; left out "
-            "or empty: claim or extend, whoever holds the lease.",
+            description="`NO_HEARTBEAT` to claim, or the `last_heartbeat` of the previous response, byte for byte; "
+            "omitted or empty: claim or extend, whoever holds the lease.",
             examples=["NO_HEARTBEAT", "2026-09-16T04:27:29.962294Z"],
         ),
     ] = None,
 ) -> Response:
     """Claim an acknowledged item, which becomes `active`, or extend its lease.
 
-    On a `stopping` or `stopped` item nothing is compared or written: the answer tells the worker to end.
+    On a `stopping` or `stopped` item nothing is compared or written; the response tells the worker to end.
     """
     answer = await call.services.queue.heartbeat(
         environment_id, work_id, call.caller, expected=expected_last_heartbeat, desired_ttl_s=desired_ttl_seconds
@@ -213,9 +217,9 @@ async def stop_work(
     call: Call,
     body: WorkStop | None = None,
 ) -> Response:
-    """Stop an item: gracefully, so that its worker is told and ends it, or by force, at once.
+    """Stop an item: gracefully, so that its worker learns of it and ends, or by force, immediately.
 
-    What is stopped already, or cannot be stopped gracefully any more, stays as it is.
+    An item that is already stopped, or can no longer be stopped gracefully, does not change.
     """
     force = body is not None and body.force
     return JsonResponse(render_work(await call.services.queue.stop(environment_id, work_id, call.caller, force=force)))

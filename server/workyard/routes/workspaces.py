@@ -33,7 +33,9 @@ _WORKSPACES: list[str | Enum] = ["Workspaces"]
 @router.get(
     "/settings",
     tags=_WORKSPACES,
-    responses=success(LeaseSettings | AllSettings, "The settings in force; those of all workspaces when none is named.")
+    responses=success(
+        LeaseSettings | AllSettings, "The settings in force; those of all workspaces if the request names none."
+    )
     | refusals(),
 )
 async def get_settings(call: Call, workspace: WorkspaceName = None) -> Response:
@@ -48,13 +50,16 @@ async def get_settings(call: Call, workspace: WorkspaceName = None) -> Response:
 @router.post(
     "/settings",
     tags=_WORKSPACES,
-    responses=success(LeaseSettings | AllSettings, "The settings now in force; all for `?workspace=*`.")
+    responses=success(
+        LeaseSettings | AllSettings, "The settings now in force; those of all workspaces for `?workspace=*`."
+    )
     | refusals(400, 409, 413, because=FULL | {400: NO_WORKSPACE}),
 )
 async def change_settings(call: Call, workspace: WorkspaceName = None, body: SettingsChange | None = None) -> Response:
-    """Change the workspace's settings, for leases, polls and ids from now on.
+    """Change the workspace's settings for future leases, polls and ids.
 
-    With an `id_seed`, the same calls in the same order give the same ids and tokens, in this workspace: after a reset too.
+    With an `id_seed`, the same calls in the same order give the same ids and tokens in this workspace, also after
+    a reset.
     """
     changes = (body or SettingsChange()).changes
 
@@ -67,11 +72,11 @@ async def change_settings(call: Call, workspace: WorkspaceName = None, body: Set
 @router.post(
     "/reset",
     tags=_WORKSPACES,
-    responses=success(ResetDone, "All of it is gone.")
+    responses=success(ResetDone, "Everything was removed.")
     | refusals(400, because={400: "The request names no workspace."}),
 )
 async def reset(call: Call, workspace: WorkspaceName = None) -> Response:
-    """Remove everything of a workspace, its clock and settings too: as if its API key had never been used."""
+    """Remove everything in a workspace, including its clock and settings, as if its API key had never been used."""
     chosen = workspace_to_write(await workspace_meant(call, workspace))
     workspaces = call.services.workspaces
     async with call.services.journal.forgotten(chosen):
@@ -86,13 +91,14 @@ async def reset(call: Call, workspace: WorkspaceName = None) -> Response:
 @router.get(
     "/invariants",
     tags=_WORKSPACES,
-    responses=success(Recount, "What was found. No violation is an empty list.") | refusals(),
+    responses=success(Recount, "The result of the check; an empty list means no violation.") | refusals(),
 )
 async def recount(call: Call, workspace: WorkspaceName = None) -> Response:
-    """Recount the queues of a workspace, or of all, from the raw keys, and name what contradicts their rules.
+    """Recount the queues of a workspace, or of all, from the raw keys, and list violations of their rules. This
+    changes nothing.
 
-    Changes nothing. An environment is recounted in one step, so that work may go on beside it. Of one with more than
-    10 000 items, 10 000 are looked at and `checked.sampled` says so. Keys of deleted environments are always looked for.
+    An environment is recounted in one step, so work may continue. Of an environment with more than 10 000 items,
+    10 000 are checked, and `checked.sampled` counts it. Keys of deleted environments are always searched for.
     """
     chosen = await workspace_meant(call, workspace)
     names = await call.services.workspaces.all() if chosen in ("", EVERY) else [chosen]

@@ -15,12 +15,12 @@ _SCHEMA = "described by openapi/state.schema.json"
 STATE_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": "The document, as `GET` answers it.",
+        "description": "The document, as `GET` returns it.",
         "content": {
             "application/json": {
                 "schema": {
                     "type": "object",
-                    "description": f"All that a workspace holds, {_SCHEMA}. A section that is left out is empty.",
+                    "description": f"Everything in a workspace, {_SCHEMA}. An omitted section is empty.",
                     "properties": {
                         "version": {"const": VERSION, "description": "Version of the document format."},
                         "workspace": {
@@ -38,7 +38,7 @@ STATE_BODY: dict[str, Any] = {
                                 "agents": "agents",
                                 "skills": "skills",
                                 "memory_stores": "memory stores",
-                                "environments": "environments, each with all that belongs to it",
+                                "environments": "environments, each with everything that belongs to it",
                             }.items()
                         },
                     },
@@ -52,10 +52,10 @@ STATE_BODY: dict[str, Any] = {
 
 
 class WorkspaceDocument(Shape):
-    """All that a workspace holds. What is in each section, openapi/state.schema.json says."""
+    """Everything in a workspace. openapi/state.schema.json describes each section."""
 
     version: Literal[1] = Field(description="Version of the document format.")
-    workspace: WorkspaceId = Field(description="Which workspace it is.")
+    workspace: WorkspaceId = Field(description="Id of the workspace.")
     clock: dict[str, Any] = Field(description="The clock.")
     settings: dict[str, Any] = Field(description="The settings.")
     counters: dict[str, Any] = Field(description="Counters of everything created so far.")
@@ -64,11 +64,11 @@ class WorkspaceDocument(Shape):
     scripts: dict[str, Any] = Field(description="The scripts, by name.")
     skills: list[dict[str, Any]] = Field(description="The skills.")
     memory_stores: list[dict[str, Any]] = Field(description="The memory stores.")
-    environments: list[dict[str, Any]] = Field(description="The environments, each with all that belongs to it.")
+    environments: list[dict[str, Any]] = Field(description="The environments, each with everything that belongs to it.")
 
 
 class StateRestored(Shape):
-    """What was restored."""
+    """The result of a restore."""
 
     environments: int = Field(ge=0, description="Environments.")
     work: int = Field(ge=0, description="Work items.")

@@ -65,8 +65,8 @@ async def load_state(loaded: Loaded, stores: Stores) -> None:
         return
     if await stores.workspaces.all():
         raise StartupRefused(
-            f"{named('state')}: There is data under this key prefix already, which a restore would replace: leave out "
-            "--state to go on with that, or use another --key-prefix"
+            f"{named('state')}: There is data under this key prefix already, which a restore would replace: "
+            "omit --state to use that data, or use another --key-prefix"
         )
     try:
         for workspace, stored in loaded:

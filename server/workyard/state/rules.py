@@ -105,7 +105,7 @@ def _shaped(model: type[_Model], value: dict[str, Any]) -> _Model:
     # First: in a document of another version, nothing else can be interpreted.
     version = value.get("version", VERSION)
     if version is True or version != VERSION:
-        raise InvalidRequest(f"version: Must be {VERSION}: this Workyard reads no other")
+        raise InvalidRequest(f"version: Must be {VERSION}, the only version that this Workyard reads")
     try:
         return model.model_validate(value)
     except ValidationError as error:
@@ -122,17 +122,19 @@ def _refuse(problems: Iterable[str]) -> None:
 
 def _problems(state: WorkspaceState) -> Iterator[str]:
     if (state.clock.mode == "real") != (state.clock.at is None):
-        yield "clock.at: Goes with the modes frozen and auto, and only with them"
+        yield "clock.at: Must be given with the modes frozen and auto, and only with them"
     numbers = [(f"faults.rules.{n}.number", each.number) for n, each in enumerate(state.faults.rules)]
     yield from _twice(numbers)
-    yield from (f"{path}: Is more than last_number" for path, number in numbers if number > state.faults.last_number)
+    yield from (
+        f"{path}: Must not be greater than last_number" for path, number in numbers if number > state.faults.last_number
+    )
     numbered = [
         *((f"environments.{n}", each.sequence) for n, each in enumerate(state.environments)),
         *((f"skills.{n}", each.sequence) for n, each in enumerate(state.skills)),
         *((f"memory_stores.{n}", each.sequence) for n, each in enumerate(state.memory_stores)),
     ]
     if state.counters.resources is None and (numbered or state.agents):
-        yield "counters.resources: Must be a number where something was made"
+        yield "counters.resources: Must be a number if a resource was created"
     yield from _numbered(numbered, state.counters.resources or 0, "counters.resources")
     sessions = [
         (f"environments.{n}.sessions.{k}", session.sequence)
@@ -168,7 +170,7 @@ def _twice(places: Iterable[tuple[str, Any]]) -> Iterator[str]:
     seen: dict[Any, str] = {}
     for path, value in places:
         if value is not None and seen.setdefault(value, path) != path:
-            yield f"{path}: {value} is that of {seen[value].rpartition('.')[0]} too"
+            yield f"{path}: {value} is already used by {seen[value].rpartition('.')[0]}"
 
 
 def _memories(store: StateMemoryStore) -> Iterator[str]:
@@ -181,7 +183,7 @@ def _memories(store: StateMemoryStore) -> Iterator[str]:
                 yield f"memories.{n}.path: {above} is a memory, not a folder"
             above = above.rpartition("/")[0]
     if sum(len(memory.content.encode()) for memory in store.memories) > MOST_STORE_BYTES:
-        yield f"memories: A memory store has {MOST_STORE_BYTES} bytes of content at most"
+        yield f"memories: A memory store has at most {MOST_STORE_BYTES} bytes of content"
 
 
 def _environment(environment: StateEnvironment) -> Iterator[str]:
@@ -223,7 +225,7 @@ def _environment(environment: StateEnvironment) -> Iterator[str]:
     entries = [tuple(map(int, event.id.split("-"))) for event in environment.timeline]
     for n, (before, entry) in enumerate(pairwise([(0, 0), *entries])):
         if entry <= before:
-            yield f"timeline.{n}.id: Is not behind the one before"
+            yield f"timeline.{n}.id: Must be greater than the one before"
     for n, event in enumerate(environment.timeline):
         for place, text in (("kind", event.kind), ("work_id", event.work_id)):
             if "\n" in text:
@@ -235,7 +237,7 @@ def _environment(environment: StateEnvironment) -> Iterator[str]:
 
 def _past(environment: StateEnvironment, dates: Iterable[tuple[str, int | None]]) -> Iterator[str]:
     last = environment.last_step_at
-    yield from (f"{path}: Is later than last_step_at" for path, at in dates if at is not None and at > last)
+    yield from (f"{path}: Must not be later than last_step_at" for path, at in dates if at is not None and at > last)
 
 
 def _work(environment: StateEnvironment, item: StateWork, sessions: set[str]) -> Iterator[str]:
@@ -259,11 +261,11 @@ def _work(environment: StateEnvironment, item: StateWork, sessions: set[str]) ->
     if (item.lease_ends_at is not None) != (item.state in _LEASED):
         yield f"lease_ends_at: An item that is {item.state} has {'a' if item.state in _LEASED else 'no'} lease"
     if item.latest_heartbeat_at is not None and item.latest_heartbeat_ever_at is None:
-        yield "latest_heartbeat_ever_at: Cannot be null where latest_heartbeat_at is not"
+        yield "latest_heartbeat_ever_at: Cannot be null if latest_heartbeat_at is not"
     if item.times_stopped != item.times_revived + (item.state == "stopped"):
         yield f"times_stopped: Is {item.times_stopped} of an item that is {item.state} and was revived {item.times_revived} times"
     if item.deleted_session == "deleted" and item.session_id in sessions:
-        yield f"deleted_session: {item.session_id} is among the sessions"
+        yield f"deleted_session: {item.session_id} is listed in sessions"
 
 
 def _queue(environment: StateEnvironment, items: dict[str, tuple[int, StateWork]]) -> Iterator[str]:
@@ -278,13 +280,13 @@ def _queue(environment: StateEnvironment, items: dict[str, tuple[int, StateWork]
         if places.setdefault(entry.work_id, n) != n:
             yield f"{here}.work_id: {entry.work_id} is in the queue twice"
         if waits and entry.handed_out_at is not None:
-            yield f"{here}.handed_out_at: One before it waits: they are handed out in order"
+            yield f"{here}.handed_out_at: An item before it is waiting: items are handed out in order"
         waits = waits or entry.handed_out_at is None
         dates = ((f"{here}.{name}", getattr(entry, name)) for name in ("entered_at", "handed_out_at"))
         yield from _past(environment, dates)
     for work, (n, item) in items.items():
         if item.state == "queued" and work not in places:
-            yield f"work.{n}.state: It is queued, and not in the queue"
+            yield f"work.{n}.state: It is queued, but not in the queue"
 
 
 def _session(
@@ -293,13 +295,13 @@ def _session(
     if environment.config.type == "self_hosted" and work_id(environment.id, session.id) not in items:
         yield f"id: {session.id} has no work item in this environment"
     if (session.sequence is None) != (session.agent is None):
-        yield "agent: Is null where sequence is, and only there"
+        yield "agent: Must be null if, and only if, sequence is null"
     if session.sequence is None and environment.config.type == "cloud":
-        yield "sequence: Cannot be null in a cloud environment: no work makes a session there"
+        yield "sequence: Cannot be null in a cloud environment, where no work creates a session"
     if session.archived_at is not None and session.status != "terminated":
         yield f"status: An archived session is terminated, not {session.status}"
     if session.status != "idle" and session.status_since is None:
-        yield "status_since: Cannot be null but for a session that was always idle"
+        yield "status_since: Cannot be null unless the session was always idle"
     dates = ("created_at", "updated_at", "archived_at", "status_since")
     yield from _past(environment, ((name, getattr(session, name)) for name in dates))
     yield from _past(environment, ((f"events.{n}.at", event.at) for n, event in enumerate(session.events)))
@@ -311,7 +313,7 @@ def _session(
         yield "agent_acts_at: Must be null once the session is terminated"
     for n, (before, event) in enumerate(pairwise(session.events), 1):
         if event.at < before.at:
-            yield f"events.{n}.at: Is before that of the one before"
+            yield f"events.{n}.at: Must not be before that of the previous event"
     for n, event in enumerate(session.events):
         yield from (f"events.{n}.event{problem}" for problem in _event(event))
     yield from _agent_state(session)
@@ -337,13 +339,13 @@ def _agent_state(session: StateSession) -> Iterator[str]:
     if memory is None:
         return
     if session.script is None:
-        yield "script: Cannot be null where agent_state is not"
+        yield "script: Cannot be null if agent_state is not"
         return
     script: Script = session.script.script
     steps = len(script.steps)
     if not 0 <= memory.step <= steps:
         yield f"agent_state.step: The script has {steps} steps"
     elif memory.open_calls and (memory.step == steps or len(calls_of(script.steps[memory.step])) != len(memory.calls)):
-        yield f"agent_state.calls: Are not those of step {memory.step}"
+        yield f"agent_state.calls: Must be those of step {memory.step}"
     if memory.reached is not None and not 0 <= memory.reached < steps:
         yield f"agent_state.reached: The script has {steps} steps"

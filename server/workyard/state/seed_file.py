@@ -110,7 +110,7 @@ def _problems(seeds: Seeds) -> Iterator[str]:
         here = f"environments.{n}."
         first = seen.setdefault((seeds.workspace(each), each.name), n)
         if first != n:
-            yield f"{here}name: {each.name} is that of environments.{first} too"
+            yield f"{here}name: {each.name} is already used by environments.{first}"
         try:
             configs.check(_config(each), each.scope or "organization")
             checked_metadata(each.metadata or {})

@@ -23,47 +23,50 @@ ApiKey = Annotated[str, Field(min_length=1, max_length=1024)]
 SeedScript = Annotated[
     Any,
     WithJsonSchema(
-        {"type": ["string", "object"], "description": "A script (script.schema.json), or a file with one, from here."}
+        {
+            "type": ["string", "object"],
+            "description": "A script (script.schema.json), or the path of a file with one, relative to this file.",
+        }
     ),
 ]
 
 
 class SeedClock(Body):
-    """The clock of a workspace that is new."""
+    """The clock of a new workspace."""
 
-    mode: Literal["real", "frozen"] = Field("real", description="frozen: it stands still.")
-    at: Rfc3339 | None = Field(None, description="With `frozen`: the instant to stand at.")
+    mode: Literal["real", "frozen"] = Field("real", description="frozen: the clock stands still.")
+    at: Rfc3339 | None = Field(None, description="With `frozen`: the instant at which the clock stands still.")
 
     @model_validator(mode="after")
     def _at_goes_with_frozen(self) -> SeedClock:
         if self.at is not None and self.mode != "frozen":
-            raise PydanticCustomError("clock", "at: Goes with mode frozen only")
+            raise PydanticCustomError("clock", "at: Only allowed with mode frozen")
         return self
 
 
 class SeedEnvironment(EnvironmentCreate):
-    """An environment, self-hosted unless it says otherwise. One of its name that is live stays as it is."""
+    """An environment, self-hosted by default. A live environment with the same name is left unchanged."""
 
-    api_key: ApiKey | None = Field(None, description="Whose it is; the file's own unless given.")
+    api_key: ApiKey | None = Field(None, description="The API key of its workspace; default: that of the file.")
     keys: Annotated[list[KeyName], Field(max_length=100)] = Field([], description="Names of its keys.")
     work: Annotated[list[WorkToEnqueue], Field(max_length=100)] = Field([], description="Work in its queue.")
     model_config = ConfigDict(json_schema_extra={}, defer_build=True)
 
 
 class SeedFile(Body):
-    """What a server starts with."""
+    """The initial contents of a server."""
 
     model_config = ConfigDict(defer_build=True)
 
-    api_key: ApiKey = Field("workyard-local", description="Whose the environments and all the rest are.")
-    id_seed: Seed | None = Field(None, description="What ids and tokens of a workspace that is new follow from.")
-    clock: SeedClock | None = Field(None, description="The clock of a workspace that is new.")
-    settings: LeaseChange | None = Field(None, description="Settings of a workspace that is new.")
+    api_key: ApiKey = Field("workyard-local", description="The API key of the workspace that the file fills.")
+    id_seed: Seed | None = Field(None, description="The seed of ids and tokens of a new workspace.")
+    clock: SeedClock | None = Field(None, description="The clock of a new workspace.")
+    settings: LeaseChange | None = Field(None, description="Settings of a new workspace.")
     scripts: dict[Annotated[str, Field(pattern=f"^{NAME}$")], SeedScript] = Field(
-        {}, description="Scripts by name; `default` is that of sessions that say nothing."
+        {}, description="Scripts by name; `default` applies to sessions that name no script."
     )
     environments: Annotated[list[SeedEnvironment], Field(max_length=MOST_ENVIRONMENTS)] = Field(
-        [], description="The environments, by their names."
+        [], description="The environments; their names must be unique."
     )
 
 

@@ -43,7 +43,7 @@ _MOST_COUNT = 2**53 - 1
 def _instant(value: object) -> int:
     instant = parse_instant(value) if isinstance(value, str) else None
     if instant is None or not 0 <= instant <= _LATEST:
-        raise PydanticCustomError("instant", "Not a timestamp such as 2026-09-16T04:27:29.962294Z, of 1970 to 2200")
+        raise PydanticCustomError("instant", "Not a timestamp such as 2026-09-16T04:27:29.962294Z, from 1970 to 2200")
     return instant
 
 
@@ -70,19 +70,23 @@ def _path(value: str) -> str:
 
 def _content(value: str) -> str:
     if len(value.encode()) > MOST_BYTES:
-        raise PydanticCustomError("content", f"At most {MOST_BYTES} bytes")
+        raise PydanticCustomError("content", f"Must have at most {MOST_BYTES} bytes")
     return value
 
 
 def _rule(value: dict[str, Any]) -> dict[str, Any]:
     if read_stored(json.dumps(value)) is None:
-        raise PydanticCustomError("fault_rule", "Not a rule with its seed and place, as this Workyard stores it")
+        raise PydanticCustomError(
+            "fault_rule", "Not a rule with its seed and place, in the form that this Workyard stores"
+        )
     return value
 
 
 def _slug(value: str) -> str:
     if not SLUG.fullmatch(value):
-        raise PydanticCustomError("slug", "Lower case letters, digits and single hyphens, at most 64 characters")
+        raise PydanticCustomError(
+            "slug", "Must have lower-case letters, digits and single hyphens, at most 64 characters"
+        )
     return value
 
 
@@ -92,7 +96,7 @@ def _skill_id(value: str) -> str:
 
 def _event(value: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(value.get("id"), str) or value.get("type") not in _EVENT_TYPES or "processed_at" in value:
-        raise PydanticCustomError("event", "Must have an id and a type of event, and no processed_at: its date is `at`")
+        raise PydanticCustomError("event", "Must have an id and an event type, and no processed_at: its date is `at`")
     return value
 
 
@@ -134,54 +138,60 @@ class Stored(Body):
 
 
 class StateClock(Stored):
-    """The workspace's clock. The instant of a ticking one is not in it: time goes on while a document lies in a file."""
+    """The workspace's clock. A ticking clock is stored without its instant, because time passes while a document is
+    in a file.
+    """
 
     mode: Literal["real", "frozen", "auto"] = Field(
         "real", description="real: ticking. frozen: standing still. auto: standing still until nothing else can happen."
     )
-    at: Instant | None = Field(None, description="The instant at which it stands; null while it ticks.")
+    at: Instant | None = Field(None, description="The instant at which the clock stands; null while it ticks.")
     shift_us: int = Field(
-        0, ge=-_LATEST, le=_LATEST, description="Microseconds that a ticking clock is ahead of wall time."
+        0, ge=-_LATEST, le=_LATEST, description="Microseconds by which a ticking clock is ahead of wall time."
     )
-    changed_to: Instant | None = Field(None, description="Where it was last set to: it never goes back behind that.")
+    changed_to: Instant | None = Field(
+        None, description="The instant that it was last set to; it never goes back before that."
+    )
 
 
 class StateSettings(Stored):
     """The workspace's settings; null: the server's default, or none."""
 
-    default_ttl_seconds: Ttl | None = Field(None, description="Lease of a heartbeat that names none, seconds.")
-    startup_lease_seconds: StartupLease | None = Field(
-        None, description="From an acknowledgement to the first heartbeat."
+    default_ttl_seconds: Ttl | None = Field(
+        None, description="Lease length of a heartbeat that gives none, in seconds."
     )
-    reclaim_ms: ReclaimAge | None = Field(None, description="Age at which a poll takes over an unacknowledged item.")
-    id_seed: Seed | None = Field(None, description="What ids and tokens follow from.")
+    startup_lease_seconds: StartupLease | None = Field(
+        None, description="Time allowed from an acknowledgement to the first heartbeat."
+    )
+    reclaim_ms: ReclaimAge | None = Field(None, description="Age at which a poll can reclaim an unacknowledged item.")
+    id_seed: Seed | None = Field(None, description="The seed of ids and tokens.")
 
 
 class StateCounters(Stored):
-    """How many were ever made: what comes next has the number behind."""
+    """Counters of everything created so far; the next one gets the following number."""
 
     resources: Count | None = Field(
-        None, description="Environments, skills and memory stores; null: the API key has made nothing yet."
+        None, description="Environments, skills and memory stores; null: the API key has created nothing yet."
     )
     sessions: Count = Field(0, description="Sessions.")
-    seeded: dict[Counter, Count] = Field({}, description="Ids and secrets that were worked out of `id_seed`, by kind.")
+    seeded: dict[Counter, Count] = Field({}, description="Number of ids and secrets derived from `id_seed`, by kind.")
 
 
 class StateFault(Stored):
     """A fault rule."""
 
     number: Sequence = Field(description="Its number in the workspace.")
-    ends_at: Instant | None = Field(None, description="Until when it holds; null: for ever.")
-    asked: Count = Field(0, description="How many calls it fitted.")
-    hits: Count = Field(0, description="How often it was applied.")
-    rule: Annotated[dict[str, Any], AfterValidator(_rule)] = Field(description="The rule, as it is stored.")
+    ends_at: Instant | None = Field(None, description="The end of its validity; null: none.")
+    asked: Count = Field(0, description="Number of calls that it matched.")
+    hits: Count = Field(0, description="Number of calls that it was applied to.")
+    rule: Annotated[dict[str, Any], AfterValidator(_rule)] = Field(description="The rule, in its stored form.")
 
 
 class StateFaults(Stored):
     """The fault rules."""
 
     rules: list[StateFault] = Field([], description="The rules, by their numbers.")
-    last_number: Count = Field(0, description="The last number that a rule got.")
+    last_number: Count = Field(0, description="The number of the last rule created.")
 
 
 class StateAgent(Stored):
@@ -190,7 +200,7 @@ class StateAgent(Stored):
     id: AgentId = Field(description="Identifier.")
     created_at: Instant = Field(description="When it was created.")
     name: Annotated[str, Field(min_length=1, max_length=256)] = Field(description="Display name.")
-    description: str | None = Field(None, description="What it does.")
+    description: str | None = Field(None, description="Its purpose.")
     model: AgentModel = Field(description="The model.")
     system: str | None = Field(None, description="System prompt.")
     tools: list[dict[str, Any]] = Field([], description="The tools, with their defaults.")
@@ -203,7 +213,7 @@ class StateSkillVersion(Stored):
     """A version of a skill."""
 
     id: Annotated[str, Field(pattern=r"^[0-9]{1,16}$")] = Field(description="Its instant in microseconds.")
-    description: str = Field(description="What SKILL.md says of it.")
+    description: str = Field(description="The description from SKILL.md.")
     archive: str = Field(description="Its files: a zip archive in base64.")
 
 
@@ -212,13 +222,13 @@ class StateSkill(Stored):
 
     id: Annotated[str, AfterValidator(_skill_id)] = Field(description="Identifier: `skill_…`, or a name.")
     sequence: Sequence = Field(description="Its number among the resources, by creation.")
-    name: Annotated[str, AfterValidator(_slug)] = Field(description="Its name, which is that of its folder.")
+    name: Annotated[str, AfterValidator(_slug)] = Field(description="Its name, which is also the name of its folder.")
     display_name: str = Field(description="Display name.")
-    source: Literal["custom", "anthropic"] = Field(description="Whose it is.")
+    source: Literal["custom", "anthropic"] = Field(description="Who provides it.")
     created_at: Instant = Field(description="When it was created.")
     updated_at: Instant = Field(description="When it was last uploaded.")
     versions: Annotated[list[StateSkillVersion], Field(min_length=1, max_length=MOST_VERSIONS)] = Field(
-        description="The versions that are kept, newest first."
+        description="The stored versions, newest first."
     )
 
 
@@ -226,7 +236,7 @@ class StateMemory(Stored):
     """A memory."""
 
     id: MemoryId = Field(description="Identifier.")
-    path: Annotated[str, AfterValidator(_path)] = Field(description="Where it is.")
+    path: Annotated[str, AfterValidator(_path)] = Field(description="Its path.")
     content: Annotated[str, AfterValidator(_content)] = Field(description="Its text.")
     version_id: MemoryVersionId = Field(description="Its version.")
     created_at: Instant = Field(description="When it was created.")
@@ -244,7 +254,9 @@ class StateMemoryStore(Stored):
     created_at: Instant = Field(description="When it was created.")
     updated_at: Instant = Field(description="When it was last changed.")
     archived_at: Instant | None = Field(None, description="When it was archived; null if it is not archived.")
-    memories: Annotated[list[StateMemory], Field(max_length=MOST_MEMORIES)] = Field([], description="Sorted by path.")
+    memories: Annotated[list[StateMemory], Field(max_length=MOST_MEMORIES)] = Field(
+        [], description="The memories, sorted by path."
+    )
 
 
 class StateKey(Stored):
@@ -252,42 +264,44 @@ class StateKey(Stored):
 
     id: KeyId = Field(description="Identifier.")
     name: KeyName = Field(description="Display name.")
-    sha256: Digest = Field(description="SHA-256 of the key: whoever has the key can still use it.")
+    sha256: Digest = Field(description="SHA-256 of the key: clients that have the key can still use it.")
     created_at: Instant = Field(description="When it was issued.")
-    revoked_at: Instant | None = Field(None, description="When it was revoked; null while it is good.")
+    revoked_at: Instant | None = Field(None, description="When it was revoked; null while it is valid.")
 
 
 class StatePoller(Stored):
     """A worker that polled within the last thirty seconds."""
 
     worker_id: str = Field(description="Its name.")
-    polled_at: Instant = Field(description="Its last poll.")
+    polled_at: Instant = Field(description="The time of its last poll.")
 
 
 class StateWork(Stored):
     """A work item. Its place in the list is its creation sequence."""
 
-    id: WorkId = Field(description="Identifier: it follows from environment and session.")
+    id: WorkId = Field(description="Identifier, derived from environment and session.")
     session_id: SessionId = Field(description="The session it serves.")
     state: Literal["queued", "starting", "active", "stopping", "stopped"] = Field(description="Its state.")
     metadata: Capped = Field({}, description="Custom key-value pairs.")
-    created_at: Instant = Field(description="When it was enqueued first.")
+    created_at: Instant = Field(description="When it was first enqueued.")
     acknowledged_at: Instant | None = Field(None, description="When it was acknowledged in this life.")
     started_at: Instant | None = Field(None, description="When its first heartbeat came in this life.")
     latest_heartbeat_at: Instant | None = Field(None, description="The stored heartbeat of this life.")
     latest_heartbeat_ever_at: Instant | None = Field(
-        None, description="That of any life: every later one is behind it."
+        None, description="The last heartbeat of any life; every later one is greater."
     )
-    stop_requested_at: Instant | None = Field(None, description="When its stop was asked for.")
+    stop_requested_at: Instant | None = Field(None, description="When its stop was requested.")
     stopped_at: Instant | None = Field(None, description="When it stopped.")
     lease_ends_at: Instant | None = Field(None, description="When its lease ends; null while it has none.")
-    ttl_seconds: Ttl | None = Field(None, description="Length of the lease that the last heartbeat got.")
+    ttl_seconds: Ttl | None = Field(None, description="Length of the lease that the last heartbeat set.")
     was_requeued: bool = Field(False, description="Whether it has been in the queue more than once.")
     message_waits: bool = Field(False, description="Whether a message waits that no acknowledgement has seen.")
     times_stopped: Count = Field(0, description="How often it became stopped.")
-    times_revived: Count = Field(0, description="How often a message put it back into the queue after that.")
+    times_revived: Count = Field(0, description="How often a message queued it again after that.")
     deleted_session: Literal["deleted", "replaced"] | None = Field(
-        None, description="deleted: its session was. replaced: and has a successor of the same id."
+        None,
+        description="deleted: its session was deleted. replaced: its session was deleted and has a successor with the "
+        "same id.",
     )
     token_digests: list[Digest] = Field([], description="SHA-256 of the sessions tokens minted in this life.")
 
@@ -296,30 +310,30 @@ class StateEntry(Stored):
     """A queued item's place in the queue."""
 
     work_id: WorkId = Field(description="The item.")
-    entered_at: Instant = Field(description="Since when it is in the queue.")
+    entered_at: Instant = Field(description="Since when it has been in the queue.")
     handed_out_at: Instant | None = Field(
-        None, description="When it was last given to a worker, who has not acknowledged it; null: it waits."
+        None, description="When it was last handed out to a worker that has not acknowledged it; null: it waits."
     )
 
 
 class StateTwice(Stored):
-    """A work item that a fault gives to a second worker."""
+    """A work item that a fault hands out to a second worker."""
 
     work_id: WorkId = Field(description="The item.")
-    worker_id: str = Field("", description="The worker that has it, who does not get it again; empty: nobody knows.")
+    worker_id: str = Field("", description="The worker that has it, which does not get it again; empty: unknown.")
 
 
 class StateEvent(Stored):
     """An event of a session."""
 
     at: Instant = Field(description="Its date.")
-    event: Annotated[dict[str, Any], AfterValidator(_event)] = Field(description="What it says.")
+    event: Annotated[dict[str, Any], AfterValidator(_event)] = Field(description="The content of the event.")
 
 
 class StateSessionScript(Stored):
     """The script of a session."""
 
-    source: Source = Field(description="Where it came from.")
+    source: Source = Field(description="The source of the script.")
     script: StoredScript = Field(description="The script.")
 
 
@@ -328,81 +342,86 @@ class StateSession(Stored):
 
     id: SessionId = Field(description="Identifier.")
     sequence: Sequence | None = Field(
-        description="Its place among the workspace's sessions, by creation; null for one that the control plane's work has."
+        description="Its number among the workspace's sessions, by creation; null for a session of work that the "
+        "control plane enqueued."
     )
-    agent: SessionAgent | None = Field(None, description="Its agent; null for one that the control plane's work has.")
+    agent: SessionAgent | None = Field(
+        None, description="Its agent; null for a session of work that the control plane enqueued."
+    )
     title: Title | None = Field(None, description="Title for people.")
     metadata: Capped = Field({}, description="Custom key-value pairs.")
     resources: list[SessionMemoryStore] = Field([], description="The resources it can use.")
     vault_ids: list[str] = Field([], description="As given.")
-    status: Status = Field(description="What it is doing.")
-    status_since: Instant | None = Field(None, description="Since when; null if it never changed.")
-    active_us: Count = Field(0, description="Microseconds it was running, not counting what it is running now.")
+    status: Status = Field(description="Its status.")
+    status_since: Instant | None = Field(None, description="When the status last changed; null if it never did.")
+    active_us: Count = Field(0, description="Microseconds it was running, without the current period.")
     created_at: Instant = Field(description="When it was created.")
     updated_at: Instant = Field(description="When it was last changed.")
     archived_at: Instant | None = Field(None, description="When it was archived; null if it is not archived.")
-    changes: Sequence = Field(description="A number that grows with every change.")
+    changes: Sequence = Field(description="A number that increases with every change.")
     script: StateSessionScript | None = Field(None, description="Its script; null before its first turn.")
-    agent_state: AgentState | None = Field(None, description="What its scripted agent remembers.")
-    in_mid_turn: bool | None = Field(None, description="Whether a message is not served to its end; null: no turn yet.")
-    agent_acts_at: Instant | None = Field(
-        None, description="When its agent has to act; null: not before the next event."
+    agent_state: AgentState | None = Field(None, description="The memory of its scripted agent.")
+    in_mid_turn: bool | None = Field(
+        None, description="Whether a message has not been served to its end; null: no turn yet."
     )
-    events_seen: Count = Field(description="How many of the events its agent has read.")
+    agent_acts_at: Instant | None = Field(
+        None, description="When its agent acts next; null: not before the next event."
+    )
+    events_seen: Count = Field(description="Number of events that its agent has read.")
     events: Annotated[list[StateEvent], Field(min_length=1)] = Field(description="All events, in order.")
 
 
 class StateTimelineEvent(Stored):
-    """An event in the life of a work item."""
+    """An event of a work item."""
 
-    id: Annotated[str, Field(pattern=r"^[0-9]{1,18}-[0-9]{1,18}$")] = Field(description="Its place in the timeline.")
+    id: Annotated[str, Field(pattern=r"^[0-9]{1,18}-[0-9]{1,18}$")] = Field(description="Its position in the timeline.")
     kind: Annotated[str, Field(min_length=1, max_length=64)] = Field(description="What happened.")
-    work_id: str = Field(description="To which item.")
-    at: Instant = Field(description="When, by the workspace's clock.")
-    wall_at: Instant = Field(description="When, by wall time.")
-    by: dict[str, str] | None = Field(None, description="Who called; null: nobody, the clock did it.")
-    details: dict[str, str] = Field({}, description="What else is known of it, as it is stored.")
+    work_id: str = Field(description="The work item.")
+    at: Instant = Field(description="When it happened, by the workspace's clock.")
+    wall_at: Instant = Field(description="When it happened, in wall time.")
+    by: dict[str, str] | None = Field(None, description="The caller; null if the clock caused it.")
+    details: dict[str, str] = Field({}, description="Other details, in their stored form.")
 
 
 class StateEnvironment(Stored):
-    """An environment with all that belongs to it."""
+    """An environment with everything that belongs to it."""
 
     id: EnvironmentId = Field(description="Identifier.")
     sequence: Sequence = Field(description="Its number among the resources, by creation.")
     name: Name = Field(description="Display name.")
     description: Description = Field("", description="Its purpose.")
     config: Annotated[CloudConfig | SelfHostedConfig, Field(discriminator="type")] = Field(
-        description="Kind and configuration."
+        description="Type and configuration."
     )
     metadata: Capped = Field({}, description="Custom key-value pairs.")
     scope: Scope = Field("organization", description="Who can see it.")
     created_at: Instant = Field(description="When it was created.")
     updated_at: Instant = Field(description="When its record was last changed.")
     archived_at: Instant | None = Field(None, description="When it was archived; null while it is live.")
-    changes: Sequence = Field(1, description="A number that grows with every change of the record.")
-    last_step_at: Instant = Field(description="When something last happened in it: nothing in it is later.")
+    changes: Sequence = Field(1, description="A number that increases with every change of the record.")
+    last_step_at: Instant = Field(description="When something last happened in it; nothing in it is later.")
     seeded: dict[Counter, Count] = Field(
-        {}, description="Ids and secrets that were worked out of `id_seed` in it, by kind."
+        {}, description="Number of ids and secrets derived from `id_seed` in it, by kind."
     )
     keys: list[StateKey] = Field([], description="Its keys, oldest first.")
-    pollers: list[StatePoller] = Field([], description="Workers that poll, by name.")
+    pollers: list[StatePoller] = Field([], description="Polling workers, by name.")
     idempotency_keys: dict[Annotated[str, Field(min_length=1, max_length=256)], Digest] = Field(
-        {}, description="Of enqueued work: SHA-256 of the request that each stands for."
+        {}, description="For enqueued work: SHA-256 of the request of each key."
     )
     work: list[StateWork] = Field([], description="Its work items, in the order of their creation.")
-    queue: list[StateEntry] = Field([], description="The queued items, in the order in which they are given out.")
+    queue: list[StateEntry] = Field([], description="The queued items, in the order in which they are handed out.")
     given_twice: Annotated[list[StateTwice], Field(max_length=1000)] = Field(
-        [], description="Items that the fault `duplicate_delivery` gives out once more, in that order."
+        [], description="Items that the fault `duplicate_delivery` hands out once more, in that order."
     )
     sessions: list[StateSession] = Field([], description="Its sessions, in the order of their creation.")
-    timeline: list[StateTimelineEvent] = Field([], description="The last events in the lives of its items, in order.")
+    timeline: list[StateTimelineEvent] = Field([], description="The latest events of its items, in order.")
 
 
 class WorkspaceState(Stored):
-    """All that a workspace holds, but its journal of requests."""
+    """Everything in a workspace, except its journal of requests."""
 
     workspace: Annotated[str, Field(pattern=r"^(default|wrkspc_[0-9A-Za-z]{1,64})$")] | None = Field(
-        None, description="Which workspace it was. A restore goes to the workspace that its request means."
+        None, description="The workspace that was exported. A restore writes to the workspace of its request."
     )
     clock: StateClock = Field(StateClock(), description="The clock.")
     settings: StateSettings = Field(StateSettings(), description="The settings.")
@@ -428,7 +447,7 @@ class State(WorkspaceState):
 
 
 class ServerState(Stored):
-    """The state of all workspaces of a server: what `workyard serve --save-state` writes."""
+    """The state of all workspaces of a server, as `workyard serve --save-state` writes it."""
 
     version: Literal[1] = Field(description="Version of the document format.")
     workspaces: list[WorkspaceState] = Field(description="Each workspace, by its id.")

@@ -115,7 +115,13 @@ _MALFORMED: list[tuple[str, str, dict[str, Any], Any, str]] = [
     ("POST", "ENV/work/WORK/stop", {}, {"force": 1}, "force: Input should be a valid boolean"),
     ("POST", "ENV/work/WORK/stop", {}, {"why": "?"}, "why: Extra inputs are not permitted"),
     ("POST", "ENV/work/WORK", {}, {"metadata": {"a": 1}}, "metadata.a: Input should be a valid string"),
-    ("POST", "/_emulator/clock", {}, {"at": NOON}, "mode: Give one of mode, advance_seconds and advance_to_next"),
+    (
+        "POST",
+        "/_emulator/clock",
+        {},
+        {"at": NOON},
+        "mode: Give exactly one of mode, advance_seconds and advance_to_next",
+    ),
 ]
 
 
