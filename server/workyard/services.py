@@ -278,7 +278,9 @@ async def _tidy(services: Services) -> None:
             await services.workspaces.catch_up()
             await services.turns.make_good()
         except StorageUnavailable:
-            _log.warning("could not look for unfinished work: Redis is away; trying again in %.0f s", _TIDY_EVERY_S)
+            _log.warning(
+                "could not look for unfinished work: Redis is unavailable; trying again in %.0f s", _TIDY_EVERY_S
+            )
         await asyncio.sleep(_TIDY_EVERY_S)
 
 

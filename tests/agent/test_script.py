@@ -104,7 +104,7 @@ def test_plain_yaml_is_what_it_would_be_in_json() -> None:
         ),
         (
             "steps: [{use_tool: {name: a}}, {expect_result: {equals: a, call: 1}}]",
-            "steps.1.expect_result.call: Must be less than 1, which is how many calls are before it",
+            "steps.1.expect_result.call: Must be less than 1, the number of calls before it",
         ),
         (
             "steps: [{use_tool: {name: a}}, {expect_result: {call: 0}}]",

@@ -405,7 +405,7 @@ BAD: list[tuple[Any, str]] = [
     ({"rules": [{"on": "get", "do": {"empty": True}}]}, "rules.0.do: empty is only possible with on: poll or list or environments.list"),
     ({"rules": [{"on": "heartbeat", "do": {"heartbeat": {}}}]}, "rules.0.do: heartbeat changes nothing: give at least one of "),
     ({"rules": [{"on": "heartbeat", "do": {"heartbeat": {"state": "idle"}}}]}, "rules.0.do.heartbeat.state: Input should be 'queued',"),
-    ({"rules": [{"on": "poll", "match": {"work_id": "w"}, "do": {"drop": True}}]}, "rules.0.when: What a poll hands out is known after"),
+    ({"rules": [{"on": "poll", "match": {"work_id": "w"}, "do": {"drop": True}}]}, "rules.0.when: The item of a poll is only known after"),
     ({"rules": [{"on": "ack", "match": {"work": "w"}, "do": {"drop": True}}]}, "rules.0.match.work: Extra inputs are not permitted"),
     ({"rules": [{"on": "sessions.events.stream", "do": {"drop": True}, "when": "after"}]}, "rules.0.when: A stream has no end"),
     ({"rules": [FAIL], "seeds": 1}, "seeds: Extra inputs are not permitted"),
@@ -448,7 +448,7 @@ def test_what_is_no_rule_is_refused_by_its_path_and_nothing_is_applied(api: Api)
     refused(
         httpx.get(f"{api.url}/_emulator/faults"),
         400,
-        "workspace: Say which one: by x-api-key or a bearer token, or by ?workspace=",
+        "workspace: Name one workspace: with x-api-key or a bearer token, or with ?workspace=",
     )
     refused(api.get("/_emulator/faults/scenarios/none"), 404, "Scenario none not found.")
 

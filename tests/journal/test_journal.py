@@ -238,7 +238,7 @@ def test_a_workspace_is_named_or_all_are_shown(embedded: WorkyardServer, new_api
     refused(
         nobody.post("/_emulator/journal/verify", json={"expect": [{}]}),
         400,
-        "workspace: Say which one: by x-api-key or a bearer token, or by ?workspace=",
+        "workspace: Name one workspace: with x-api-key or a bearer token, or with ?workspace=",
     )
     assert nobody.delete("/_emulator/journal").status_code == 400
     nobody.get("/v1/environments")

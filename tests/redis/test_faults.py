@@ -336,4 +336,4 @@ def _heard(streams: list[Follower], types: list[str]) -> bool:
 
 
 def _has_tried(running: WorkyardServer, times: int) -> bool:
-    return running.log().count("did not carry out session_events") >= times
+    return running.log().count("failed to run session_events") >= times

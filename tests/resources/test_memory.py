@@ -122,7 +122,7 @@ def test_what_is_no_store_is_refused_by_name(api: Api, body: dict[str, Any], mes
 def test_a_workspace_has_a_bounded_number_of_stores_of_its_own(api: Api, new_api: Callable[..., Api]) -> None:
     """Nobody else sees them; after the bound, one must go first."""
     ids = [new_store(api, f"s{n}") for n in range(MOST_STORES)]
-    refused(api.post("/v1/memory_stores", json={"name": "x"}), 400, "A workspace has 100 memory stores at most")
+    refused(api.post("/v1/memory_stores", json={"name": "x"}), 400, "A workspace has at most 100 memory stores")
     stranger = new_api(api.url)
     memory = api.ok(create(api, ids[0], "/a"))["id"]
     missing = f"Memory store {ids[0]} not found."
@@ -319,7 +319,7 @@ def test_contents_are_bounded_one_by_one_and_together(api: Api) -> None:
     full = "é" * (MOST_BYTES // 2)
     memory = api.ok(create(api, store, "/a", full))["id"]
     path = f"/v1/memory_stores/{store}/memories/{memory}"
-    message = f"content: {MOST_BYTES + 1} bytes exceed the {MOST_BYTES} that a memory may have"
+    message = f"content: {MOST_BYTES + 1} bytes exceed the limit of {MOST_BYTES} for a memory"
     refused(create(api, store, "/b", full + "x"), 413, message)
     refused(api.post(path, json={"content": full + "x"}), 413, message)
     count = MOST_STORE_BYTES // MOST_BYTES
@@ -341,7 +341,7 @@ def test_a_store_has_a_bounded_number_of_memories(api: Api) -> None:
     with ThreadPoolExecutor(8) as pool:
         codes = set(pool.map(lambda n: create(api, store, f"/{n}").status_code, range(MOST_MEMORIES)))
     assert codes == {200}
-    refused(create(api, store, "/more"), 400, f"path: A memory store has {MOST_MEMORIES} memories at most")
+    refused(create(api, store, "/more"), 400, f"path: A memory store has at most {MOST_MEMORIES} memories")
     memory = rows(api, store, limit=1)[0]["id"]
     api.ok(api.post(f"/v1/memory_stores/{store}/memories/{memory}", json={"content": "x"}))
     api.ok(api.delete(f"/v1/memory_stores/{store}/memories/{memory}"))

@@ -213,7 +213,7 @@ def test_what_is_no_skill_is_refused_by_name(api: Api, key: str, body: dict[str,
 def test_a_skill_keeps_its_name(api: Api) -> None:
     """As the service does: later versions must have it too."""
     api.ok(put(api, "skill_1"))
-    message = "files.SKILL.md: name: Skill skill_1 is named greeting, and keeps that name"
+    message = "files.SKILL.md: name: Skill skill_1 is named greeting, and its name cannot change"
     refused(put(api, "skill_1", files={"SKILL.md": main("other")}), 400, message)
 
 
@@ -223,13 +223,13 @@ def test_a_put_needs_one_workspace(api: Api, new_api: Callable[..., Api]) -> Non
     nobody = new_api(api.url, "")
     for query in ("", "?workspace=*"):
         answer = nobody.request("PUT", f"/_emulator/skills/greeting{query}", json=body)
-        refused(answer, 400, "workspace: Say which one: by x-api-key or a bearer token, or by ?workspace=")
+        refused(answer, 400, "workspace: Name one workspace: with x-api-key or a bearer token, or with ?workspace=")
 
 
 def test_too_much_is_refused_with_413(api: Api) -> None:
     """Too many files, too many bytes once unpacked, too large a body."""
     many = {"SKILL.md": MAIN} | {f"f{n}": "" for n in range(MOST_FILES)}
-    text = f"{MOST_FILES + 1} files exceed the {MOST_FILES} that a skill may have"
+    text = f"{MOST_FILES + 1} files exceed the limit of {MOST_FILES} for a skill"
     refused(put(api, files=many), 413, f"files: {text}")
     refused(put(api, archive=zipped(many)), 413, f"archive: {text}")
     data = io.BytesIO()
@@ -237,7 +237,7 @@ def test_too_much_is_refused_with_413(api: Api) -> None:
         archive.writestr("SKILL.md", MAIN)
         archive.writestr("zeros", bytes(MOST_FILE_BYTES))
     bomb = base64.b64encode(data.getvalue()).decode()
-    refused(put(api, archive=bomb), 413, f"archive: More than the {MOST_FILE_BYTES} bytes that a skill may have")
+    refused(put(api, archive=bomb), 413, f"archive: Exceeds the limit of {MOST_FILE_BYTES} bytes for a skill")
     refused(put(api, archive="A" * 1_048_576), 413, "Request body exceeds 1048576 bytes")
     assert api.ok(api.get("/v1/skills"))["data"] == []
 
@@ -246,7 +246,7 @@ def test_a_workspace_has_a_bounded_number_of_skills(api: Api) -> None:
     """One more is refused; a new version of one that is there is not."""
     for n in range(MOST_SKILLS):
         api.ok(put(api, f"skill_{n}"))
-    refused(put(api, "skill_more"), 400, f"A workspace has {MOST_SKILLS} skills at most")
+    refused(put(api, "skill_more"), 400, f"A workspace has at most {MOST_SKILLS} skills")
     api.ok(put(api, "skill_0", files={"SKILL.md": MAIN, "more": ""}))
 
 

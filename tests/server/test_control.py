@@ -19,7 +19,9 @@ import redis
 from tests.support.harness import NOON, Api, RedisServer, WorkyardServer, after, instant, refused, running_server
 
 SESSION = "session_01TheOneSession"
-NAME_ONE = "workspace: Say which workspace: by x-api-key or a bearer token, by ?workspace=, or ?workspace=* for all"
+NAME_ONE = (
+    "workspace: Name the workspace: with x-api-key or a bearer token, with ?workspace=, or with ?workspace=* for all"
+)
 DEFAULTS = {"default_ttl_seconds": 300, "startup_lease_seconds": 120, "reclaim_ms": 5000, "id_seed": None}
 _names = itertools.count(1)
 

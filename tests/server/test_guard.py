@@ -9,8 +9,6 @@ import asyncio
 import base64
 import hashlib
 import re
-import subprocess
-import sys
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import closing
@@ -19,7 +17,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.harness import Api, WorkyardServer, clean_environment, refused, running_server
+from tests.support.command_line import workyard
+from tests.support.harness import Api, WorkyardServer, refused, running_server
 from workyard.client.connection import WorkyardRefused
 from workyard.settings import Settings
 from workyard.testing import Emulator
@@ -171,10 +170,9 @@ def test_the_control_plane_asks_for_its_token(guarded: WorkyardServer) -> None:
 
 def test_the_command_and_the_emulator_send_the_token(guarded: WorkyardServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the variable that is the server's own setting; a server that `Emulator` starts is known to it."""
-    command = [sys.executable, "-m", "workyard", "reset", "--url", guarded.url]
     for token, code in ((TOKEN, 0), ("another-token", 1), ("a-token-with\na-line-break", 1)):
-        variables = clean_environment({"WORKYARD_CONTROL_TOKEN": token, "WORKYARD_API_KEY": "by-command"})
-        done = subprocess.run(command, env=variables, capture_output=True, text=True)
+        variables = {"WORKYARD_CONTROL_TOKEN": token, "WORKYARD_API_KEY": "by-command"}
+        done = workyard("reset", "--url", guarded.url, **variables)
         assert done.returncode == code, done.stderr
         assert token[:12] not in done.stdout + done.stderr
     with pytest.raises(WorkyardRefused, match="is required"), Emulator(url=guarded.url) as emulator:

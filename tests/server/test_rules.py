@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Mapping
 from typing import Any
 
 import httpx
 
-from tests.support.harness import Api, clean_environment, refused, rule_ids
-
-EXPLAIN = [sys.executable, "-m", "workyard", "explain"]
-
+from tests.support.command_line import workyard
+from tests.support.harness import Api, refused, rule_ids
 
 LIMITED = {"type": "cloud", "networking": {"type": "limited"}}
 HOSTS = "environments.create.allowed-hosts"
@@ -29,7 +26,7 @@ def created(api: Api, config: Mapping[str, Any]) -> httpx.Response:
 
 def explained(*words: str) -> subprocess.CompletedProcess[str]:
     """Run the command, without any server."""
-    return subprocess.run([*EXPLAIN, *words], capture_output=True, text=True, env=clean_environment(), check=False)
+    return workyard("explain", *words)
 
 
 def test_the_rule_of_an_error_is_explained(api: Api) -> None:

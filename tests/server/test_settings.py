@@ -8,8 +8,6 @@ from __future__ import annotations
 import json
 import socket
 import socketserver
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -20,7 +18,8 @@ import pytest
 import redis
 from click.testing import CliRunner, Result
 
-from tests.support.harness import Api, RedisServer, clean_environment, free_port, running_server
+from tests.support.command_line import workyard
+from tests.support.harness import Api, RedisServer, free_port, running_server
 from workyard.cli.main import main
 from workyard.settings import Settings
 from workyard_store.engine.engine import DATA_FORMAT
@@ -228,13 +227,7 @@ def test_fixture_mode_needs_one_process(serve: Serve) -> None:
 
 def refusal(*options: str, **environment: str) -> str:
     """Start a server that must refuse; return what it says."""
-    done = subprocess.run(
-        [sys.executable, "-m", "workyard", "serve", "--port", "0", *options],
-        env=clean_environment(environment),
-        capture_output=True,
-        text=True,
-        timeout=20,
-    )
+    done = workyard("serve", "--port", "0", *options, **environment)
     assert done.returncode != 0
     assert done.stdout == ""
     return done.stderr

@@ -389,7 +389,7 @@ def test_a_script_belongs_to_one_workspace(api: Api, new_api: Callable[..., Api]
     for query in ("", "?workspace=*"):
         for method, name in (("PUT", "/default"), ("GET", "/default"), ("DELETE", "/default"), ("GET", "")):
             answer = nobody.http.request(method, f"/_emulator/scripts{name}{query}", content="steps: [idle]")
-            refused(answer, 400, "workspace: Say which one: by x-api-key or a bearer token, or by ?workspace=")
+            refused(answer, 400, "workspace: Name one workspace: with x-api-key or a bearer token, or with ?workspace=")
 
 
 def test_the_server_answers_others_while_it_reads_a_long_script(api: Api) -> None:

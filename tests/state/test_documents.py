@@ -406,7 +406,7 @@ def test_a_bad_document_is_refused_by_path_and_nothing_of_it_applied(
     refused(
         api.http.put("/_emulator/state?workspace=*", json=document),
         400,
-        "workspace: Say which one: by x-api-key or a bearer token, or by ?workspace=",
+        "workspace: Name one workspace: with x-api-key or a bearer token, or with ?workspace=",
     )
 
 

@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 
-from tests.support.harness import (
-    clean_environment,
-)
+from tests.support.command_forks import run
+from tests.support.harness import clean_environment
 
 
 def workyard(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run the command."""
-    return subprocess.run(
-        [sys.executable, "-m", "workyard", *arguments],
-        env=clean_environment(variables),
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
+    return run(*arguments, variables=clean_environment(variables))
 
 
 def said(*arguments: str, **variables: str) -> str:

@@ -25,6 +25,8 @@ from typing import Any, TypeVar
 import httpx
 import redis
 
+from tests.support.command_forks import Command
+
 #: The checkout.
 ROOT = Path(__file__).resolve().parents[2]
 T = TypeVar("T")
@@ -154,7 +156,7 @@ class WorkyardServer:
         checked = {"WORKYARD_CHECK_RESPONSES": "true"} if CHECK_RESPONSES and own else {}
         self._log = tempfile.NamedTemporaryFile(prefix="workyard-log-", suffix=".txt", delete=False)  # noqa: SIM115
         started = time.monotonic()
-        self.process = subprocess.Popen(
+        self.process = Command(
             [python, "-m", "workyard", "serve", "--port", "0", *options],
             stdout=subprocess.PIPE,
             stderr=self._log,

@@ -9,7 +9,6 @@ import asyncio
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
@@ -19,7 +18,8 @@ from typing import Any
 import pytest
 import redis
 
-from tests.support.harness import RedisServer, clean_environment, free_port, redis_binary, wait_until
+from tests.support.command_line import workyard
+from tests.support.harness import RedisServer, free_port, redis_binary, wait_until
 from workyard_store.engine.engine import Engine
 from workyard_store.errors import StartupRefused
 from workyard_store.keys import Keys
@@ -41,10 +41,7 @@ def raw(port: int, **options: Any) -> redis.Redis:
 
 def refusal(url: str, *options: str) -> str:
     """Return the one line with which a server refuses to start on *url*."""
-    command = [sys.executable, "-m", "workyard", "serve", "--port", "0", *options]
-    done = subprocess.run(
-        command, env=clean_environment({"WORKYARD_REDIS_URL": url}), capture_output=True, text=True, timeout=20
-    )
+    done = workyard("serve", "--port", "0", *options, WORKYARD_REDIS_URL=url)
     assert done.returncode != 0, "it started"
     assert done.stdout == ""
     assert done.stderr.startswith("Error: "), done.stderr

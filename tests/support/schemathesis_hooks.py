@@ -84,7 +84,7 @@ ACCEPTED: dict[str, dict[tuple[int, str], str]] = {
     "GET /v1/skills": {(400, _CURSOR): _SEALED},
     f"GET {_SKILL}/versions": {(400, _CURSOR): _SEALED},
     "GET /v1/memory_stores": {(400, _CURSOR): _SEALED},
-    "POST /v1/memory_stores": {(400, r"A workspace has \d+ memory stores at most"): "depends on how many there are"},
+    "POST /v1/memory_stores": {(400, r"A workspace has at most \d+ memory stores"): "depends on how many there are"},
     f"POST {_STORE}": {
         (400, r"Memory store \w+ is archived .*"): "depends on the state of the store",
         (400, r"metadata: too many keys .*"): "counts the keys of the result, not of the patch",
@@ -133,7 +133,7 @@ ACCEPTED: dict[str, dict[tuple[int, str], str]] = {
         (400, _NESTED_FRACTION): _STRICT,
     },
     "POST /_emulator/journal/verify": {
-        (400, "workspace: Say which one: .*"): "the parameter takes `*` for other operations",
+        (400, "workspace: Name one workspace: .*"): "the parameter takes `*` for other operations",
         (
             400,
             r"expect\.\d+\.status: Input should be a valid string",

@@ -138,7 +138,7 @@ def test_what_cannot_be_started_or_reached_is_refused_in_words() -> None:
     ):
         pass
     with (
-        pytest.raises(TypeError, match=r"there is no setting 'workers' .* there are port, redis_url"),
+        pytest.raises(TypeError, match=r"no setting 'workers' .* the settings are port, redis_url"),
         Emulator(workers=2),
     ):
         pass
@@ -152,7 +152,7 @@ def test_what_cannot_be_started_or_reached_is_refused_in_words() -> None:
         Emulator(url="http://127.0.0.1:1"),
     ):
         pass
-    with pytest.raises(ValueError, match="begins with http://"), Emulator(url="redis://127.0.0.1"):
+    with pytest.raises(ValueError, match="begin with http://"), Emulator(url="redis://127.0.0.1"):
         pass
 
 

@@ -184,6 +184,7 @@ def _fork(bench: Path, tests: Sequence[str], options: Sequence[str]) -> int:
     with _last_words(bench / "output.txt"):
         os.setsid()
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        os.environ["WORKYARD_TEST_NO_FORKS"] = "true"  # Here commands are forks of this process.
         sys.dont_write_bytecode = False
         _move_to(bench)
         _Command.bench = bench

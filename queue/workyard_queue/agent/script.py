@@ -267,7 +267,7 @@ class Script(_Part):
                     if matcher.call >= calls:
                         raise _problem(
                             f"{number}.expect_result.call",
-                            f"Must be less than {calls}, which is how many calls are before it",
+                            f"Must be less than {calls}, the number of calls before it",
                         )
                 case Say(say=text) if calls is None and "{{result}}" in text:
                     raise _problem(f"{number}.say", "{{result}} has no call before it in its turn")

@@ -216,7 +216,7 @@ class Turns:
         try:
             await self.take_due(environment_id)
         except (StorageUnavailable, EnvironmentNotFound) as error:
-            _log.warning("agents of %s did not act (%s); they will at the next access", environment_id, error)
+            _log.warning("agents of %s did not act (%s); they will act at the next access", environment_id, error)
 
 
 def _said(session_id: str, version: int, number: int, event: Event) -> str:

@@ -52,7 +52,8 @@ def workspace_to_write(workspace: str) -> str:
     """
     if not workspace:
         raise InvalidRequest(
-            "workspace: Say which workspace: by x-api-key or a bearer token, by ?workspace=, or ?workspace=* for all",
+            "workspace: Name the workspace: with x-api-key or a bearer token, with ?workspace=, or with "
+            "?workspace=* for all",
             rule="control.workspace.write",
         )
     return workspace
@@ -67,7 +68,8 @@ async def one_workspace(call: Call, workspace: str | None) -> str:
     meant = await workspace_meant(call, workspace)
     if meant in ("", EVERY):
         raise InvalidRequest(
-            "workspace: Say which one: by x-api-key or a bearer token, or by ?workspace=", rule="control.workspace.one"
+            "workspace: Name one workspace: with x-api-key or a bearer token, or with ?workspace=",
+            rule="control.workspace.one",
         )
     return meant
 

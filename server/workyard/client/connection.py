@@ -105,7 +105,7 @@ class Connection:
         except ValueError as error:
             raise ValueError(f"{url!r} is not the URL of a Workyard server: {error}") from None
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"{url!r} is not the URL of a Workyard server, which begins with http:// or https://")
+            raise ValueError(f"{url!r} is not the URL of a Workyard server: it must begin with http:// or https://")
         self._prefix = parts.path.rstrip("/")
         self.url = f"{parts.scheme}://{parts.netloc}{self._prefix}"
         self._tls, self._host, self._port = parts.scheme == "https", parts.hostname, port

@@ -45,9 +45,9 @@ def telemetry_of(variables: Mapping[str, str] = os.environ) -> Telemetry | None:
     try:
         return Telemetry(traces="TRACES" in wanted, metrics="METRICS" in wanted)
     except ImportError:
-        _log.warning("OTEL_… variables ask for telemetry, and workyard[otel] is not installed: there is none")
+        _log.warning("OTEL_… variables request telemetry, but workyard[otel] is not installed: nothing is exported")
     except Exception as error:
-        _log.warning("OTEL_… variables ask for telemetry that cannot be set up (%s): there is none", error)
+        _log.warning("OTEL_… variables request telemetry that cannot be set up (%s): nothing is exported", error)
     return None
 
 
@@ -61,7 +61,7 @@ def _is_wanted(signal: str, variables: Mapping[str, str]) -> bool:
         return False
     protocol = read(f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL") or _PROTOCOL
     if exporter not in ("", "otlp") or protocol != _PROTOCOL:
-        _log.warning("no %s are exported: only otlp by %s is known", signal.lower(), _PROTOCOL)
+        _log.warning("no %s are exported: only otlp over %s is supported", signal.lower(), _PROTOCOL)
         return False
     return True
 

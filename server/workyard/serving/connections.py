@@ -117,7 +117,8 @@ def make_room(settings: Settings) -> int:
         return settings.max_connections
     room = max(soft - settings.redis_connections - _OTHER_FILES, 1)
     _log.warning(
-        "at most %d connections, not %d (--max-connections / WORKYARD_MAX_CONNECTIONS): this process may open %d files only",
+        "at most %d connections, not %d (--max-connections / WORKYARD_MAX_CONNECTIONS): this process can "
+        "open only %d files",
         room,
         settings.max_connections,
         soft,

@@ -184,7 +184,7 @@ def host(**settings: object) -> HostedServer:
     taken = [name for name in Settings.model_fields if name not in _OF_A_PROCESS]
     for name in settings:
         if name not in taken:
-            raise TypeError(f"there is no setting {name!r} of a server in this process; there are {', '.join(taken)}")
+            raise TypeError(f"no setting {name!r} for a server in this process; the settings are {', '.join(taken)}")
     return HostedServer(load(**{"host": "127.0.0.1", "port": 0, "workers": 1, **settings}))
 
 

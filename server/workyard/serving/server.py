@@ -149,7 +149,7 @@ def _supervise(settings: Settings, listener: socket.socket, room: int, url: str,
     supervisor = _Supervisor(config, [listener])
     supervisor.run()
     if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
-        raise StartupRefused("A server process could not start; the log above says why.")
+        raise StartupRefused("A server process could not start; see the log above.")
 
 
 def worker_app() -> FastAPI:

@@ -67,7 +67,7 @@ class ServerTarget:
             WorkyardUnreachable: no Workyard server answers at the URL.
         """
         if self._connection is not None:
-            raise RuntimeError("the emulator is running already")
+            raise RuntimeError("the emulator is already running")
         if self._url is None:
             self._server = host(**self._settings)
             self._connection = Connection(self._server.url, self.control_token)

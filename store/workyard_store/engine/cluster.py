@@ -60,8 +60,8 @@ class Cluster:
             ) from None
         if None in self._owners:
             raise StartupRefused(
-                f"The Redis Cluster at {self._url.where} has slots that no node serves. Repair it "
-                "(`redis-cli --cluster check` tells what is missing)."
+                f"The Redis Cluster at {self._url.where} has slots that no node serves. Repair it (`redis-cli "
+                "--cluster check` shows what is missing)."
             )
 
     def lanes(self) -> list[Lane]:
@@ -120,7 +120,7 @@ class Cluster:
         try:
             await self._refresh()
         except LOST as error:
-            _log.warning("no node of the Redis Cluster tells who serves which slot: %s", error)
+            _log.warning("no node of the Redis Cluster returned the slot map: %s", error)
         await asyncio.sleep(_REFRESH_PAUSE_S)
 
     async def _refresh(self) -> None:

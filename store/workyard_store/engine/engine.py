@@ -113,8 +113,8 @@ class Engine:
             raise missing_permission(self.where, error, self.keys) from None
         except LOST as error:
             raise StartupRefused(
-                f"Redis at {self.where} cannot be used: {str(error).rstrip('.')}. Start it, or correct --redis-url, or leave that "
-                "out to use the embedded engine."
+                f"Redis at {self.where} cannot be used: {str(error).rstrip('.')}. Start it, or correct "
+                "--redis-url, or omit that option to use the embedded engine."
             ) from error
         if found != DATA_FORMAT:
             raise StartupRefused(
@@ -200,7 +200,7 @@ class Engine:
     async def _translated(self, error: RedisError, script: str | None = None) -> StorageUnavailable:
         """Convert an error of redis-py into ours, after logging the details that the caller does not see."""
         self.errors += 1
-        _log.error("Redis did not carry out %s: %s: %s", script or "a command", type(error).__name__, error)
+        _log.error("Redis failed to run %s: %s: %s", script or "a command", type(error).__name__, error)
         if lacks_permission(error):
             _log.error("The ACL rule that Workyard needs: %s", acl_rule(self.keys))
         if isinstance(error, ReadOnlyError):

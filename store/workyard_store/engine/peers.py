@@ -142,7 +142,7 @@ class Peers:
         except StorageUnavailable:
             return UNABLE
         except Exception:
-            _log.exception("the question %s %s could not be answered", kind, argument)
+            _log.exception("the peer request %s %s could not be answered", kind, argument)
             return UNABLE
 
 

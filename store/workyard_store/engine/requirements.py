@@ -120,9 +120,8 @@ async def check_server(client: Redis, where: str, keys: Keys, *, in_cluster: boo
     version = str(info["redis_version"])
     if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_REDIS:
         raise StartupRefused(
-            f"Redis at {where} is version {version}; Workyard needs 7.0 or newer "
-            "(older ones keep other counts of consumer groups). Upgrade it, or leave out --redis-url "
-            "to use the embedded engine."
+            f"Redis at {where} is version {version}; Workyard needs 7.0 or newer (older versions count "
+            "consumer groups differently). Upgrade it, or omit --redis-url to use the embedded engine."
         )
     if info.get("redis_mode") == "sentinel":
         raise StartupRefused(
@@ -161,8 +160,8 @@ async def _check_permissions(client: Redis, where: str, keys: Keys) -> None:
                 raise answer
     except NoPermissionError:
         _log.warning(
-            "the user at Redis %s may not use ACL WHOAMI and ACL DRYRUN, so its permissions are not checked; where one "
-            "is missing, a script stops half way. It needs: %s",
+            "the user at Redis %s may not use ACL WHOAMI and ACL DRYRUN, so its permissions are not checked; "
+            "if one is missing, a script stops half-way. It needs: %s",
             where,
             acl_rule(keys),
         )

@@ -149,7 +149,7 @@ class MemoryStores:
 
         reply = await fresh(workspace, create)
         if reply.word != "OK":
-            raise InvalidRequest(f"A workspace has {MOST_STORES} memory stores at most", rule="memory.store.bounds")
+            raise InvalidRequest(f"A workspace has at most {MOST_STORES} memory stores", rule="memory.store.bounds")
         return MemoryStore.of(store_id, reply.record)
 
     async def get(self, workspace: str, store_id: str) -> MemoryStore:
@@ -270,7 +270,7 @@ class MemoryStores:
         data = (content or "").encode()
         if len(data) > MOST_BYTES:
             raise TooLarge(
-                f"content: {len(data)} bytes exceed the {MOST_BYTES} that a memory may have", rule="memory.bounds"
+                f"content: {len(data)} bytes exceed the limit of {MOST_BYTES} for a memory", rule="memory.bounds"
             )
         if memory_id is not None and not is_id("mem", memory_id):
             raise MemoryNotFound(memory_id)
@@ -301,9 +301,9 @@ class MemoryStores:
             raise MemoryPathTaken(path or "", reply.memory_id, reply.path)
         if isinstance(reply, MemoryFull):
             if reply.of == "count":
-                raise InvalidRequest(f"path: A memory store has {MOST_MEMORIES} memories at most", rule="memory.bounds")
+                raise InvalidRequest(f"path: A memory store has at most {MOST_MEMORIES} memories", rule="memory.bounds")
             raise TooLarge(
-                f"content: A memory store has {MOST_STORE_BYTES} bytes of content at most", rule="memory.bounds"
+                f"content: A memory store has at most {MOST_STORE_BYTES} bytes of content", rule="memory.bounds"
             )
         if reply.word == "ARCHIVED":
             raise MemoryStoreIsArchived(store_id)

@@ -58,10 +58,10 @@ def pack(files: Mapping[str, SkillFile]) -> Packed:
     if problems:
         raise InvalidRequest("; ".join(problems))
     if len(files) > MOST_FILES:
-        raise TooLarge(f"files: {len(files)} files exceed the {MOST_FILES} that a skill may have", rule="skills.bounds")
+        raise TooLarge(f"files: {len(files)} files exceed the limit of {MOST_FILES} for a skill", rule="skills.bounds")
     size = sum(len(file.data) for file in files.values())
     if size > MOST_FILE_BYTES:
-        raise TooLarge(f"files: {size} bytes exceed the {MOST_FILE_BYTES} that a skill may have", rule="skills.bounds")
+        raise TooLarge(f"files: {size} bytes exceed the limit of {MOST_FILE_BYTES} for a skill", rule="skills.bounds")
     name, description = front_matter(files[_MAIN].data)
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -85,7 +85,7 @@ def unpack(data: bytes) -> dict[str, SkillFile]:
             entries = [entry for entry in archive.infolist() if not entry.is_dir()]
             if len(entries) > MOST_FILES:
                 raise TooLarge(
-                    f"archive: {len(entries)} files exceed the {MOST_FILES} that a skill may have", rule="skills.bounds"
+                    f"archive: {len(entries)} files exceed the limit of {MOST_FILES} for a skill", rule="skills.bounds"
                 )
             files: dict[str, SkillFile] = {}
             left = MOST_FILE_BYTES
@@ -99,7 +99,7 @@ def unpack(data: bytes) -> dict[str, SkillFile]:
                 left -= len(content)
                 if left < 0:
                     raise TooLarge(
-                        f"archive: More than the {MOST_FILE_BYTES} bytes that a skill may have", rule="skills.bounds"
+                        f"archive: Exceeds the limit of {MOST_FILE_BYTES} bytes for a skill", rule="skills.bounds"
                     )
                 files[entry.filename] = SkillFile(content, bool(mode & 0o111))
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError):
@@ -147,7 +147,9 @@ def front_matter(data: bytes) -> tuple[str, str]:
     name, description = values.get("name"), values.get("description")
     problems = []
     if not isinstance(name, str) or not SLUG.fullmatch(name):
-        problems.append(f"files.{_MAIN}: name: Lower case letters, digits and single hyphens, at most 64 characters")
+        problems.append(
+            f"files.{_MAIN}: name: Must have lower-case letters, digits and single hyphens, at most 64 characters"
+        )
     if not isinstance(description, str) or not 1 <= len(description.strip()) <= LONGEST_DESCRIPTION:
         problems.append(f"files.{_MAIN}: description: 1 to {LONGEST_DESCRIPTION} characters")
     if problems:

@@ -104,10 +104,11 @@ class SkillStore:
         )
         reply = await self._workspaces.write(call, workspace)
         if reply.word == "FULL":
-            raise InvalidRequest(f"A workspace has {MOST_SKILLS} skills at most", rule="skills.bounds")
+            raise InvalidRequest(f"A workspace has at most {MOST_SKILLS} skills", rule="skills.bounds")
         if reply.word == "NAME":
             raise InvalidRequest(
-                f"files.SKILL.md: name: Skill {skill_id} is named {reply.name}, and keeps that name", rule="skills.name"
+                f"files.SKILL.md: name: Skill {skill_id} is named {reply.name}, and its name cannot change",
+                rule="skills.name",
             )
         return Skill.of(skill_id, reply.record)
 
