@@ -271,7 +271,12 @@ def test_a_workspace_holds_so_many_environments(small: Api) -> None:
     assert statuses(found) == {200: ENVIRONMENTS, 409: 8 - ENVIRONMENTS}
     made = [response.json()["id"] for response in found if response.status_code == 200]
     small.ok(small.post(f"/v1/environments/{made[0]}/archive"))
-    told(small.post("/v1/environments", json={"name": "n"}), 409, f"Environment limit of the workspace reached ({ENVIRONMENTS},", "--max-env")
+    told(
+        small.post("/v1/environments", json={"name": "n"}),
+        409,
+        f"Environment limit of the workspace reached ({ENVIRONMENTS},",
+        "--max-env",
+    )
     small.ok(small.delete(f"/v1/environments/{made[1]}"))
     small.environment()
     assert small.post("/v1/environments", json={"name": "n"}).status_code == 409
@@ -295,7 +300,9 @@ def test_a_server_keeps_so_many_workspaces(small: Api) -> None:
     found = at_once(20, first)
     assert statuses(found) == {200: WORKSPACES - 1, 409: 20 - (WORKSPACES - 1)}
     refused = [number for number, response in enumerate(found) if response.status_code == 409]
-    told(found[refused[0]], 409, f"Workspace limit reached ({WORKSPACES})", "--max-workspaces (WORKYARD_MAX_WORKSPACES)")
+    told(
+        found[refused[0]], 409, f"Workspace limit reached ({WORKSPACES})", "--max-workspaces (WORKYARD_MAX_WORKSPACES)"
+    )
     # A read makes nothing, nor does the journal of who may not come in.
     for number in range(20, 24):
         assert small.get("/v1/environments", headers={"x-api-key": f"other-{number}"}).status_code == 200

@@ -151,13 +151,14 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 
 
 def allowed_methods(request: Request) -> list[str]:
-    """Return the methods that the path of a request accepts."""
-    methods: set[str] = set()
-    for route in request.app.routes:
-        match, _ = route.matches(request.scope)
-        if match is not Match.NONE:
-            methods |= getattr(route, "methods", None) or set()
-    return sorted(methods)
+    """Return the methods that the path of a request accepts.
+
+    A path without parameters, such as `/_emulator/faults/scenarios`, is a resource of its own, even where it also fits one
+    with parameters.
+    """
+    matching = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    fixed = [route for route in matching if "{" not in getattr(route, "path", "{")]
+    return sorted({method for route in fixed or matching for method in getattr(route, "methods", None) or ()})
 
 
 def path_of(location: tuple[int | str, ...], body: object) -> str:
