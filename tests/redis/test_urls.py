@@ -228,7 +228,7 @@ def test_the_list_of_commands_is_what_the_code_sends(redis: RedisServer) -> None
     with closing(raw(redis.port)) as client:
         commands = set(client.command_list())
     python = [*ROOT.glob("store/**/*.py"), *ROOT.glob("queue/**/*.py")]
-    words = "".join(path.read_text() for path in python if path.name != "startup.py")
+    words = "".join(path.read_text() for path in python if path.name != "requirements.py")
     sent |= {word.lower() for word in re.findall(r"redis\.call\('([A-Z]+)'", words)}
     sent |= {word.lower() for word in re.findall(r'\("([A-Z]+)"', words)} & commands
     sent |= {"cluster|slots"} if "cluster" in sent else set()

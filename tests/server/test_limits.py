@@ -254,8 +254,8 @@ def test_an_environment_holds_so_many_items(small: Api) -> None:
     found = at_once(8, add)
     assert statuses(found) == {200: ITEMS - 5, 409: 8 - (ITEMS - 5)}
     assert small.stats(queue)["depth"] == ITEMS
-    told(add(0), 409, "--max-items / WORKYARD_MAX_ITEMS")
-    told(add(1), 409, "--max-items / WORKYARD_MAX_ITEMS")
+    told(add(0), 409, "--max-items (WORKYARD_MAX_ITEMS)")
+    told(add(1), 409, "--max-items (WORKYARD_MAX_ITEMS)")
     sessions = sum(response.status_code == 200 for response in found[1::2])
     assert len(small.ok(small.get("/v1/sessions"))["data"]) == sessions, "a refused one leaves nothing"
     # A repeat and a message make nothing new.
@@ -311,7 +311,7 @@ def test_a_server_keeps_so_many_workspaces(small: Api) -> None:
     taken = next(number for number, response in enumerate(found) if response.status_code == 200)
     small.ok(small.post("/_emulator/reset", headers={"x-api-key": f"{small.api_key}-{taken}"}))
     assert first(refused[0]).status_code == 200
-    told(first(refused[1]), 409, "Each API key is one")
+    told(first(refused[1]), 409, "Each API key is a workspace")
     small.ok(small.post("/_emulator/reset?workspace=*"))
 
 
