@@ -262,7 +262,7 @@ def test_an_environment_holds_so_many_items(small: Api) -> None:
     [first, *_] = small.enqueue(queue, 5, idempotency_key="first")
     small.enqueue(queue, session_id=first["data"]["id"])
     small.ok(small.stop(queue, first["id"], force=True))
-    told(add(0), 409, "stopped ones too")
+    told(add(0), 409, "stopped ones included")
 
 
 def test_a_workspace_holds_so_many_environments(small: Api) -> None:
