@@ -192,7 +192,7 @@ async def test_what_the_store_refuses_stays_out_and_holds_up_nothing(
         await ran(api, workdir, command, **with_stores(store))
     assert contents(api, store) == {"/small": "small"}
     assert "the server rejected this memory file" in caplog.text
-    assert "102401 bytes exceed the 102400" in caplog.text
+    assert "102401 bytes exceed the limit of 102400" in caplog.text
 
 
 async def test_a_store_that_is_only_read_is_not_changed_by_a_worker(api: Api, workdir: Path) -> None:

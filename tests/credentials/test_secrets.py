@@ -116,7 +116,7 @@ def test_no_token_is_in_a_repr(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of who calls, of a call, of the settings, of what refuses a token, of an emulator in a test."""
     for token in (UNISSUED, f"sk-ant-req01-01A-01B-{MARK}", f"sk-ant-api03-{MARK}", f"my-{MARK}"):
         caller = Caller(token, strict=True)
-        told = ApiCall("poll", "req_1", caller.label, token, token, token, token)
+        told = ApiCall("poll", "req_1", caller.label, token, token, token)
         told.environment_id = told.work_id = told.session_id = token
         settings = Settings(redis_url=f"redis://user:{MARK}@127.0.0.1:1/0")
         emulator = Emulator(api_key=token, control_token=MARK)

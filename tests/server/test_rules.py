@@ -84,7 +84,7 @@ def test_the_command_explains_a_rule() -> None:
     """The rule, its evidence, how to avoid the error; a list where more than one is meant; 1 for none."""
     one = explained("conventions.cursor")
     assert one.returncode == 0, one.stderr
-    for text in ("anything else is 400", "avoid:", "evidence:  decided: docs/evidence/decisions.md#lists"):
+    for text in ("anything else gets 400", "avoid:", "evidence:  decided: docs/evidence/decisions.md#lists"):
         assert text in one.stdout
     several = explained("page", "cursor", "--json")
     assert "conventions.cursor" in {row["id"] for row in json.loads(several.stdout)}
