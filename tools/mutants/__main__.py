@@ -97,9 +97,9 @@ MUTANTS = [
     Mutant(
         "forget-one-key-at-reset",
         "a reset leaves no key",
-        f"{_STORE}/environment_purge.lua",
-        "INDEX, POLLERS, SEEN",
-        "INDEX, SEEN",
+        "store/workyard_store/keys.py",
+        'key.owner == "environment" and key.purged == "purge"]',
+        'key.owner == "environment" and key.purged == "purge" and key.name != "pollers"]',
         ("tests/server/test_control.py::test_a_reset_leaves_nothing_of_a_workspace_and_all_of_the_others",),
     ),
     Mutant(
